@@ -1,0 +1,1 @@
+"""DozenCloud: OpenStack on ARM that anyone can install in a minute."""
