@@ -1,0 +1,411 @@
+"""Judge the facts: what is fit, what is not, and what to do about it.
+
+Pure: facts and needs in, verdicts out. `dozen doctor` shows them all; `dozen up` asks for
+`preflight` before it changes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from dozencloud.errors import Exit, Problem
+from dozencloud.facts import Datapath, Facts, KvmState, Traces
+from dozencloud.facts.reach import Outcome
+from dozencloud.facts.system import RELEASE_YEAR, SUPPORTED_ARCHITECTURES, SUPPORTED_NAMES
+
+NO_TRACES = Traces()
+
+_MAX_NAMED = 5  # things named in one sentence
+
+
+class Level(StrEnum):
+    """How bad it is. Only BAD stops `dozen up`."""
+
+    OK = "ok"
+    NOTE = "note"
+    WARN = "warn"
+    BAD = "bad"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One judgement: `fact` is one sentence, `mend` the next step or empty."""
+
+    name: str
+    level: Level
+    fact: str
+    mend: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """The same as plain values."""
+        return {
+            "name": self.name,
+            "level": self.level.value,
+            "fact": self.fact,
+            "mend": self.mend,
+        }
+
+
+@dataclass(frozen=True)
+class Port:
+    """A port that the cloud will bind. `ours`: processes of this cloud that may hold it."""
+
+    name: str
+    port: int
+    address: str
+    setting: str = ""
+    """The setting that moves it, such as "gateway.port"."""
+    ours: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Space:
+    """Disk space, in MiB: below `least` it cannot work, below `good` it will not last."""
+
+    path: Path
+    least: int = 6 * 1024
+    good: int = 10 * 1024
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the cloud asks of the machine.
+
+    index, mirror: URLs of the Python package index and the distribution's mirror; empty if
+        nothing must come from there.
+    leftovers: traces found where no cloud should be; empty while a cloud lives there.
+    running: the cloud is up, so the memory in use is mostly its own.
+    """
+
+    ports: tuple[Port, ...] = ()
+    memory: int = 3 * 1024
+    available: int = 2 * 1024
+    spaces: tuple[Space, ...] = ()
+    index: str = ""
+    mirror: str = ""
+    installed: bool = False
+    leftovers: Traces = NO_TRACES
+    running: bool = False
+    settings: Path = Path("/etc/dozencloud/cloud.toml")
+    destroy: str = "sudo ./dozen destroy --yes"
+
+
+def examine(facts: Facts, needs: Needs) -> list[Verdict]:
+    """Judge everything, in the order in which a person would mend it."""
+    return [
+        *_system(facts),
+        *_size(facts, needs),
+        *_processors(facts),
+        *_packages(facts, needs),
+        *_network(facts),
+        *_outside(facts, needs),
+        *_ports(facts, needs),
+        *_leftovers(needs),
+    ]
+
+
+def preflight(verdicts: Iterable[Verdict]) -> None:
+    """Raise one Problem that names every BAD verdict; return if there is none."""
+    bad = [verdict for verdict in verdicts if verdict.level is Level.BAD]
+    if not bad:
+        return
+    first, *rest = bad
+    detail = "\n".join(f"{verdict.fact} {verdict.mend}".strip() for verdict in rest)
+    raise Problem(first.fact, first.mend, detail=detail, code=Exit.UNFIT)
+
+
+def plain(verdicts: Iterable[Verdict]) -> str:
+    """Lines for a terminal without colours; the mend stands under its fact."""
+    lines = []
+    for verdict in verdicts:
+        lines.append(f"{verdict.level.value:<5} {verdict.name:<14} {verdict.fact}")
+        if verdict.mend:
+            lines.append(f"{'':<20} -> {verdict.mend}")
+    return "\n".join(lines)
+
+
+def _system(facts: Facts) -> Iterator[Verdict]:
+    system = facts.system
+    if system.root:
+        yield Verdict("root", Level.OK, "Running as root.")
+    else:
+        yield Verdict("root", Level.BAD, "This needs root.", "Run: sudo ./dozen up")
+
+    found, architecture = system.distribution, system.architecture
+    if found.supported:
+        yield Verdict("system", Level.OK, f"The system is {found.pretty}.")
+    else:
+        yield Verdict(
+            "system",
+            Level.BAD,
+            f"This is {found.pretty}; {SUPPORTED_NAMES} are supported.",
+            "Install one of these, or use a virtual machine with one of them.",
+        )
+
+    if architecture.supported:
+        kinds = f"{architecture.packages} ({architecture.kernel} kernel)"
+        yield Verdict("architecture", Level.OK, f"The architecture is {kinds}.")
+    else:
+        supported = " and ".join(sorted(SUPPORTED_ARCHITECTURES))
+        packages = architecture.packages or "unknown"
+        yield Verdict(
+            "architecture",
+            Level.BAD,
+            f"The packages here are for {packages} (kernel: {architecture.kernel}); "
+            f"{supported} are supported.",
+            "Install the 64-bit edition of the system."
+            if architecture.kernel in {"aarch64", "x86_64"}
+            else "Use a 64-bit machine.",
+        )
+
+    yield Verdict(
+        "init",
+        Level.OK,
+        "systemd runs this machine." if system.systemd else "This machine runs without systemd.",
+    )
+
+    if system.clock_plausible:
+        yield Verdict("clock", Level.OK, f"The clock says {system.now:%Y-%m-%d %H:%M} UTC.")
+    else:
+        yield Verdict(
+            "clock",
+            Level.BAD,
+            f"The clock says {system.now:%Y-%m-%d}, but this release is of {RELEASE_YEAR}: "
+            "certificates would not be valid.",
+            "Set it: sudo date -u -s 'YYYY-MM-DD HH:MM'",
+        )
+
+
+def _size(facts: Facts, needs: Needs) -> Iterator[Verdict]:
+    memory = facts.memory
+    if memory.total < needs.memory:
+        yield Verdict(
+            "memory",
+            Level.BAD,
+            f"This machine has {_gib(memory.total)} of memory; a cloud needs {_gib(needs.memory)}.",
+            "Use a machine with more memory.",
+        )
+    elif memory.available < needs.available and not needs.running:
+        yield Verdict(
+            "memory",
+            Level.WARN,
+            f"Only {_gib(memory.available)} of {_gib(memory.total)} of memory are free; a cloud "
+            f"uses about {_gib(needs.available)}.",
+            "Stop what uses most of it; to see what: ps aux --sort=-rss | head",
+        )
+    else:
+        yield Verdict(
+            "memory",
+            Level.OK,
+            f"{_gib(memory.available)} of {_gib(memory.total)} of memory are free.",
+        )
+
+    disks = {disk.path: disk for disk in facts.disks}
+    for space in needs.spaces:
+        disk = disks[space.path.absolute()]
+        free = f"{_gib(disk.free)} are free on the disk for {space.path}"
+        mend = f"Make room; to see what is big: sudo du -xhd1 {disk.at} | sort -h | tail"
+        if disk.free < space.least:
+            fact = f"Only {free}; {_gib(space.least)} are needed."
+            yield Verdict("disk", Level.BAD, fact, mend)
+        elif disk.inodes_free is not None and disk.inodes_free < _INODES:
+            fact = f"Only {disk.inodes_free} files can still be made on the disk for {space.path}."
+            yield Verdict("disk", Level.BAD, fact, "Remove small files that nobody needs.")
+        elif disk.free < space.good:
+            fact = f"Only {free}; with images and servers {_gib(space.good)} are better."
+            yield Verdict("disk", Level.WARN, fact, mend)
+        else:
+            yield Verdict("disk", Level.OK, f"{free}.")
+
+
+# The Python environment alone has about 40,000 files.
+_INODES = 100_000
+
+
+def _processors(facts: Facts) -> Iterator[Verdict]:
+    cpu, kvm, arm = facts.cpu, facts.kvm, facts.system.architecture.arm
+    count = f"{cpu.usable:g} of {cpu.online} CPUs" if cpu.usable < cpu.online else _cpus(cpu.online)
+    if cpu.mixed:
+        kinds = ", ".join(f"{len(each.cpus)} x {each.model}" for each in cpu.clusters)
+        fact = f"This machine has CPUs of {len(cpu.clusters)} kinds ({kinds})."
+        yield Verdict("cpu", Level.NOTE, fact)
+    else:
+        yield Verdict("cpu", Level.OK, f"{count} may be used ({cpu.model}).")
+
+    why = f" ({kvm.reason})" if kvm.reason else ""
+    if kvm.usable and arm:
+        width = "64-bit and 32-bit" if kvm.aarch32_el1 else "64-bit"
+        emulated = "" if kvm.aarch32_el1 else "; 32-bit ones run under emulation"
+        yield Verdict("kvm", Level.OK, f"{width} ARM servers run with KVM{emulated}.")
+    elif arm:
+        yield Verdict(
+            "kvm",
+            Level.WARN,
+            f"KVM is {kvm.state.value}{why}: ARM servers run under emulation, many times slower.",
+            "Turn on virtualization in the firmware, or use a kernel with KVM.",
+        )
+    elif kvm.usable:
+        yield Verdict("kvm", Level.NOTE, "KVM works, but ARM servers run under emulation on x86.")
+    else:
+        here = "is here but cannot be used" if kvm.state is KvmState.UNUSABLE else "is absent"
+        yield Verdict("kvm", Level.NOTE, f"KVM {here}{why}: ARM servers run under emulation.")
+
+
+def _packages(facts: Facts, needs: Needs) -> Iterator[Verdict]:
+    packages = facts.packages
+    if not packages.present:
+        fact = "There is no apt-get and dpkg here."
+        yield Verdict("packages", Level.BAD, fact, f"Use {SUPPORTED_NAMES}.")
+        return
+    if packages.lock:
+        yield Verdict(
+            "packages",
+            # With everything installed nobody has to wait for the lock.
+            Level.NOTE if needs.installed else Level.BAD,
+            f"The package system is in use by {packages.lock}.",
+            f"Wait until it has ended; to see what it does: ps -fp {packages.lock.pid}",
+        )
+        return  # what an installation at work leaves half done is no damage
+    if packages.damaged:
+        yield Verdict(
+            "packages",
+            Level.BAD,
+            f"{_named(packages.damaged)} {_is(packages.damaged)} only half installed.",
+            f"Run: sudo apt-get install --reinstall {' '.join(packages.damaged)}",
+        )
+    if packages.unconfigured:
+        yield Verdict(
+            "packages",
+            Level.BAD,
+            f"{_named(packages.unconfigured)} {_is(packages.unconfigured)} installed but not "
+            "configured.",
+            "Run: sudo dpkg --configure -a",
+        )
+    # A half-installed package breaks dependencies too; its own mend comes first.
+    if packages.broken and not (packages.damaged or packages.unconfigured):
+        yield Verdict(
+            "packages",
+            Level.BAD,
+            f"Installed packages do not fit together ({packages.broken}).",
+            "Run: sudo apt-get --fix-broken install",
+        )
+    if not (packages.damaged or packages.unconfigured or packages.broken):
+        yield Verdict("packages", Level.OK, "The package system is in order.")
+
+
+def _network(facts: Facts) -> Iterator[Verdict]:
+    network = facts.network
+    if network.datapath is Datapath.SYSTEM:
+        yield Verdict("datapath", Level.OK, "The kernel has Open vSwitch.")
+    else:
+        yield Verdict(
+            "datapath",
+            Level.NOTE,
+            "The kernel has no Open vSwitch, so packets are moved in user space (slower).",
+        )
+    for name, what, works, reason in (
+        ("tun", "TAP devices", network.tun, network.tun_reason),
+        ("namespaces", "Network namespaces", network.namespaces, network.namespaces_reason),
+        ("nftables", "nftables", network.nftables, network.nftables_reason),
+    ):
+        if works:
+            yield Verdict(name, Level.OK, f"{what} can be used.")
+        elif facts.system.root:
+            yield Verdict(
+                name,
+                Level.BAD,
+                f"{what} cannot be used here ({reason}).",
+                "Use the distribution's own kernel; in a container, allow it there.",
+            )
+
+
+def _outside(facts: Facts, needs: Needs) -> Iterator[Verdict]:
+    if facts.reach is None:
+        return
+    asked = [
+        (name, what, outcome)
+        for name, what, url in (
+            ("mirror", "package mirror", needs.mirror),
+            ("index", "Python package index", needs.index),
+        )
+        if url and (outcome := facts.reach.of(url))
+    ]
+    if not facts.reach.default_route and not all(outcome.reached for *_, outcome in asked):
+        yield Verdict(
+            "network",
+            Level.NOTE if needs.installed else Level.BAD,
+            "This machine has no default route, so it reaches no server outside.",
+            "Connect it to a network; to see what it has: ip route",
+        )
+        return
+    for name, what, outcome in asked:
+        through = f" through the proxy {outcome.proxy}" if outcome.proxy else ""
+        if outcome.reached:
+            yield Verdict(name, Level.OK, f"The {what} answers{through} ({outcome.url}).")
+        else:
+            yield Verdict(
+                name,
+                Level.NOTE if needs.installed else Level.BAD,
+                f"The {what} {outcome.url} cannot be reached{through}: {outcome.reason}.",
+                _mend_reach(outcome),
+            )
+
+
+def _mend_reach(outcome: Outcome) -> str:
+    if "resolve" in outcome.reason:
+        return "Set a name server that works in /etc/resolv.conf."
+    if "certificate" in outcome.reason:
+        return "Check the clock (date -u), and whether a proxy with its own CA is in between."
+    if outcome.proxy:
+        return "Check the proxy settings (http_proxy, https_proxy, /etc/apt/apt.conf.d)."
+    return f"Try: curl -I {outcome.url}; behind a proxy, set https_proxy and http_proxy."
+
+
+def _ports(facts: Facts, needs: Needs) -> Iterator[Verdict]:
+    free = []
+    for port in needs.ports:
+        owner = facts.port_owner(port.port, port.address)
+        if owner is None or owner.pid in port.ours:
+            free.append(port.port)
+            continue
+        stop = (
+            f"Stop it, or set {port.setting} in {needs.settings}." if port.setting else "Stop it."
+        )
+        yield Verdict(
+            f"port {port.name}", Level.BAD, f"Port {port.port} is taken by {owner}.", stop
+        )
+    if free:
+        numbers = ", ".join(str(number) for number in sorted(set(free)))
+        what = f"Port {numbers} is" if len(set(free)) == 1 else f"Ports {numbers} are"
+        yield Verdict("ports", Level.OK, f"{what} free or held by this cloud.")
+
+
+def _leftovers(needs: Needs) -> Iterator[Verdict]:
+    if not needs.leftovers.empty:
+        yield Verdict(
+            "leftovers",
+            Level.BAD,
+            f"An earlier cloud was removed only in part: {_named(needs.leftovers.lines())}.",
+            f"Run: {needs.destroy}",
+        )
+
+
+def _named(things: Iterable[str]) -> str:
+    things = list(things)
+    shown, more = things[:_MAX_NAMED], len(things) - _MAX_NAMED
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+
+
+def _is(things: tuple[str, ...]) -> str:
+    return "is" if len(things) == 1 else "are"
+
+
+def _cpus(count: int) -> str:
+    return "1 CPU" if count == 1 else f"{count} CPUs"
+
+
+def _gib(mib: int) -> str:
+    return f"{mib / 1024:.1f} GiB"

@@ -1,0 +1,378 @@
+"""Verdicts as a table: one change to a good machine, one judgement."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from dozencloud.doctor import (
+    Level,
+    Needs,
+    Port,
+    Space,
+    Verdict,
+    examine,
+    plain,
+    preflight,
+)
+from dozencloud.errors import Exit, Problem
+from dozencloud.facts import Datapath, Disk, Facts, Kvm, KvmState, Memory, Trace, Traces
+from dozencloud.facts.cpu import Cluster, Cpu
+from dozencloud.facts.datapath import Network
+from dozencloud.facts.firmware import Emulators
+from dozencloud.facts.packages import Lock, Packages
+from dozencloud.facts.ports import Listener
+from dozencloud.facts.reach import Outcome, Reach
+from dozencloud.facts.system import Architecture, Distribution, System
+
+LIB = Path("/var/lib/dozencloud")
+INDEX, MIRROR = "https://pypi.org/simple/", "http://deb.debian.org/debian/"
+
+GOOD = Facts(
+    system=System(
+        Distribution("debian", "12", "bookworm", "Debian GNU/Linux 12 (bookworm)"),
+        Architecture("x86_64", "amd64"),
+        root=True,
+        systemd=True,
+        python="3.11.2",
+        kernel="6.1.0",
+        now=datetime(2026, 11, 22, tzinfo=UTC),
+    ),
+    cpu=Cpu(2, 2.0, (Cluster("AMD EPYC", (0, 1)),), aarch32_el0=False, gic=None),
+    kvm=Kvm(KvmState.USABLE),
+    memory=Memory(total=8000, available=7000, swap=0),
+    emulators=Emulators(None, None, None, None),
+    network=Network(Datapath.SYSTEM, True, True, "", True, "", True, ""),
+    packages=Packages(True, (), (), "", None),
+    listeners=(),
+    disks=(Disk(LIB, Path("/var/lib"), total=50_000, free=40_000, inodes_free=1_000_000),),
+    reach=Reach(True, (Outcome(INDEX, True, "", "", 0.1), Outcome(MIRROR, True, "", "", 0.1))),
+)
+NEEDS = Needs(
+    ports=(Port("gateway", 443, "0.0.0.0", "gateway.port"), Port("database", 3306, "127.0.0.1")),  # noqa: S104
+    spaces=(Space(LIB),),
+    index=INDEX,
+    mirror=MIRROR,
+)
+ARM = replace(GOOD.system, architecture=Architecture("aarch64", "arm64"))
+NGINX = Listener("tcp", "0.0.0.0", 443, 812, "nginx")  # noqa: S104
+HALF_REMOVED = Traces(processes=(Trace(99, "ovsdb-server"),), interfaces=("dz-int",))
+
+
+def judge(name: str, facts: Facts = GOOD, needs: Needs = NEEDS) -> Verdict:
+    (found,) = [verdict for verdict in examine(facts, needs) if verdict.name == name]
+    return found
+
+
+def disk(free: int, inodes: int | None = 1_000_000) -> Facts:
+    return replace(GOOD, disks=(Disk(LIB, Path("/var/lib"), 50_000, free, inodes),))
+
+
+def reached(route: bool = True, **outcome: str) -> Facts:
+    bad = Outcome(INDEX, False, outcome.get("reason", ""), outcome.get("proxy", ""), 0.1)
+    return replace(GOOD, reach=Reach(route, (bad,)))
+
+
+def packages(**changed: object) -> Facts:
+    return replace(GOOD, packages=replace(GOOD.packages, **changed))  # type: ignore[arg-type]
+
+
+def test_a_good_machine_has_no_complaint() -> None:
+    verdicts = examine(GOOD, NEEDS)
+    assert {verdict.level for verdict in verdicts} == {Level.OK, Level.NOTE}
+    assert [verdict.name for verdict in verdicts if verdict.level is Level.NOTE] == ["kvm"]
+    preflight(verdicts)
+
+
+@pytest.mark.parametrize(
+    ("name", "facts", "level", "fact", "mend"),
+    [
+        (
+            "root",
+            replace(GOOD, system=replace(GOOD.system, root=False)),
+            Level.BAD,
+            "This needs root.",
+            "Run: sudo ./dozen up",
+        ),
+        (
+            "system",
+            replace(
+                GOOD,
+                system=replace(
+                    GOOD.system, distribution=Distribution("fedora", "41", "", "Fedora Linux 41")
+                ),
+            ),
+            Level.BAD,
+            "This is Fedora Linux 41; Debian 12, Debian 13 and Ubuntu 24.04 are supported.",
+            "Install one of these, or use a virtual machine with one of them.",
+        ),
+        (
+            "architecture",
+            replace(GOOD, system=replace(ARM, architecture=Architecture("aarch64", "armhf"))),
+            Level.BAD,
+            "The packages here are for armhf (kernel: aarch64); amd64 and arm64 are supported.",
+            "Install the 64-bit edition of the system.",
+        ),
+        (
+            "clock",
+            replace(GOOD, system=replace(GOOD.system, now=datetime(1970, 1, 1, tzinfo=UTC))),
+            Level.BAD,
+            "The clock says 1970-01-01, but this release is of 2026: certificates would not be "
+            "valid.",
+            "Set it: sudo date -u -s 'YYYY-MM-DD HH:MM'",
+        ),
+        (
+            "memory",
+            replace(GOOD, memory=Memory(1990, 1500, 0)),
+            Level.BAD,
+            "This machine has 1.9 GiB of memory; a cloud needs 3.0 GiB.",
+            "Use a machine with more memory.",
+        ),
+        (
+            "memory",
+            replace(GOOD, memory=Memory(8000, 900, 0)),
+            Level.WARN,
+            "Only 0.9 GiB of 7.8 GiB of memory are free; a cloud uses about 2.0 GiB.",
+            "Stop what uses most of it; to see what: ps aux --sort=-rss | head",
+        ),
+        (
+            "disk",
+            disk(5000),
+            Level.BAD,
+            f"Only 4.9 GiB are free on the disk for {LIB}; 6.0 GiB are needed.",
+            "Make room; to see what is big: sudo du -xhd1 /var/lib | sort -h | tail",
+        ),
+        (
+            "disk",
+            disk(8000),
+            Level.WARN,
+            f"Only 7.8 GiB are free on the disk for {LIB}; with images and servers 10.0 GiB are "
+            "better.",
+            "Make room; to see what is big: sudo du -xhd1 /var/lib | sort -h | tail",
+        ),
+        (
+            "disk",
+            disk(40_000, inodes=12),
+            Level.BAD,
+            f"Only 12 files can still be made on the disk for {LIB}.",
+            "Remove small files that nobody needs.",
+        ),
+        (
+            "disk",
+            disk(40_000, inodes=None),
+            Level.OK,
+            f"39.1 GiB are free on the disk for {LIB}.",
+            "",
+        ),
+        (
+            "cpu",
+            replace(
+                GOOD,
+                cpu=Cpu(
+                    6,
+                    6.0,
+                    (Cluster("Cortex-A53", (0, 1, 2, 3)), Cluster("Cortex-A72", (4, 5))),
+                    True,
+                    3,
+                ),
+            ),
+            Level.NOTE,
+            "This machine has CPUs of 2 kinds (4 x Cortex-A53, 2 x Cortex-A72).",
+            "",
+        ),
+        (
+            "kvm",
+            replace(GOOD, kvm=Kvm(KvmState.ABSENT, "/dev/kvm does not exist")),
+            Level.NOTE,
+            "KVM is absent (/dev/kvm does not exist): ARM servers run under emulation.",
+            "",
+        ),
+        (
+            "kvm",
+            replace(GOOD, kvm=Kvm(KvmState.UNUSABLE, "it cannot make a virtual CPU: no")),
+            Level.NOTE,
+            "KVM is here but cannot be used (it cannot make a virtual CPU: no): ARM servers run "
+            "under emulation.",
+            "",
+        ),
+        (
+            "kvm",
+            replace(GOOD, system=ARM, kvm=Kvm(KvmState.ABSENT, "/dev/kvm does not exist")),
+            Level.WARN,
+            "KVM is absent (/dev/kvm does not exist): ARM servers run under emulation, many times "
+            "slower.",
+            "Turn on virtualization in the firmware, or use a kernel with KVM.",
+        ),
+        (
+            "kvm",
+            replace(GOOD, system=ARM, kvm=Kvm(KvmState.USABLE, aarch32_el1=True)),
+            Level.OK,
+            "64-bit and 32-bit ARM servers run with KVM.",
+            "",
+        ),
+        (
+            "kvm",
+            replace(GOOD, system=ARM, kvm=Kvm(KvmState.USABLE)),
+            Level.OK,
+            "64-bit ARM servers run with KVM; 32-bit ones run under emulation.",
+            "",
+        ),
+        (
+            "packages",
+            packages(unconfigured=("mariadb-server", "rabbitmq-server")),
+            Level.BAD,
+            "mariadb-server, rabbitmq-server are installed but not configured.",
+            "Run: sudo dpkg --configure -a",
+        ),
+        (
+            "packages",
+            packages(damaged=("nginx",), broken="nginx needs to be reinstalled"),
+            Level.BAD,
+            "nginx is only half installed.",
+            "Run: sudo apt-get install --reinstall nginx",
+        ),
+        (
+            "packages",
+            packages(broken="foo : Depends: bar"),
+            Level.BAD,
+            "Installed packages do not fit together (foo : Depends: bar).",
+            "Run: sudo apt-get --fix-broken install",
+        ),
+        (
+            "packages",
+            packages(lock=Lock(Path("/var/lib/dpkg/lock"), 77, "apt-get"), unconfigured=("x",)),
+            Level.BAD,
+            "The package system is in use by apt-get (pid 77).",
+            "Wait until it has ended; to see what it does: ps -fp 77",
+        ),
+        (
+            "datapath",
+            replace(GOOD, network=replace(GOOD.network, datapath=Datapath.NETDEV)),
+            Level.NOTE,
+            "The kernel has no Open vSwitch, so packets are moved in user space (slower).",
+            "",
+        ),
+        (
+            "tun",
+            replace(GOOD, network=replace(GOOD.network, tun=False, tun_reason="no device")),
+            Level.BAD,
+            "TAP devices cannot be used here (no device).",
+            "Use the distribution's own kernel; in a container, allow it there.",
+        ),
+        (
+            "index",
+            reached(reason="the name pypi.org does not resolve"),
+            Level.BAD,
+            f"The Python package index {INDEX} cannot be reached: the name pypi.org does not "
+            "resolve.",
+            "Set a name server that works in /etc/resolv.conf.",
+        ),
+        (
+            "index",
+            reached(reason="it does not answer", proxy="http://proxy:3128"),
+            Level.BAD,
+            f"The Python package index {INDEX} cannot be reached through the proxy "
+            "http://proxy:3128: it does not answer.",
+            "Check the proxy settings (http_proxy, https_proxy, /etc/apt/apt.conf.d).",
+        ),
+        (
+            "network",
+            reached(route=False, reason="network is unreachable"),
+            Level.BAD,
+            "This machine has no default route, so it reaches no server outside.",
+            "Connect it to a network; to see what it has: ip route",
+        ),
+        (
+            "port gateway",
+            replace(GOOD, listeners=(NGINX,)),
+            Level.BAD,
+            "Port 443 is taken by nginx (pid 812).",
+            "Stop it, or set gateway.port in /etc/dozencloud/cloud.toml.",
+        ),
+        (
+            "port database",
+            replace(GOOD, listeners=(Listener("tcp", "::", 3306, 5, "mariadbd"),)),
+            Level.BAD,
+            "Port 3306 is taken by mariadbd (pid 5).",
+            "Stop it.",
+        ),
+    ],
+)
+def test_verdict(name: str, facts: Facts, level: Level, fact: str, mend: str) -> None:
+    assert judge(name, facts) == Verdict(name, level, fact, mend)
+
+
+def test_our_own_processes_may_hold_our_ports() -> None:
+    port = replace(NEEDS.ports[0], ours=frozenset({812}))
+    needs = replace(NEEDS, ports=(port,))
+    assert judge("ports", replace(GOOD, listeners=(NGINX,)), needs).level is Level.OK
+
+
+def test_what_is_installed_needs_no_network() -> None:
+    needs = replace(NEEDS, installed=True)
+    for facts in (reached(reason="it does not answer"), reached(route=False, reason="x")):
+        preflight(examine(facts, needs))
+
+
+def test_a_running_cloud_explains_the_memory_in_use() -> None:
+    facts = replace(GOOD, memory=Memory(8000, 900, 0))
+    assert judge("memory", facts, replace(NEEDS, running=True)).level is Level.OK
+
+
+def test_leftovers() -> None:
+    found = judge("leftovers", needs=replace(NEEDS, leftovers=HALF_REMOVED))
+    assert found == Verdict(
+        "leftovers",
+        Level.BAD,
+        "An earlier cloud was removed only in part: process ovsdb-server (pid 99), "
+        "interface dz-int.",
+        "Run: sudo ./dozen destroy --yes",
+    )
+
+
+def test_many_leftovers_are_counted() -> None:
+    many = Traces(interfaces=tuple(f"dz{number}" for number in range(8)))
+    found = judge("leftovers", needs=replace(NEEDS, leftovers=many))
+    assert found.fact.endswith("interface dz4 and 3 more.")
+
+
+def test_preflight_names_all_that_is_bad_at_once() -> None:
+    facts = replace(GOOD, memory=Memory(1990, 1500, 0), listeners=(NGINX,))
+    facts = replace(facts, system=replace(GOOD.system, root=False))
+    with pytest.raises(Problem) as caught:
+        preflight(examine(facts, NEEDS))
+    problem = caught.value
+    assert (problem.what, problem.mend) == ("This needs root.", "Run: sudo ./dozen up")
+    assert problem.code is Exit.UNFIT
+    assert problem.detail.splitlines() == [
+        "This machine has 1.9 GiB of memory; a cloud needs 3.0 GiB. "
+        "Use a machine with more memory.",
+        "Port 443 is taken by nginx (pid 812). "
+        "Stop it, or set gateway.port in /etc/dozencloud/cloud.toml.",
+    ]
+
+
+def test_plain_and_json() -> None:
+    verdict = Verdict("root", Level.BAD, "This needs root.", "Run: sudo ./dozen up")
+    assert plain([verdict, Verdict("tun", Level.OK, "TAP devices can be used.")]).splitlines() == [
+        "bad   root           This needs root.",
+        "                     -> Run: sudo ./dozen up",
+        "ok    tun            TAP devices can be used.",
+    ]
+    assert json.loads(json.dumps(verdict.to_json()))["level"] == "bad"
+
+
+def test_every_sentence_ends_and_every_bad_one_has_a_mend() -> None:
+    facts = replace(
+        GOOD,
+        system=replace(GOOD.system, root=False, now=datetime(1970, 1, 1, tzinfo=UTC)),
+        packages=Packages(False, (), (), "", None),
+        memory=Memory(1, 1, 0),
+    )
+    for verdict in (*examine(facts, NEEDS), *examine(GOOD, NEEDS)):
+        assert verdict.fact.endswith(".")
+        assert verdict.mend or verdict.level is not Level.BAD
