@@ -14,7 +14,7 @@ from dozencloud.facts.datapath import (
     tun_refusal,
 )
 from dozencloud.facts.firmware import Firmware, first_present
-from dozencloud.facts.kvm import Kvm, KvmState, kvm
+from dozencloud.facts.kvm import Kvm, KvmState, kvm, only_for_root
 from dozencloud.facts.memory import Memory, disk, parse_meminfo
 
 RASPBERRY_PI_4 = """\
@@ -54,6 +54,20 @@ def test_kvm_absent_or_something_else(tmp_path: Path) -> None:
     found = kvm(Path("/dev/null"))
     assert (found.state, found.usable) == (KvmState.UNUSABLE, False)
     assert found.reason.startswith("it does not answer as KVM")
+
+
+@pytest.mark.parametrize(
+    ("mode", "group", "only"),
+    [
+        (0o20600, 0, True),
+        (0o20660, 0, True),
+        (0o20660, 112, False),  # udev's rule: group kvm
+        (0o20640, 112, True),
+        (0o20666, 0, False),
+    ],
+)
+def test_kvm_for_root_only(mode: int, group: int, only: bool) -> None:
+    assert only_for_root(mode, group) is only
 
 
 MODULES_DEP = """\

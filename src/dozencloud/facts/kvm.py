@@ -13,7 +13,7 @@ import platform
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -72,6 +72,12 @@ class Kvm:
     """
     gic: tuple[int, ...] = ()
     """Versions of the interrupt controller that KVM can give to an ARM guest."""
+    root_only: bool = False
+    """Nobody but root may open the device, so QEMU under libvirt's own user may not.
+
+    libvirt, itself root, then finds its cached capabilities outdated every time and probes for
+    some 8 s on each call (virQEMUCapsIsValid), unless qemu.conf says `user = "root"`.
+    """
 
     @property
     def usable(self) -> bool:
@@ -86,16 +92,24 @@ def kvm(device: Path = DEVICE, machine: str = "") -> Kvm:
     """Ask KVM at `device` what it can do on `machine` (default: this one)."""
     machine = machine or platform.machine()
     try:
-        with _opened(device) as fd:
-            return _usable(fd, machine)
-    except FileNotFoundError:
+        status = device.stat()
+    except OSError:
         return Kvm(KvmState.ABSENT, f"{device} does not exist")
+    try:
+        with _opened(device) as fd:
+            found = _usable(fd, machine)
     except PermissionError:
-        return Kvm(KvmState.UNUSABLE, f"{device} may not be opened by this user")
+        found = Kvm(KvmState.UNUSABLE, f"{device} may not be opened by this user")
     except OSError as error:
-        return Kvm(KvmState.UNUSABLE, f"{device} cannot be opened: {error.strerror}")
+        found = Kvm(KvmState.UNUSABLE, f"{device} cannot be opened: {error.strerror}")
     except _Refused as refusal:
-        return Kvm(KvmState.UNUSABLE, str(refusal))
+        found = Kvm(KvmState.UNUSABLE, str(refusal))
+    return replace(found, root_only=only_for_root(status.st_mode, status.st_gid))
+
+
+def only_for_root(mode: int, group: int) -> bool:
+    """Whether these permissions let neither everybody nor a group of its own read and write."""
+    return not (mode & 0o006 == 0o006 or (mode & 0o060 == 0o060 and group != 0))
 
 
 def _usable(fd: int, machine: str) -> Kvm:
@@ -152,7 +166,7 @@ def _check_host_cpu_x86(fd: int, vcpu: int) -> None:
     """Set the host's CPUID and ARCH_CAPABILITIES as `-cpu host` does (QEMU: kvm_init_msrs).
 
     KVM nested in a cloud may offer that register and then refuse it. QEMU aborts on that with
-    "failed to set MSR 0x10a", and libvirt repeats its probe of several seconds on every call.
+    "failed to set MSR 0x10a"; CPU models by name start all the same.
     """
     cpuid = bytearray(struct.pack("=II", _CPUID_ENTRIES, 0)) + bytearray(
         _CPUID_ENTRY.size * _CPUID_ENTRIES
