@@ -1,0 +1,297 @@
+"""The launcher: which environment it picks, when it trusts it, and how it says what went wrong."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import runpy
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+INTERPRETER = """#!/bin/sh
+printf '%s\\n' "$DOZEN_CHECKOUT" "${PYTHONPATH-unset}" "$PWD" "$@"
+"""
+ROOT_ONCE = "This needs root once, to make DozenCloud's environment. Run: sudo ./dozen up"
+
+
+@pytest.fixture
+def checkout() -> Iterator[Path]:
+    """A small checkout that other users can read, in a directory with a space in its name."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        root = Path(directory) / "my checkout"
+        package = root / "src/dozencloud"
+        package.mkdir(parents=True)
+        (package / "__init__.py").touch()
+        (root / "uv.lock").write_text("version = 1\n")
+        (root / "pyproject.toml").touch()
+        shutil.copy(CHECKOUT / "dozen", root)
+        shutil.copytree(CHECKOUT / "bootstrap", root / "bootstrap")
+        yield root
+
+
+def sourced(checkout: Path, script: str) -> subprocess.CompletedProcess[str]:
+    """Run a script that knows the launcher's functions; the base directory is beside `checkout`."""
+    head = 'set -eu; checkout=$1; . "$1/bootstrap/environment.sh"; find_environment "$2" env; '
+    base = checkout.parent / "base"
+    return subprocess.run(
+        ["sh", "-c", head + script, "sh", str(checkout), str(base)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+
+def found(checkout: Path, name: str) -> str:
+    """The value of one of the launcher's variables."""
+    return sourced(checkout, f'echo "${name}"').stdout.strip()
+
+
+def make_ready(checkout: Path) -> None:
+    """Make an environment that the launcher trusts, with an interpreter that says what it got."""
+    environment = Path(found(checkout, "environment"))
+    (environment / "bin").mkdir(parents=True, exist_ok=True)
+    (environment / "bin/python").write_text(INTERPRETER)
+    (environment / "bin/python").chmod(0o755)
+    (environment / ".package").write_text(found(checkout, "source_hash") + "\n")
+
+
+def launch(
+    launcher: Path | str,
+    *arguments: str,
+    base: Path,
+    cwd: Path | None = None,
+    plain_user: bool = False,
+) -> subprocess.CompletedProcess[str]:
+    """Run the launcher."""
+    user = 65534 if plain_user and os.geteuid() == 0 else None
+    return subprocess.run(
+        [launcher, *arguments],
+        cwd=cwd or "/",
+        env=os.environ | {"DOZEN_ENV_DIR": str(base), "PYTHONPATH": "/elsewhere"},
+        user=user,
+        group=user,
+        extra_groups=[] if user else None,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+
+def test_runs_the_package_with_a_clean_environment(checkout: Path) -> None:
+    make_ready(checkout)
+    done = launch(checkout / "dozen", "ssh", "a b", "", base=checkout.parent / "base")
+    assert done.stdout.split("\n") == [
+        *(str(checkout), "unset", "/"),
+        *("-I", "-m", "dozencloud", "ssh", "a b", "", ""),
+    ]
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
+def test_runs_through_a_symlink_from_another_directory(checkout: Path) -> None:
+    make_ready(checkout)
+    link = checkout.parent / "dozen"
+    link.symlink_to(checkout / "dozen")
+    done = launch("./dozen", base=checkout.parent / "base", cwd=link.parent)
+    assert done.stdout.splitlines()[0] == str(checkout)
+
+
+def test_a_plain_user_may_use_an_environment_that_is_ready(checkout: Path) -> None:
+    make_ready(checkout)
+    done = launch(checkout / "dozen", "--help", base=checkout.parent / "base", plain_user=True)
+    assert done.returncode == 0
+    assert "--help" in done.stdout
+
+
+@pytest.mark.parametrize("spoil", ["missing", "source", "lock", "stamp", "interpreter"])
+def test_a_plain_user_is_told_to_ask_root(checkout: Path, spoil: str) -> None:
+    make_ready(checkout)
+    environment = Path(found(checkout, "environment"))
+    match spoil:
+        case "missing":
+            shutil.rmtree(environment)
+        case "source":
+            (checkout / "src/dozencloud/new.py").touch()
+        case "lock":
+            (checkout / "uv.lock").write_text("version = 2\n")
+        case "stamp":
+            (environment / ".package").unlink()
+        case "interpreter":
+            (environment / "bin/python").unlink()
+    done = launch(checkout / "dozen", "--help", base=checkout.parent / "base", plain_user=True)
+    assert done.stderr == f"dozen: {ROOT_ONCE}\n"
+    assert done.returncode == 3
+
+
+def test_bytecode_does_not_make_an_environment_stale(checkout: Path) -> None:
+    before = found(checkout, "source_hash")
+    (checkout / "src/dozencloud/__pycache__").mkdir()
+    (checkout / "src/dozencloud/__pycache__/x.pyc").touch()
+    assert found(checkout, "source_hash") == before
+
+
+def test_a_renamed_file_makes_an_environment_stale(checkout: Path) -> None:
+    before = found(checkout, "source_hash")
+    (checkout / "src/dozencloud/__init__.py").rename(checkout / "src/dozencloud/other.py")
+    assert found(checkout, "source_hash") != before
+
+
+@pytest.mark.parametrize(
+    ("release", "status"),
+    [
+        ("ID=debian\nVERSION_ID=12\n", 0),
+        ('ID=debian\nVERSION_ID="13"\n', 0),
+        ('ID=ubuntu\nVERSION_ID="24.04"\n', 0),
+        ('ID=debian\nVERSION_ID="11"\nPRETTY_NAME="Debian GNU/Linux 11"\n', 3),
+        ("ID=debian\nPRETTY_NAME='Debian GNU/Linux forky/sid'\n", 3),
+        ("ID=arch\nPRETTY_NAME='Arch Linux'\n", 3),
+    ],
+)
+def test_says_which_system_it_is_not_made_for(checkout: Path, release: str, status: int) -> None:
+    (checkout / "os-release").write_text(release)
+    done = sourced(checkout, 'os_release="$checkout/os-release"; check_system')
+    assert done.returncode == status
+    if status:
+        name = release.strip().split("PRETTY_NAME=")[1].strip("\"'")
+        assert done.stderr.startswith(f"dozen: This system is {name}; DozenCloud is made for")
+        anyway = sourced(
+            checkout, 'DOZEN_UNSUPPORTED=1; os_release="$checkout/os-release"; check_system'
+        )
+        assert anyway.returncode == 0
+
+
+LOCKED = """\
+E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 496 (unattended-upgr)
+E: Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend), …
+"""
+NO_NAME_SERVER = """\
+Err:1 http://deb.example/debian bookworm InRelease
+  Temporary failure resolving 'deb.example'
+W: Some index files failed to download. They have been ignored, or old ones used instead.
+E: Unable to locate package python3-pip-whl
+"""
+PIP_OFFLINE = """\
+from https://index.example/simple
+WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError('<pip._vendor.\
+urllib3.connection.HTTPSConnection object at 0x7f771b8bfed0>: Failed to establish a new \
+connection: [Errno -3] Temporary failure in name resolution')': /simple/uv/
+ERROR: No matching distribution found for uv==0.13.9
+"""
+UV_OFFLINE = """\
+error: Request failed after 3 retries
+  Caused by: Failed to fetch: `https://files.example/packages/8d/c9/alembic-1.20.1-py3-none-any.whl`
+  Caused by: error sending request for url (https://files.example/packages/8d/c9/alembic.whl)
+"""
+
+
+@pytest.mark.parametrize(
+    ("output", "sentence"),
+    [
+        (
+            "Err http://x.example/\nE: dpkg was interrupted, you must manually run 'dpkg ...'\n",
+            "An earlier installation of packages was interrupted. Run: sudo dpkg --configure -a",
+        ),
+        (LOCKED, "Another program is installing packages: process 496 (unattended-upgr). Wait"),
+        (LOCKED + NO_NAME_SERVER, "deb.example cannot be reached. Is the network up? Behind a"),
+        (PIP_OFFLINE, "index.example cannot be reached."),
+        (UV_OFFLINE, "files.example cannot be reached."),
+        ("error: write failed: No space left on device (os error 28)\n", "The disk is full."),
+        (
+            "dpkg: error: /usr/lib/x: Read-only file system\n",
+            "A file system is read-only: dpkg: error: /usr/lib/x: Read-only file system. Make it",
+        ),
+        ("needs root for: apt-get install python3\n", "This needs root for: apt-get install"),
+        ("error: the moon is full\n", "The last step failed, for the reason above."),
+    ],
+)
+def test_explains_a_failed_step_in_one_sentence(checkout: Path, output: str, sentence: str) -> None:
+    (checkout / "output").write_text(output)
+    done = sourced(checkout, 'log="$checkout/output"; explain')
+    assert done.returncode in {1, 3}
+    assert done.stderr.splitlines()[-1].startswith(f"dozen: {sentence}")
+
+
+def test_an_environment_that_cannot_be_written_is_said_before_work_starts(checkout: Path) -> None:
+    (checkout.parent / "base").touch()
+    done = sourced(checkout, "check_system() { :; }; make_environment")
+    assert "base cannot be written" in done.stderr
+    assert done.returncode == 3
+
+
+def test_a_full_disk_is_said_before_work_starts(checkout: Path) -> None:
+    done = sourced(checkout, "check_system() { :; }; space_needed=99999999; make_environment")
+    assert "MiB free, and the environment needs 99999999." in done.stderr
+    assert done.returncode == 3
+
+
+STEPS = """
+check_system() { :; }
+install_python() { :; }
+install_uv() { :; }
+install_dependencies() {
+    echo dependencies >>"$base/steps"
+    mkdir -p "$environment/bin"; ln -s /bin/true "$environment/bin/python"
+    echo "$kind" >"$environment/.dependencies"
+}
+"""
+
+
+def test_makes_only_what_is_missing(checkout: Path) -> None:
+    steps = checkout.parent / "base/steps"
+    assert sourced(checkout, STEPS + "make_environment; find_environment $2 env; is_ready").stderr
+    assert steps.read_text() == "dependencies\n"
+    (checkout / "src/dozencloud/new.py").touch()
+    again = sourced(checkout, STEPS + "! is_ready; make_environment; is_ready")
+    assert again.returncode == 0
+    assert "DozenCloud from" in again.stderr
+    assert steps.read_text() == "dependencies\n"
+
+
+def test_what_was_interrupted_is_not_trusted(checkout: Path) -> None:
+    killed = 'install_package() { rm -f "$environment/.package"; kill -9 $$; }; make_environment'
+    assert sourced(checkout, STEPS + killed).returncode == -9
+    assert sourced(checkout, "is_ready").returncode != 0
+
+
+def install(checkout: Path, site: Path) -> importlib.metadata.Distribution:
+    """Install a checkout's package as the launcher does."""
+    runpy.run_path(str(CHECKOUT / "bootstrap/package.py"))["install"](checkout, site)
+    (info,) = site.glob("dozencloud-*.dist-info")
+    return importlib.metadata.Distribution.at(info)
+
+
+def test_installs_what_a_wheel_would_hold(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    (site / "nova/virt").mkdir(parents=True)
+    (site / "nova/virt/driver.py").touch()
+    source = tmp_path / "checkout/src"
+    for name in ("dozencloud/a/b.py", "dozencloud/data.sql", "nova/virt/dozencloud/x.py"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(name)
+    for name in ("dozencloud", "dozencloud/a", "nova/virt/dozencloud"):
+        (source / name / "__init__.py").touch()
+    shutil.copy(CHECKOUT / "pyproject.toml", tmp_path / "checkout")
+
+    installed = install(tmp_path / "checkout", site)
+    assert (site / "dozencloud/a/b.py").read_text() == "dozencloud/a/b.py"
+    assert (site / "dozencloud/data.sql").exists()
+    assert (site / "nova/virt/dozencloud/x.py").exists()
+    assert installed.metadata["Name"] == "dozencloud"
+    assert ("dozen", "dozencloud.cli:main") in {(e.name, e.value) for e in installed.entry_points}
+    assert installed.files
+    assert all((site / file).exists() for file in installed.files)
+
+    shutil.rmtree(source / "nova")
+    (source / "dozencloud/a/b.py").unlink()
+    install(tmp_path / "checkout", site)
+    assert not (site / "dozencloud/a/b.py").exists()
+    assert sorted(path.name for path in (site / "nova/virt").iterdir()) == ["driver.py"]
