@@ -1,0 +1,495 @@
+"""The way from a bare machine to a running cloud, as a graph of tasks.
+
+Each task looks for its own result first. What a task would do again on another input (a setting,
+a release) is remembered as a fingerprint of that input.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+from dozencloud import packages, plumbing, schema, seed, systemd, tls, users
+from dozencloud.cloud import Cloud, template
+from dozencloud.facts import Facts
+from dozencloud.graph import Step, Task
+from dozencloud.images import tiny
+from dozencloud.secret import Secrets, write_private
+from dozencloud.services import services
+from dozencloud.services.base import GROUP, Folder, Node, Plan, Service
+from dozencloud.services.libvirt import USER as QEMU_USER
+from dozencloud.state import State, digest
+from dozencloud.supervise import Supervisor, clean_environment
+
+EXTRA_GROUPS = {QEMU_USER: "kvm"}
+
+
+def environment() -> Path:
+    """The Python environment that this process runs in, and so will the services."""
+    return Path(sys.prefix)
+
+
+def decide_node(cloud: Cloud, facts: Facts) -> Node:
+    """What this machine is for the cloud: decided at the first `up`, then kept where it must."""
+    path = cloud.lib / "node.json"
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    settings = cloud.settings
+    virt_type, datapath = settings.compute.virt_type, settings.network.datapath
+    machine = facts.system.architecture.kernel
+    if virt_type == "auto":
+        # KVM of another architecture than ARM cannot run ARM servers.
+        virt_type = "kvm" if facts.kvm.usable and machine != "x86_64" else "qemu"
+    if datapath == "auto":
+        # A namespace of its own is on a machine where another cloud may have the kernel's.
+        datapath = "netdev" if cloud.namespace else str(facts.network.datapath)
+    return Node(
+        name=kept.get("name") or socket.gethostname(),
+        chassis=kept.get("chassis") or str(uuid.uuid4()),
+        virt_type=virt_type,
+        datapath=datapath,
+        architecture=machine,
+        kvm_present=Path("/dev/kvm").exists(),
+    )
+
+
+def make_plan(cloud: Cloud, facts: Facts) -> Plan:
+    """The plan of this node; its secrets and its identity are written at once."""
+    for folder in cloud.folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o755)
+    if not cloud.file.exists():
+        write_private(cloud.file, template(cloud.settings), 0o644)
+    node = decide_node(cloud, facts)
+    text = json.dumps(asdict(node), indent=2) + "\n"
+    path = cloud.lib / "node.json"
+    if not path.exists() or path.read_text() != text:
+        write_private(path, text, 0o644)
+    return Plan(cloud, node, Secrets(cloud.etc / "secrets.json"), environment())
+
+
+def make_folder(folder: Folder) -> None:
+    folder.path.mkdir(parents=True, exist_ok=True)
+    shutil.chown(folder.path, folder.owner, folder.group)
+    folder.path.chmod(folder.mode)
+
+
+def never(step: Step) -> None:
+    """For a task that is there for its dependencies."""
+
+
+@dataclass
+class Bringup:
+    """Makes the tasks for one cloud on this machine."""
+
+    plan: Plan
+    facts: Facts
+    load: schema.Loader = schema.from_snapshot
+
+    @property
+    def cloud(self) -> Cloud:
+        return self.plan.cloud
+
+    @cached_property
+    def state(self) -> State:
+        return State(self.cloud.lib / "state.json")
+
+    @cached_property
+    def supervisor(self) -> Supervisor:
+        return Supervisor(self.cloud)
+
+    @cached_property
+    def services(self) -> list[Service]:
+        return services(self.plan)
+
+    @cached_property
+    def seed(self) -> seed.Seed:
+        return seed.Seed(self.cloud, self.plan.node, self.plan.secrets)
+
+    @cached_property
+    def packages(self) -> tuple[str, ...]:
+        system = self.facts.system
+        machine = system.architecture.kernel
+        return packages.wanted(system.distribution.id, system.distribution.version, machine)
+
+    # ---- the graph ------------------------------------------------------------------------
+
+    def tasks(self, *, first_server: bool = True) -> list[Task]:
+        """All tasks of `dozen up`."""
+        own = [
+            Task("packages", "Debian packages", self._packages, done=self._packages_there),
+            Task(
+                "bytecode",
+                "Python environment compiled",
+                self._bytecode,
+                done=self._bytecode_there,
+            ),
+            *self.control_tasks(after_packages=("packages",), after_bytecode=("bytecode",)),
+            *self._seed_tasks(first_server=first_server),
+        ]
+        return own
+
+    def control_tasks(
+        self, after_packages: tuple[str, ...] = (), after_bytecode: tuple[str, ...] = ()
+    ) -> list[Task]:
+        """What also `dozen start` does: needs no network and no packages."""
+        return [
+            Task(
+                "users",
+                "System users",
+                lambda step: users.create(step, self._users(), GROUP, EXTRA_GROUPS),
+                after=after_packages,
+                done=lambda: not users.missing(self._users(), GROUP),
+            ),
+            Task(
+                "certificates",
+                "Certificate authority and certificate",
+                self._certificates,
+                done=lambda: tls.current(self.cloud),
+            ),
+            Task(
+                "namespace",
+                "Network namespace and the way out",
+                self._network,
+                after=after_packages,
+                done=self._network_there,
+            ),
+            Task("configuration", "Configuration", self._configuration, after=("users",)),
+            Task(
+                "supervisor",
+                "Supervisor",
+                self._supervisor,
+                after=("configuration", "namespace"),
+            ),
+            Task(
+                "preload",
+                "Shared Python libraries",
+                self._preload,
+                after=("supervisor", *after_bytecode),
+                done=self._preload_there,
+            ),
+            Task(
+                "schema",
+                "Databases",
+                self._schema,
+                after=("mariadb",),
+                done=lambda: self.state.get("schema") == self._schema_fingerprint(),
+            ),
+            *(self._service_task(service) for service in self.services),
+        ]
+
+    def _seed_tasks(self, *, first_server: bool) -> list[Task]:
+        kept = self._kept
+        todo: list[Task] = [
+            kept(
+                "catalogue",
+                "Service catalogue",
+                self.seed.catalogue,
+                ("keystone", "gateway"),
+                (self.cloud.public_url, self.cloud.internal_url),
+            ),
+            Task(
+                "compute-node",
+                "This node takes servers",
+                self.seed.hypervisor,
+                after=(
+                    *("catalogue", "nova-compute", "nova-api", "placement", "nova-scheduler"),
+                    "nova-conductor",
+                ),
+                done=lambda: self._all_unchanged and bool(self.state.get("compute-node")),
+            ),
+            kept("flavors", "Flavors", self.seed.flavors, ("catalogue", "nova-api"), ()),
+            kept("key", "SSH key", self.seed.key, ("catalogue", "nova-api"), ()),
+            kept(
+                "networks",
+                "Networks and router",
+                self.seed.networks,
+                ("catalogue", "neutron", "ovn-northd", "ovn-controller"),
+                (),
+            ),
+            Task(
+                "tiny-image",
+                "ARM image made from Debian's packages",
+                self._build_image,
+                done=lambda: bool(self.state.get("tiny-image") == self._image_fingerprint()),
+            ),
+            kept(
+                "image",
+                "ARM image in Glance",
+                self._upload_image,
+                ("catalogue", "glance", "tiny-image"),
+                self._image_fingerprint(),
+            ),
+        ]
+        if first_server:
+            todo += [
+                kept(
+                    "first-server",
+                    "Server `first`",
+                    lambda step: self.seed.first(step, self._image_name()),
+                    ("compute-node", "flavors", "key", "networks", "image", "ovn-agent"),
+                    (),
+                ),
+                kept("login-prompt", "Login prompt", self.seed.login_prompt, ("first-server",), ()),
+                kept("ssh", "SSH into the server", self.seed.log_in, ("login-prompt",), ()),
+            ]
+        return todo
+
+    def _kept(
+        self,
+        name: str,
+        title: str,
+        run: Callable[[Step], None],
+        after: tuple[str, ...],
+        inputs: object,
+    ) -> Task:
+        """A task that is done once for these inputs."""
+        fingerprint = digest(inputs)
+
+        def run_and_keep(step: Step) -> None:
+            run(step)
+            self.state.set(name, fingerprint)
+
+        return Task(
+            name, title, run_and_keep, after, done=lambda: self.state.get(name) == fingerprint
+        )
+
+    # ---- tasks ----------------------------------------------------------------------------
+
+    def _packages(self, step: Step) -> None:
+        installed = packages.install(step, self.packages)
+        before = self.state.get("packages-installed") or []
+        self.state.set("packages-installed", sorted({*before, *installed}))
+        packages.link_bindings(self.plan.environment)
+
+    def _packages_there(self) -> bool:
+        return not packages.missing(self.packages) and bool(
+            list(self.plan.environment.glob("lib/python3.*/site-packages/libvirt.py"))
+        )
+
+    def _bytecode(self, step: Step) -> None:
+        """Services run as users that cannot write bytecode, and would compile at every start."""
+        step.note("bytecode")
+        # Some packages carry templates that are no Python; they make the exit status useless.
+        step.run(
+            [self.plan.python, "-m", "compileall", "-qq", "-j", "0", str(self._site_packages())],
+            check=False,
+        )
+        self.state.set("bytecode", self._code_fingerprint())
+
+    def _bytecode_there(self) -> bool:
+        return bool(self.state.get("bytecode") == self._code_fingerprint())
+
+    def _site_packages(self) -> Path:
+        (folder,) = self.plan.environment.glob("lib/python3.*/site-packages")
+        return folder
+
+    def _code_fingerprint(self) -> str:
+        stamp = self.plan.environment / "dozencloud.stamp"
+        return digest(self.plan.environment, stamp.read_bytes() if stamp.exists() else b"")
+
+    def _users(self) -> set[str]:
+        return {s.user for s in self.services if s.user.startswith("dozen-")} | {
+            QEMU_USER,
+            "dozen-gateway",
+        }
+
+    def _certificates(self, step: Step) -> None:
+        tls.folder(self.cloud).mkdir(exist_ok=True)
+        tls.issue(self.cloud)
+
+    def _network(self, step: Step) -> None:
+        plumbing.make_namespace(self.cloud, step)
+        plumbing.open_way_out(self.cloud, step, self.state)
+
+    def _network_there(self) -> bool:
+        return plumbing.namespace_exists(self.cloud) and plumbing.way_out_is_open(self.cloud)
+
+    def _configuration(self, step: Step) -> None:
+        """Folders and files of all services; a file is written only if it differs."""
+        make_folder(Folder(self.cloud.run / "api", "root", GROUP, 0o3770))
+        for service in self.services:
+            for folder in service.folders:
+                make_folder(folder)
+        for file in {f.path: f for s in self.services for f in s.files}.values():
+            if not file.path.exists() or file.path.read_text() != file.content:
+                step.log.write(f"{file.path}\n")
+                write_private(file.path, file.content, file.mode)
+            users.own(file.path, file.owner)
+            file.path.chmod(file.mode)
+        clouds = seed.clouds_yaml(self.cloud, self.plan.secrets["keystone.admin"])
+        # JSON is YAML.
+        text = json.dumps(clouds, indent=2) + "\n"
+        path = self.cloud.etc / "clouds.yaml"
+        if not path.exists() or path.read_text() != text:
+            write_private(path, text)
+        self.supervisor.write_config(self.services)
+
+    def _supervisor(self, step: Step) -> None:
+        if self.supervisor.alive():
+            self.supervisor.reload()
+            return
+        end_orphans(self.cloud)
+        self.supervisor.cloud.supervisor_socket.unlink(missing_ok=True)
+        daemon = [
+            self.plan.python,
+            "-m",
+            "dozencloud.supervisor",
+            "-c",
+            str(self.supervisor.config),
+        ]
+        command = plumbing.enter(self.cloud, daemon)
+        if self.facts.system.systemd and not self.cloud.namespace:
+            systemd.start(self.cloud, step, [*command, "--nodaemon"])
+        else:
+            assignments = [f"{k}={v}" for k, v in clean_environment(self.cloud).items()]
+            step.run(["env", "--ignore-environment", *assignments, *command])
+        step.until(self.supervisor.alive, seconds=20, every=0.05, what="The supervisor")
+
+    def _preload(self, step: Step) -> None:
+        self.supervisor.preload()
+
+        def loaded() -> bool:
+            return bool(self.supervisor.preloaded()["done"])
+
+        step.until(loaded, seconds=120, every=0.1, what="The preloading parent")
+        for line in self.supervisor.preloaded()["failed"]:
+            step.log.write(f"not preloaded: {line}\n")
+
+    def _preload_there(self) -> bool:
+        if not self.cloud.settings.services.preload:
+            return True
+        return self.supervisor.alive() and bool(self.supervisor.preloaded()["done"])
+
+    def _schema(self, step: Step) -> None:
+        schema.accounts(self.plan, step)
+        self.load(self.plan, step)
+        self.state.set("schema", self._schema_fingerprint())
+
+    def _schema_fingerprint(self) -> str:
+        return digest(sorted(self.plan.secrets[f"mariadb.{u}"] for u in schema.DATABASES.values()))
+
+    # ---- services -------------------------------------------------------------------------
+
+    def _fingerprint(self, service: Service) -> str:
+        files = [(f.path, f.content) for f in service.files]
+        if service.name == "gateway":
+            files.append(
+                (tls.folder(self.cloud), (tls.folder(self.cloud) / "gateway.crt").read_text())
+            )
+        code = self._code_fingerprint() if service.command[0] == self.plan.python else ""
+        return digest(
+            list(service.command), sorted(service.environment.items()), service.user, files, code
+        )
+
+    def _unchanged(self, service: Service) -> bool:
+        """Running, with the configuration of now, and answering."""
+        try:
+            process = self.supervisor.processes().get(service.name)
+            return (
+                process is not None
+                and process.state == "running"
+                and self.state.get(f"service.{service.name}") == self._fingerprint(service)
+                and service.ready()
+            )
+        except Exception:  # a supervisor that is not there: nothing is running
+            return False
+
+    @cached_property
+    def _all_unchanged(self) -> bool:
+        return all(self._unchanged(service) for service in self.services)
+
+    def _service_task(self, service: Service) -> Task:
+        def run(step: Step) -> None:
+            self._run_service(service, step)
+
+        extra: tuple[str, ...] = ("supervisor",)
+        if "dozencloud.serve" in service.command:
+            extra += ("preload",)
+        if "mariadb" in service.after:
+            extra += ("schema",)
+        if service.name == "gateway":
+            extra += ("certificates",)
+        return Task(
+            service.name,
+            service.title,
+            run,
+            after=tuple(dict.fromkeys((*service.after, *extra))),
+            done=lambda: self._unchanged(service),
+        )
+
+    def _run_service(self, service: Service, step: Step) -> None:
+        fingerprint = self._fingerprint(service)
+        process = self.supervisor.process(service.name)
+        changed = self.state.get(f"service.{service.name}") != fingerprint
+        if process.state not in ("stopped", "exited", "fatal") and changed:
+            step.note("to stop: its configuration has changed")
+            self.supervisor.stop(service.name)
+        if service.prepare:
+            service.prepare(step)
+        self.state.set(f"service.{service.name}", fingerprint)
+        self.supervisor.start(service.name)
+
+        def ready() -> bool:
+            self.supervisor.check(service.name)
+            return service.ready()
+
+        step.note("to be ready")
+        step.until(ready, seconds=service.patience, every=0.1, what=service.title)
+        if service.settle:
+            service.settle(step)
+
+    # ---- image ----------------------------------------------------------------------------
+
+    def _image_fingerprint(self) -> str:
+        image = self.cloud.settings.image
+        return digest(self._code_fingerprint(), image.mirror, image.suite)
+
+    @cached_property
+    def _tiny(self) -> tiny.TinyImage:
+        image = self.cloud.settings.image
+        return tiny.build("aarch64", self.cloud.cache, mirror=image.mirror, suite=image.suite)
+
+    def _build_image(self, step: Step) -> None:
+        image = self.cloud.settings.image
+        tiny.build(
+            "aarch64", self.cloud.cache, mirror=image.mirror, suite=image.suite, say=step.note
+        )
+        self.state.set("tiny-image", self._image_fingerprint())
+
+    def _upload_image(self, step: Step) -> None:
+        self.seed.image(step, self._tiny)
+
+    def _image_name(self) -> str:
+        return self.seed.image_name(self._tiny)
+
+
+def end_orphans(cloud: Cloud, seconds: float = 10) -> None:
+    """End what an earlier supervisor of this cloud left, other than the servers themselves."""
+    name, _, value = cloud.marker.partition("=")
+    needle = f"{name}={value}".encode()
+
+    def found() -> Iterable[int]:
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit() and int(folder.name) != os.getpid():
+                try:
+                    if needle in (folder / "environ").read_bytes().split(b"\0"):
+                        yield int(folder.name)
+                except OSError:
+                    continue
+
+    end = time.monotonic() + seconds
+    while pids := list(found()):
+        number = 15 if time.monotonic() < end else 9
+        for pid in pids:
+            subprocess.run(["kill", f"-{number}", str(pid)], check=False, capture_output=True)
+        time.sleep(0.2)

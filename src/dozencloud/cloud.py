@@ -1,0 +1,405 @@
+"""The Cloud: one installation, every setting typed, with its default and the reason for it.
+
+A person edits `cloud.toml`; whatever is not in it has the default from here. Everything else in
+the package takes a `Cloud` and never reads the file, an environment variable or a fixed path.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import json
+import re
+import socket
+import tomllib
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from dozencloud.errors import Exit, Problem
+
+REGION = "RegionOne"
+CLOUD_FILE = "cloud.toml"
+DATAPATHS = ("auto", "system", "netdev")
+VIRT_TYPES = ("auto", "kvm", "qemu")
+# AF_UNIX paths end at 107 bytes (unix(7)); the longest one below `run` is libvirt's
+# `libvirt/virtlogd-admin-sock`, and OVN adds `openvswitch/ovn-controller.PID.ctl`.
+LONGEST_ROOT = 60
+
+
+def setting(default: Any, doc: str) -> Any:
+    """A field of a settings section: its default, and what it means (shown in cloud.toml)."""
+    return field(default=default, metadata={"doc": doc})
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """The one public port."""
+
+    port: int = setting(443, "The only public port: TLS for every API.")
+    address: str = setting(
+        "", "Address that users reach the gateway by; empty: this machine's own main address."
+    )
+
+
+@dataclass(frozen=True)
+class Network:
+    """Addresses of the networks that `up` registers."""
+
+    provider_cidr: str = setting(
+        "", "Network of the floating IPs, reachable from this machine; empty: chosen by name."
+    )
+    tenant_cidr: str = setting("10.12.0.0/24", "Network of the servers of the first project.")
+    dns: tuple[str, ...] = setting(
+        ("9.9.9.9", "1.1.1.1"), "Name servers that servers are told to use."
+    )
+    datapath: str = setting(
+        "auto", "Open vSwitch datapath: system (kernel), netdev (userspace), or auto."
+    )
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How this machine runs servers."""
+
+    virt_type: str = setting("auto", "kvm, qemu (emulation), or auto: what this machine can.")
+    reserved_memory: int = setting(512, "MiB that servers never get, for the machine itself.")
+
+
+@dataclass(frozen=True)
+class Internal:
+    """Ports that only this machine can reach (loopback)."""
+
+    api: int = setting(17774, "APIs among the services, and the metadata service.")
+    broker: int = setting(17672, "RabbitMQ.")
+    broker_cluster: int = setting(17673, "RabbitMQ's own Erlang distribution.")
+
+
+@dataclass(frozen=True)
+class Services:
+    """How the services run."""
+
+    preload: bool = setting(
+        True, "Python services are forked from one parent that has their libraries loaded."
+    )
+    threads: int = setting(8, "Requests that each API serves at a time.")
+
+
+@dataclass(frozen=True)
+class Image:
+    """Where the first image comes from."""
+
+    mirror: str = setting("http://deb.debian.org/debian", "Debian archive for ARM images.")
+    suite: str = setting("trixie", "Debian release that ARM images are made from.")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that cloud.toml may say."""
+
+    gateway: Gateway = Gateway()
+    network: Network = Network()
+    compute: Compute = Compute()
+    internal: Internal = Internal()
+    services: Services = Services()
+    image: Image = Image()
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """One installation and where it lives.
+
+    root: None for the cloud of the machine (FHS paths); else the folder that holds all of it.
+    settings: what cloud.toml says.
+    """
+
+    root: Path | None = None
+    settings: Settings = Settings()
+
+    @property
+    def name(self) -> str:
+        """Short name, unique on the machine; part of bridge, namespace and table names."""
+        if self.root is None:
+            return "dozen"
+        return f"dz{zlib.crc32(str(self.root).encode()) & 0xFFFFFF:06x}"
+
+    @property
+    def etc(self) -> Path:
+        return self.root / "etc" if self.root else Path("/etc/dozencloud")
+
+    @property
+    def lib(self) -> Path:
+        return self.root / "lib" if self.root else Path("/var/lib/dozencloud")
+
+    @property
+    def log(self) -> Path:
+        return self.root / "log" if self.root else Path("/var/log/dozencloud")
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run" if self.root else Path("/run/dozencloud")
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        return (self.etc, self.lib, self.log, self.run)
+
+    @property
+    def cache(self) -> Path:
+        """Downloads and built images."""
+        return self.lib / "cache"
+
+    @property
+    def file(self) -> Path:
+        return self.etc / CLOUD_FILE
+
+    @property
+    def exists(self) -> bool:
+        return self.file.exists()
+
+    # ---- names on the machine -------------------------------------------------------------
+
+    @property
+    def integration_bridge(self) -> str:
+        return f"br-{self.name}-int"
+
+    @property
+    def provider_bridge(self) -> str:
+        return f"br-{self.name}-ex"
+
+    @property
+    def namespace(self) -> str | None:
+        """Network namespace that a cloud with a root of its own lives in.
+
+        Open vSwitch allows one userspace datapath (`ovs-netdev`) and one kernel datapath
+        (`ovs-system`) per network namespace, so a second cloud needs a second namespace.
+        """
+        return f"dozen-{self.name}" if self.root else None
+
+    @property
+    def table(self) -> str:
+        """nftables table with the rules of this cloud."""
+        return f"dozen-{self.name}" if self.root else "dozencloud"
+
+    @property
+    def marker(self) -> str:
+        """Environment entry of every process that the supervisor starts."""
+        return f"DOZEN_CLOUD={self.name}:{self.run}"
+
+    # ---- addresses ------------------------------------------------------------------------
+
+    @property
+    def _slot(self) -> int:
+        return zlib.crc32(self.name.encode())
+
+    @property
+    def link(self) -> tuple[str, str]:
+        """(host, inside) addresses of the veth pair into the namespace, from 198.18.0.0/16."""
+        base = ipaddress.ip_address("198.18.0.0") + 4 * (self._slot % 16384)
+        return str(base + 1), str(base + 2)
+
+    @property
+    def link_devices(self) -> tuple[str, str]:
+        return f"{self.name}-h", f"{self.name}-c"
+
+    @property
+    def provider(self) -> ipaddress.IPv4Network:
+        """Network of the floating IPs."""
+        text = self.settings.network.provider_cidr
+        if not text:
+            text = "172.24.4.0/24" if self.root is None else f"198.19.{self._slot % 256}.0/24"
+        return ipaddress.IPv4Network(text)
+
+    @property
+    def provider_gateway(self) -> str:
+        return str(self.provider[1])
+
+    @property
+    def tenant(self) -> ipaddress.IPv4Network:
+        return ipaddress.IPv4Network(self.settings.network.tenant_cidr)
+
+    @property
+    def address(self) -> str:
+        """Address under which users reach the gateway."""
+        if self.settings.gateway.address:
+            return self.settings.gateway.address
+        return self.link[1] if self.root else main_address()
+
+    @property
+    def public_url(self) -> str:
+        port = self.settings.gateway.port
+        return f"https://{self.address}" + ("" if port == 443 else f":{port}")
+
+    @property
+    def internal_url(self) -> str:
+        return f"http://127.0.0.1:{self.settings.internal.api}"
+
+    @property
+    def ca(self) -> Path:
+        return self.etc / "tls" / "ca.crt"
+
+    @property
+    def supervisor_socket(self) -> Path:
+        return self.run / "supervisor.sock"
+
+    @property
+    def libvirt_uri(self) -> str:
+        return f"qemu+unix:///system?socket={self.run}/libvirt/libvirt-sock"
+
+    def command(self, *words: str) -> str:
+        """How a person types a `dozen` command for this cloud, for messages."""
+        root = ("--root", str(self.root)) if self.root else ()
+        return " ".join(("sudo ./dozen", *root, *words))
+
+
+def main_address() -> str:
+    """Address of the interface with the route to the outside; 127.0.0.1 without one.
+
+    connect(2) on a datagram socket sends nothing, it only asks the routing table.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
+
+
+def load(root: Path | None) -> Cloud:
+    """The cloud under `root`, with the settings of its cloud.toml if there is one.
+
+    Raises Problem (USAGE) on a root that cannot be used and on any mistake in the file.
+    """
+    if root is not None:
+        root = root.expanduser().resolve()
+        if len(str(root)) > LONGEST_ROOT:
+            raise Problem(
+                f"The path {root} is too long for a cloud: Unix sockets below it would not fit.",
+                f"Choose a --root of at most {LONGEST_ROOT} characters.",
+                code=Exit.USAGE,
+            )
+    cloud = Cloud(root)
+    if not cloud.file.exists():
+        return cloud
+    try:
+        data = tomllib.loads(cloud.file.read_text())
+    except PermissionError as error:
+        raise Problem(f"{cloud.file} cannot be read.", "Use sudo.", code=Exit.USAGE) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Problem(
+            f"{cloud.file} is not valid TOML: {error}.", "Mend that line.", code=Exit.USAGE
+        ) from error
+    return replace(cloud, settings=parse(data, str(cloud.file)))
+
+
+def parse(data: Mapping[str, Any], where: str = CLOUD_FILE) -> Settings:
+    """Settings from the content of a cloud.toml; Problem (USAGE) on an unknown or wrong one."""
+    sections = {f.name: f for f in fields(Settings)}
+    chosen: dict[str, Any] = {}
+    for name, content in data.items():
+        if name not in sections:
+            raise _unknown(where, "section", name, sections)
+        if not isinstance(content, Mapping):
+            raise _wrong(where, name, "a section", content)
+        chosen[name] = _section(type(sections[name].default), name, content, where)
+    settings = Settings(**chosen)
+    _check(settings, where)
+    return settings
+
+
+def _section(kind: type, name: str, content: Mapping[str, Any], where: str) -> Any:
+    types = get_type_hints(kind)
+    known = {f.name for f in fields(kind)}
+    values: dict[str, Any] = {}
+    for key, value in content.items():
+        if key not in known:
+            raise _unknown(where, f"setting in [{name}]", key, known)
+        wanted = types[key]
+        if wanted == tuple[str, ...]:
+            if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+                raise _wrong(where, f"{name}.{key}", "a list of texts", value)
+            value = tuple(value)
+        elif type(value) is not wanted:
+            words = {int: "a whole number", str: "a text", bool: "true or false"}
+            raise _wrong(where, f"{name}.{key}", words[wanted], value)
+        values[key] = value
+    return kind(**values)
+
+
+def _unknown(where: str, what: str, name: str, known: Any) -> Problem:
+    near = difflib.get_close_matches(name, list(known), 1)
+    mend = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(sorted(known))}."
+    return Problem(f"{where}: there is no {what} called {name}.", mend, code=Exit.USAGE)
+
+
+def _wrong(where: str, name: str, wanted: str, value: object) -> Problem:
+    return Problem(
+        f"{where}: {name} must be {wanted}, not {json.dumps(value, default=str)}.",
+        "Mend that line.",
+        code=Exit.USAGE,
+    )
+
+
+def _check(settings: Settings, where: str) -> None:
+    ports = {"gateway.port": settings.gateway.port} | {
+        f"internal.{f.name}": getattr(settings.internal, f.name) for f in fields(Internal)
+    }
+    for name, port in ports.items():
+        if not 0 < port < 65536:
+            raise _wrong(where, name, "a port from 1 to 65535", port)
+    twice = {p for p in ports.values() if list(ports.values()).count(p) > 1}
+    if twice:
+        names = " and ".join(n for n, p in ports.items() if p in twice)
+        raise Problem(f"{where}: {names} are the same port.", "Give each its own.", code=Exit.USAGE)
+    for name, value, choices in (
+        ("network.datapath", settings.network.datapath, DATAPATHS),
+        ("compute.virt_type", settings.compute.virt_type, VIRT_TYPES),
+    ):
+        if value not in choices:
+            raise _wrong(where, name, f"one of {', '.join(choices)}", value)
+    for name, cidr in (
+        ("network.provider_cidr", settings.network.provider_cidr),
+        ("network.tenant_cidr", settings.network.tenant_cidr),
+    ):
+        if cidr or name == "network.tenant_cidr":
+            _check_cidr(where, name, cidr)
+    for server in settings.network.dns:
+        try:
+            ipaddress.ip_address(server)
+        except ValueError:
+            raise _wrong(where, "network.dns", "a list of IP addresses", server) from None
+    address = settings.gateway.address
+    if address and not re.fullmatch(r"[A-Za-z0-9.-]+", address):
+        raise _wrong(where, "gateway.address", "an IPv4 address or host name", address)
+    threads = settings.services.threads
+    if not 1 <= threads <= 64:
+        raise _wrong(where, "services.threads", "a number from 1 to 64", threads)
+    if settings.compute.reserved_memory < 0:
+        raise _wrong(where, "compute.reserved_memory", "a number of MiB", -1)
+
+
+def _check_cidr(where: str, name: str, cidr: str) -> None:
+    try:
+        network = ipaddress.IPv4Network(cidr)
+    except ValueError as error:
+        raise Problem(f"{where}: {name}: {error}.", "Mend that line.", code=Exit.USAGE) from error
+    if network.prefixlen > 27:
+        raise _wrong(where, name, "a network of at least 32 addresses (/27)", cidr)
+
+
+def template(settings: Settings | None = None) -> str:
+    """Text of a cloud.toml with every setting, its meaning, and its default as a comment."""
+    lines = [
+        "# DozenCloud: settings of this cloud. Every default works.",
+        "# Change one, then run `dozen up`: it applies just that.",
+    ]
+    for section in fields(Settings):
+        lines += ["", f"[{section.name}]"]
+        chosen = getattr(settings or Settings(), section.name)
+        for item in fields(chosen):
+            value = getattr(chosen, item.name)
+            mark = "# " if value == item.default else ""
+            text = json.dumps(list(value) if isinstance(value, tuple) else value)
+            lines += [f"# {item.metadata['doc']}", f"{mark}{item.name} = {text}"]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,1 @@
+"""Runs inside nova-compute. Imports nothing of services or cli."""

@@ -1,0 +1,23 @@
+"""Every private name of the pinned Nova that the driver relies on, and what it is to us.
+
+A test holds each against the installed release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
+    "nova.virt.libvirt.driver:LibvirtDriver._configure_guest_by_virt_type": (
+        "self",
+        "guest",
+        "instance",
+        "image_meta",
+        "flavor",
+        "old_guest",
+    ),
+}
+"""module:Class.method -> names of its parameters."""
+
+USED: tuple[str, ...] = ("nova.virt.libvirt.host:Host.has_min_version",)
+"""Called on upstream's objects."""

@@ -1,0 +1,1 @@
+"""Images: what is in them, and the small one that the first server boots from."""

@@ -1,0 +1,191 @@
+"""Debian packages that a cloud needs, per distribution, and how they are installed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from dozencloud.errors import Problem
+from dozencloud.graph import Step
+
+COMMON = (
+    "ca-certificates",
+    "e2fsprogs",
+    "genisoimage",  # config drives
+    "haproxy",  # metadata proxy of each network (Neutron starts it)
+    "iproute2",
+    "ipxe-qemu",  # virtio-net's option ROM; QEMU refuses to start without the file
+    "libvirt-clients",
+    "libvirt-daemon",
+    "libvirt-daemon-driver-qemu",
+    "mariadb-client-core",
+    "mariadb-server-core",
+    "memcached",
+    "nftables",
+    "nginx",
+    "openssh-client",
+    "openvswitch-switch",
+    "ovn-central",
+    "ovn-host",
+    "python3-libvirt",
+    "qemu-efi-aarch64",
+    "qemu-efi-arm",
+    "qemu-system-arm",
+    "qemu-utils",
+    "rabbitmq-server",
+)
+BY_MACHINE = {
+    # libvirt's getVersion fails where no emulator of the host's own architecture is installed.
+    "x86_64": ("qemu-system-x86",),
+}
+BY_DISTRIBUTION = {
+    # virtlogd is a package of its own since libvirt 10.6.
+    ("debian", "13"): ("libvirt-daemon-log",),
+}
+# Units that the packages start or enable by themselves; the cloud runs its own instances.
+UNITS = (
+    "haproxy.service",
+    "memcached.service",
+    "nginx.service",
+    "openvswitch-switch.service",
+    "ovn-central.service",
+    "ovn-host.service",
+    "rabbitmq-server.service",
+    "epmd.service",
+    "epmd.socket",
+    "libvirtd.service",
+    "libvirtd.socket",
+    "virtlogd.service",
+    "virtlogd.socket",
+)
+# apt asks it before it starts a daemon; 101 = forbidden (deb-policy, policy-rc.d(8)).
+POLICY = Path("/usr/sbin/policy-rc.d")
+POLICY_TEXT = "#!/bin/sh\n# DozenCloud, while it installs packages: start no daemon.\nexit 101\n"
+
+
+def wanted(distribution: str, version: str, machine: str) -> tuple[str, ...]:
+    """Names of all packages for that system."""
+    extra = BY_MACHINE.get(machine, ()) + BY_DISTRIBUTION.get((distribution, version), ())
+    return tuple(sorted({*COMMON, *extra}))
+
+
+def missing(names: tuple[str, ...]) -> list[str]:
+    """Those that are not installed (or not configured)."""
+    query = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n", *names]
+    result = subprocess.run(query, check=False, capture_output=True, text=True)
+    there = {line.split()[0] for line in result.stdout.splitlines() if line.endswith(" installed")}
+    return [name for name in names if name not in there]
+
+
+def apt(*words: str) -> list[str]:
+    return [
+        *("apt-get", "--quiet", "--assume-yes", "--no-install-recommends"),
+        *("-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=120", "-o", "Acquire::Retries=3"),
+        *("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"),
+        # The packages can be installed again; no need to wait for the disk after each file.
+        *("-o", "Dpkg::Options::=--force-unsafe-io"),
+        *words,
+    ]
+
+
+APT_ENVIRONMENT = {
+    "DEBIAN_FRONTEND": "noninteractive",
+    "LC_ALL": "C.UTF-8",
+    "NEEDRESTART_SUSPEND": "1",
+}
+
+
+def install(step: Step, names: tuple[str, ...]) -> list[str]:
+    """Install what is missing, without starting any daemon; returns what was installed."""
+    todo = missing(names)
+    if not todo:
+        return []
+    environment = {**os.environ, **APT_ENVIRONMENT}
+    enabled_before = _enabled()
+    own_policy = not POLICY.exists()
+    if own_policy:
+        POLICY.write_text(POLICY_TEXT)
+        POLICY.chmod(0o755)
+    try:
+        step.note("package lists")
+        step.run(apt("update"), env=environment, timeout=300)
+        step.note(f"{len(todo)} packages and what they need")
+        step.run(apt("install", *todo), env=environment, timeout=1800)
+    except Problem as problem:
+        raise _explain(problem) from problem
+    finally:
+        if own_policy:
+            POLICY.unlink(missing_ok=True)
+    new = sorted(_enabled() - enabled_before)
+    if new:
+        step.run(["systemctl", "disable", "--now", "--quiet", *new], check=False)
+    return todo
+
+
+def _enabled() -> set[str]:
+    """Our UNITS that are enabled on this machine; none without systemd."""
+    if not Path("/run/systemd/system").is_dir():
+        return set()
+    result = subprocess.run(
+        ["systemctl", "is-enabled", *UNITS], check=False, capture_output=True, text=True
+    )
+    states = result.stdout.splitlines()
+    return {unit for unit, state in zip(UNITS, states, strict=False) if state == "enabled"}
+
+
+def _explain(problem: Problem) -> Problem:
+    """The usual causes of a failed apt-get, said in words."""
+    text = problem.detail
+    for sign, what, mend in (
+        (
+            (
+                "Could not resolve",
+                "Could not connect",
+                "Temporary failure resolving",
+                "Unable to connect",
+            ),
+            "The Debian package mirror cannot be reached.",
+            "Check the network, the proxy and /etc/apt/sources.list, then run this again.",
+        ),
+        (
+            ("Unable to locate package", "has no installation candidate"),
+            "A package is not in the enabled package sources.",
+            "Enable the distribution's main sources (Ubuntu: universe too), then run this again.",
+        ),
+        (
+            ("No space left on device", "You don't have enough free space"),
+            "The disk is full.",
+            "Free some space in /var and /usr, then run this again.",
+        ),
+        (
+            ("Could not get lock",),
+            "Another program is installing packages.",
+            "Wait until it has ended, then run this again.",
+        ),
+        (
+            ("dpkg was interrupted", "unmet dependencies", "error processing package"),
+            "The package system of this machine is in a broken state.",
+            "Run: sudo dpkg --configure -a && sudo apt-get --fix-broken install",
+        ),
+    ):
+        if any(part in text for part in sign):
+            return Problem(what, mend, detail=text)
+    return problem
+
+
+def link_bindings(environment: Path) -> list[Path]:
+    """Debian's libvirt bindings into the Python environment (PyPI has them as source only).
+
+    They are for the system's own Python, which the environment is made from.
+    """
+    source = Path("/usr/lib/python3/dist-packages")
+    (target,) = environment.glob("lib/python3.*/site-packages")
+    links = []
+    for path in [*source.glob("libvirt*.py"), *source.glob("libvirtmod*.so")]:
+        link = target / path.name
+        if not link.is_symlink():
+            link.unlink(missing_ok=True)
+            link.symlink_to(path)
+        links.append(link)
+    return links

@@ -1,0 +1,162 @@
+"""Networking of the machine around a cloud: its namespace, the way out, forwarding."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from dozencloud.cloud import Cloud
+from dozencloud.graph import Step
+from dozencloud.state import State
+
+FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+
+# A private /sys shows the devices of the namespace (os-vif looks there); a private /run/netns
+# keeps the metadata namespaces of this cloud apart and lets them vanish with its processes.
+ENTER_SCRIPT = """
+set -eu
+mount -t sysfs sysfs /sys
+mkdir -p /run/netns
+mount -t tmpfs -o mode=0755,size=1m tmpfs /run/netns
+exec "$@"
+"""
+
+
+CLONE_NEWNET = 0x40000000  # setns(2)
+
+
+@contextmanager
+def within(cloud: Cloud) -> Iterator[None]:
+    """The calling thread is in the cloud's network namespace; its new sockets stay there.
+
+    os.setns exists from Python 3.12 on only.
+    """
+    if not cloud.namespace:
+        yield
+        return
+    library = ctypes.CDLL(None, use_errno=True)
+    with (
+        Path("/proc/thread-self/ns/net").open() as back,
+        Path("/run/netns", cloud.namespace).open() as there,
+    ):
+        if library.setns(there.fileno(), CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), f"cannot enter namespace {cloud.namespace}")
+        try:
+            yield
+        finally:
+            library.setns(back.fileno(), CLONE_NEWNET)
+
+
+def ip(cloud: Cloud, *words: str) -> list[str]:
+    """ip(8) in the cloud's network namespace."""
+    return ["ip", *(("-n", cloud.namespace) if cloud.namespace else ()), *words]
+
+
+def enter(cloud: Cloud, command: Sequence[str]) -> list[str]:
+    """Command line that starts `command` where the cloud's processes live."""
+    if not cloud.namespace:
+        return list(command)
+    return [
+        *("nsenter", f"--net=/run/netns/{cloud.namespace}"),
+        *("unshare", "--mount", "--propagation", "private"),
+        *("sh", "-c", ENTER_SCRIPT, "sh", *command),
+    ]
+
+
+def inside(cloud: Cloud, pid: int, command: Sequence[str]) -> list[str]:
+    """Command line that runs `command` in the namespaces of the running supervisor `pid`."""
+    if not cloud.namespace:
+        return list(command)
+    return ["nsenter", f"--target={pid}", "--mount", "--net", *command]
+
+
+def namespace_exists(cloud: Cloud) -> bool:
+    return cloud.namespace is None or Path("/run/netns", cloud.namespace).exists()
+
+
+def make_namespace(cloud: Cloud, step: Step) -> None:
+    """The network namespace of a cloud with a root of its own, linked to the machine by veth."""
+    if cloud.namespace is None:
+        return
+    host, inner = cloud.link_devices
+    host_address, inner_address = cloud.link
+    if not namespace_exists(cloud):
+        step.run(["ip", "netns", "add", cloud.namespace])
+    if not Path("/sys/class/net", host).exists():
+        step.run(
+            ["ip", "link", "add", host, "type", "veth", "peer", inner, "netns", cloud.namespace]
+        )
+    step.run(["ip", "address", "replace", f"{host_address}/30", "dev", host])
+    step.run(["ip", "link", "set", host, "up"])
+    step.run(ip(cloud, "link", "set", "lo", "up"))
+    step.run(ip(cloud, "address", "replace", f"{inner_address}/30", "dev", inner))
+    step.run(ip(cloud, "link", "set", inner, "up"))
+    step.run(ip(cloud, "route", "replace", "default", "via", host_address))
+    step.run(["ip", "route", "replace", str(cloud.provider), "via", inner_address, "dev", host])
+    # /proc/sys/net shows the network namespace of whoever opens it.
+    step.run(
+        [
+            *("nsenter", f"--net=/run/netns/{cloud.namespace}"),
+            *("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"),
+        ]
+    )
+
+
+def ruleset(cloud: Cloud) -> str:
+    """nftables: servers with a floating IP reach what the machine reaches, by its address."""
+    near = cloud.link_devices[0] if cloud.namespace else cloud.provider_bridge
+    sources = [str(cloud.provider)]
+    if cloud.namespace:
+        sources.append(f"{cloud.link[0]}/30")
+    return f"""\
+table inet {cloud.table}
+delete table inet {cloud.table}
+table inet {cloud.table} {{
+  chain postrouting {{
+    type nat hook postrouting priority srcnat; policy accept;
+    ip saddr {{ {", ".join(sources)} }} oifname != {{ "{near}", "lo" }} masquerade
+  }}
+}}
+"""
+
+
+def open_way_out(cloud: Cloud, step: Step, state: State) -> None:
+    """Forwarding and source NAT on the machine. What forwarding was before is remembered."""
+    if FORWARD.read_text().strip() == "0":
+        if state.get("forwarding-was") is None:
+            state.set("forwarding-was", "0")
+        FORWARD.write_text("1")
+    step.run(["nft", "-f", "-"], input=ruleset(cloud))
+
+
+def way_out_is_open(cloud: Cloud) -> bool:
+    if FORWARD.read_text().strip() == "0":
+        return False
+    table = ["nft", "list", "table", "inet", cloud.table]
+    try:
+        return subprocess.run(table, check=False, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def close_way_out(cloud: Cloud, state: State) -> None:
+    """Undo `open_way_out`."""
+    drop = f"table inet {cloud.table}\ndelete table inet {cloud.table}\n"
+    subprocess.run(["nft", "-f", "-"], input=drop, text=True, check=False, capture_output=True)
+    if state.get("forwarding-was") == "0":
+        FORWARD.write_text("0")
+
+
+def remove_devices(cloud: Cloud) -> None:
+    """Bridges, links and the namespace of the cloud, whatever is left of them."""
+    devices = [cloud.provider_bridge, cloud.integration_bridge]
+    if cloud.namespace:
+        devices = [cloud.link_devices[0]]
+    for device in devices:
+        if Path("/sys/class/net", device).exists():
+            subprocess.run(["ip", "link", "delete", device], check=False, capture_output=True)
+    if cloud.namespace and namespace_exists(cloud):
+        subprocess.run(["ip", "netns", "delete", cloud.namespace], check=False, capture_output=True)

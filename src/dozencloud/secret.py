@@ -1,0 +1,53 @@
+"""Random secrets of a cloud, kept in one file that only root can read."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import threading
+from pathlib import Path
+
+from dozencloud.errors import Problem
+
+
+def write_private(path: Path, content: str | bytes, mode: int = 0o600) -> None:
+    """Write a file that is never readable by others and never half there (rename(2))."""
+    aside = path.with_name(f".{path.name}.new")
+    aside.unlink(missing_ok=True)
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.rename(path)
+
+
+class Secrets:
+    """Named random passwords (48 hex digits, 192 bits); made at first use, then kept."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._values: dict[str, str] = {}
+        if path.exists():
+            try:
+                self._values = json.loads(path.read_text())
+            except PermissionError as error:
+                raise Problem(f"{path} cannot be read.", "Use sudo.") from error
+            except ValueError as error:
+                raise Problem(
+                    f"{path} is damaged: {error}.",
+                    "Restore it from a backup; without it the cloud's passwords are lost.",
+                ) from error
+
+    def __getitem__(self, name: str) -> str:
+        with self._lock:
+            if name not in self._values:
+                self._values[name] = secrets.token_hex(24)
+                self._save()
+            return self._values[name]
+
+    def _save(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_private(self.path, json.dumps(self._values, indent=2, sort_keys=True) + "\n")

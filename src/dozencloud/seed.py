@@ -1,0 +1,428 @@
+"""What a new cloud has: flavors, networks, a key, an ARM image, the first server.
+
+Everything is looked for by name first, so that a run that was cut off goes on. One SDK process
+does it all: each `openstack` call would cost 1.5-2 s.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dozencloud.cloud import REGION, Cloud
+from dozencloud.errors import Problem
+from dozencloud.graph import Step
+from dozencloud.images.tiny import TinyImage
+from dozencloud.secret import Secrets, write_private
+from dozencloud.services.base import Node
+
+CLOUD_NAME = "dozen"
+"""Name in clouds.yaml: `openstack --os-cloud dozen`."""
+
+# name: (memory MiB, disk GiB, vCPUs)
+FLAVORS: Mapping[str, tuple[int, int, int]] = {
+    "m1.nano": (256, 1, 1),
+    "m1.micro": (512, 4, 1),
+    "m1.small": (1024, 10, 1),
+    "m1.medium": (2048, 20, 2),
+    "m1.large": (4096, 40, 4),
+}
+EXTERNAL, PRIVATE, ROUTER, KEYPAIR, SECURITY_GROUP = "public", "private", "router", "dozen", "ssh"
+FIRST = "first"
+LOGIN_USER = "dozen"
+
+
+def clouds_yaml(cloud: Cloud, password: str) -> dict[str, Any]:
+    """Content of clouds.yaml for the administrator (openstacksdk's format)."""
+    return {
+        "clouds": {
+            CLOUD_NAME: {
+                "auth": {
+                    "auth_url": f"{cloud.public_url}/identity/v3",
+                    "username": "admin",
+                    "password": password,
+                    "project_name": "admin",
+                    "user_domain_id": "default",
+                    "project_domain_id": "default",
+                },
+                "region_name": REGION,
+                "interface": "public",
+                "identity_api_version": 3,
+                "cacert": str(cloud.ca),
+            }
+        }
+    }
+
+
+def connect(cloud: Cloud, secrets: Secrets) -> Any:
+    """openstacksdk connection as the administrator, over the public port."""
+    import openstack
+
+    (options,) = clouds_yaml(cloud, secrets["keystone.admin"])["clouds"].values()
+    return openstack.connect(
+        **options, load_yaml_config=False, load_envvars=False, app_name="dozen"
+    )
+
+
+@dataclass(frozen=True)
+class Names:
+    """Where the servers' key lies on this machine."""
+
+    cloud: Cloud
+
+    @property
+    def key(self) -> Path:
+        return self.cloud.etc / "ssh" / "id_ed25519"
+
+    @property
+    def known_hosts(self) -> Path:
+        return self.cloud.lib / "known_hosts"
+
+
+def ssh(cloud: Cloud, address: str, *command: str) -> list[str]:
+    """The command line that logs in to a server of the first project."""
+    names = Names(cloud)
+    return [
+        *("ssh", "-i", str(names.key), "-o", f"UserKnownHostsFile={names.known_hosts}"),
+        *("-o", "StrictHostKeyChecking=accept-new", f"{LOGIN_USER}@{address}", *command),
+    ]
+
+
+class Seed:
+    """The tasks, as methods that take a Step."""
+
+    def __init__(self, cloud: Cloud, node: Node, secrets: Secrets) -> None:
+        self.cloud, self.node, self.secrets = cloud, node, secrets
+        self.names = Names(cloud)
+
+    @cached_property
+    def sdk(self) -> Any:
+        return connect(self.cloud, self.secrets)
+
+    # ---- identity -------------------------------------------------------------------------
+
+    def catalogue(self, step: Step) -> None:
+        """Service users and endpoints; corrects addresses that have changed."""
+        identity = self.sdk.identity
+        project = identity.find_project("service") or identity.create_project(
+            name="service", domain_id="default"
+        )
+        roles = {role.name: role for role in identity.roles()}
+        if "service" not in roles:
+            roles["service"] = identity.create_role(name="service")
+        for name in ("glance", "placement", "nova", "neutron"):
+            user = identity.find_user(name)
+            if user is None:
+                user = identity.create_user(
+                    name=name, password=self.secrets[f"keystone.{name}"], domain_id="default"
+                )
+                # Upstream's policies let services act for users by these two roles.
+                for role in ("admin", "service"):
+                    identity.assign_project_role_to_user(project, user, roles[role])
+        for name, kind, path in (
+            ("keystone", "identity", "/identity/v3"),
+            ("glance", "image", "/image"),
+            ("placement", "placement", "/placement"),
+            ("nova", "compute", "/compute/v2.1"),
+            ("neutron", "network", "/network"),
+        ):
+            self._endpoint(name, kind, path)
+
+    def _endpoint(self, name: str, kind: str, path: str) -> None:
+        identity = self.sdk.identity
+        service = next(iter(identity.services(type=kind)), None)
+        service = service or identity.create_service(name=name, type=kind)
+        there = {e.interface: e for e in identity.endpoints(service_id=service.id)}
+        for interface, base in (
+            ("public", self.cloud.public_url),
+            ("internal", self.cloud.internal_url),
+            ("admin", self.cloud.internal_url),
+        ):
+            if interface not in there:
+                identity.create_endpoint(
+                    service_id=service.id, interface=interface, url=base + path, region_id=REGION
+                )
+            elif there[interface].url != base + path:
+                identity.update_endpoint(there[interface], url=base + path)
+
+    # ---- compute --------------------------------------------------------------------------
+
+    def hypervisor(self, step: Step) -> None:
+        """Until Nova lists this node as up and Placement knows what it has."""
+
+        def listed() -> bool | str:
+            services = {s.binary: s.state for s in self.sdk.compute.services()}
+            down = [
+                name
+                for name in ("nova-conductor", "nova-scheduler", "nova-compute")
+                if services.get(name) != "up"
+            ]
+            if down:
+                return f"{', '.join(down)} to report"
+            found = any(h.name for h in self.sdk.compute.hypervisors())
+            providers = list(self.sdk.placement.resource_providers())
+            return True if found and providers else "the scheduler to find this node"
+
+        step.until(listed, seconds=120, every=0.3, what="The compute service")
+
+    def flavors(self, step: Step) -> None:
+        there = {flavor.name for flavor in self.sdk.compute.flavors()}
+        for name, (memory, disk, cpus) in FLAVORS.items():
+            if name not in there:
+                self.sdk.compute.create_flavor(name=name, ram=memory, disk=disk, vcpus=cpus)
+
+    def key(self, step: Step) -> None:
+        """An SSH key made here, private part readable by root only."""
+        key, public = self.names.key, self.names.key.with_suffix(".pub")
+        if not (key.exists() and public.exists()):
+            from cryptography.hazmat.primitives import serialization
+            from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+            made = Ed25519PrivateKey.generate()
+            key.parent.mkdir(mode=0o700, exist_ok=True)
+            openssh = made.public_key().public_bytes(
+                serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+            )
+            write_private(public, openssh + b" dozen\n", 0o644)
+            write_private(
+                key,
+                made.private_bytes(
+                    serialization.Encoding.PEM,
+                    serialization.PrivateFormat.OpenSSH,
+                    serialization.NoEncryption(),
+                ),
+            )
+        text = public.read_text().strip()
+        known = self.sdk.compute.find_keypair(KEYPAIR)
+        if known and known.public_key.strip() != text:
+            self.sdk.compute.delete_keypair(known)
+            known = None
+        if not known:
+            self.sdk.compute.create_keypair(name=KEYPAIR, public_key=text)
+
+    # ---- network --------------------------------------------------------------------------
+
+    def networks(self, step: Step) -> None:
+        """`public` (floating IPs), `private` (servers), a router between them."""
+        network, provider = self.sdk.network, self.cloud.provider
+        external = network.find_network(EXTERNAL) or network.create_network(
+            name=EXTERNAL,
+            is_router_external=True,
+            provider_network_type="flat",
+            provider_physical_network="public",
+        )
+        if not network.find_subnet(EXTERNAL):
+            network.create_subnet(
+                name=EXTERNAL,
+                network_id=external.id,
+                ip_version=4,
+                cidr=str(provider),
+                gateway_ip=self.cloud.provider_gateway,
+                is_dhcp_enabled=False,
+                allocation_pools=[{"start": str(provider[10]), "end": str(provider[-6])}],
+            )
+        private = network.find_network(PRIVATE) or network.create_network(name=PRIVATE)
+        inner = network.find_subnet(PRIVATE) or network.create_subnet(
+            name=PRIVATE,
+            network_id=private.id,
+            ip_version=4,
+            cidr=str(self.cloud.tenant),
+            dns_nameservers=list(self.cloud.settings.network.dns),
+        )
+        router = network.find_router(ROUTER) or network.create_router(
+            name=ROUTER, external_gateway_info={"network_id": external.id}
+        )
+        ports = network.ports(device_id=router.id)
+        if not any(ip["subnet_id"] == inner.id for port in ports for ip in port.fixed_ips):
+            network.add_interface_to_router(router, subnet_id=inner.id)
+        self._security_group()
+
+    def _security_group(self) -> None:
+        """`ssh`: ping and SSH from anywhere. The project's `default` group stays closed."""
+        network = self.sdk.network
+        project = self.sdk.current_project_id
+        group = next(iter(network.security_groups(name=SECURITY_GROUP, project_id=project)), None)
+        group = group or network.create_security_group(
+            name=SECURITY_GROUP, description="Ping and SSH from anywhere."
+        )
+        wanted: list[dict[str, Any]] = [
+            {"protocol": "icmp"},
+            {"protocol": "tcp", "port_range_min": 22, "port_range_max": 22},
+        ]
+        rules = list(network.security_group_rules(security_group_id=group.id, direction="ingress"))
+        for rule in wanted:
+            if not any(all(getattr(r, k) == v for k, v in rule.items()) for r in rules):
+                network.create_security_group_rule(
+                    security_group_id=group.id, direction="ingress", ether_type="IPv4", **rule
+                )
+
+    # ---- image ----------------------------------------------------------------------------
+
+    def image_properties(self, tiny: TinyImage) -> dict[str, str]:
+        """Glance properties that OpenStack defines for such an image (metadefs, hw_*)."""
+        properties = {
+            "hw_architecture": tiny.architecture,
+            "hw_machine_type": "virt",
+            "hw_rng_model": "virtio",
+            "hw_video_model": "none",
+            "os_command_line": tiny.command_line,
+            "os_distro": "debian",
+            "dozen_digest": tiny.digest,
+        }
+        if self.node.architecture != tiny.architecture:
+            # Upstream's own way to run another architecture: by emulation.
+            properties["hw_emulation_architecture"] = tiny.architecture
+            del properties["hw_architecture"]
+        return properties
+
+    def image_name(self, tiny: TinyImage) -> str:
+        return f"tiny-{ {'aarch64': 'arm64', 'armv7l': 'armhf'}[tiny.architecture] }"
+
+    def image_there(self, tiny: TinyImage) -> bool:
+        found = self.sdk.image.find_image(self.image_name(tiny))
+        return bool(found and found.status == "active")
+
+    def image(self, step: Step, tiny: TinyImage) -> None:
+        name = self.image_name(tiny)
+        if self.image_there(tiny):
+            return
+        kernel = self._upload(step, f"{name}-kernel", tiny.kernel, "aki", "aki", {})
+        initrd = self._upload(step, f"{name}-initrd", tiny.initrd, "ari", "ari", {})
+        links = {"kernel_id": kernel, "ramdisk_id": initrd}
+        properties = self.image_properties(tiny) | links
+        self._upload(step, name, tiny.disk, "qcow2", "bare", properties)
+
+    def _upload(
+        self,
+        step: Step,
+        name: str,
+        path: Path,
+        disk_format: str,
+        container_format: str,
+        properties: Mapping[str, str],
+    ) -> str:
+        """Id of the active image of that name; one that was cut off in the middle is replaced."""
+        image = self.sdk.image
+        for old in list(image.images(name=name)):
+            if old.status == "active":
+                return str(old.id)
+            image.delete_image(old)
+        step.note(f"upload of {path.name}, {path.stat().st_size >> 20} MiB")
+        made = image.create_image(
+            name=name,
+            disk_format=disk_format,
+            container_format=container_format,
+            visibility="public",
+            min_ram=128,
+            allow_duplicates=True,
+            **properties,
+        )
+        with path.open("rb") as file:
+            answer = image.put(
+                f"/images/{made.id}/file",
+                headers={"Content-Type": "application/octet-stream"},
+                data=file,
+            )
+        if answer.status_code != 204:
+            raise Problem(f"Glance did not take the image {name}: {answer.text[:200]}.")
+        return str(made.id)
+
+    # ---- the first server -----------------------------------------------------------------
+
+    def first(self, step: Step, image: str) -> None:
+        """Create `first` and give it a floating IP."""
+        compute, network = self.sdk.compute, self.sdk.network
+        server = compute.find_server(FIRST)
+        if server and compute.get_server(server.id).status == "ERROR":
+            step.log.write("replacing a server that failed\n")
+            compute.delete_server(server.id)
+            compute.wait_for_delete(compute.get_server(server.id), interval=0.3, wait=60)
+            server = None
+        if not server:
+            group = next(
+                iter(
+                    network.security_groups(
+                        name=SECURITY_GROUP, project_id=self.sdk.current_project_id
+                    )
+                )
+            )
+            server = compute.create_server(
+                name=FIRST,
+                image_id=self.sdk.image.find_image(image).id,
+                flavor_id=compute.find_flavor("m1.nano").id,
+                networks=[{"uuid": network.find_network(PRIVATE).id}],
+                key_name=KEYPAIR,
+                security_groups=[{"name": group.id}],
+            )
+
+        def active() -> bool | str:
+            now = compute.get_server(server.id)
+            if now.status == "ERROR":
+                why = (now.fault or {}).get("message", "no reason given")
+                raise Problem(
+                    f"Nova could not start the server: {why}.",
+                    f"Details: {self.cloud.command('logs', 'nova-compute')}",
+                )
+            return now.status == "ACTIVE" or f"the server to be active ({now.task_state})"
+
+        step.until(active, seconds=180, every=0.2, what="The server")
+        self._floating_ip(server.id)
+
+    def _floating_ip(self, server: str) -> None:
+        network = self.sdk.network
+        port = next(iter(network.ports(device_id=server)))
+        if next(iter(network.ips(port_id=port.id)), None) is None:
+            external = network.find_network(EXTERNAL)
+            network.create_ip(floating_network_id=external.id, port_id=port.id)
+
+    def first_address(self) -> str:
+        """Floating IP of `first`; empty if it has none."""
+        server = self.sdk.compute.find_server(FIRST)
+        if not server:
+            return ""
+        for port in self.sdk.network.ports(device_id=server.id):
+            for ip in self.sdk.network.ips(port_id=port.id):
+                return str(ip.floating_ip_address)
+        return ""
+
+    def login_prompt(self, step: Step) -> None:
+        """Until the server's serial console shows the login prompt."""
+        server = self.sdk.compute.find_server(FIRST)
+
+        def prompt() -> bool | str:
+            output = self.sdk.compute.get_server_console_output(server.id)["output"] or ""
+            lines = output.strip().splitlines()
+            return any(line.rstrip().endswith("login:") for line in lines[-5:]) or (
+                f"console: {lines[-1][:60]}" if lines else "the first byte on the console"
+            )
+
+        step.until(prompt, seconds=240, every=0.3, what="The login prompt")
+
+    def log_in(self, step: Step) -> None:
+        """Until SSH lets us in with the key."""
+        address = self.first_address()
+        command = ssh(self.cloud, address, "true")
+        options = ["-o", "ConnectTimeout=3", "-o", "BatchMode=yes"]
+        full = [command[0], *options, *command[1:]]
+        # An earlier server of that address had another host key.
+        self.names.known_hosts.unlink(missing_ok=True)
+        step.note(f"SSH on {address}")
+        step.until(_succeeds(full), seconds=120, every=0.3, what=f"SSH on {address}")
+
+
+def _succeeds(command: list[str]) -> Callable[[], bool]:
+    def probe() -> bool:
+        started = time.monotonic()
+        result = subprocess.run(
+            command, check=False, capture_output=True, stdin=subprocess.DEVNULL, timeout=20
+        )
+        if result.returncode and time.monotonic() - started < 0.2:
+            time.sleep(0.2)
+        return result.returncode == 0
+
+    return probe

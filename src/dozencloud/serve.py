@@ -1,0 +1,82 @@
+"""Runs one upstream Python service in this process: a WSGI application or a console script.
+
+    python -m dozencloud.serve wsgi keystone.wsgi.api:application SOCKET PREFIX THREADS
+    python -m dozencloud.serve main nova.cmd.conductor:main [ARGUMENT ...]
+
+With preloading, the supervisor forks itself and calls `main` instead of executing Python anew.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+def main(arguments: list[str]) -> None:
+    """Run what the command line names; returns when the service ends."""
+    kind, target, *rest = arguments
+    if kind == "wsgi":
+        socket, prefix, threads = rest
+        serve_wsgi(target, Path(socket), prefix, int(threads))
+    else:
+        module, _, function = target.partition(":")
+        sys.argv = [module.rpartition(".")[2], *rest]
+        sys.exit(getattr(importlib.import_module(module), function)())
+
+
+def behind_gateway(application: Application, prefix: str) -> Application:
+    """The application below `prefix`, with the scheme that the gateway was asked by.
+
+    The socket is the gateway's alone, so X-Forwarded-Proto can be trusted. PEP 3333: SCRIPT_NAME
+    is the part of the path that belongs to the application, PATH_INFO the rest.
+    """
+
+    def inner(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        path: str = environ["PATH_INFO"]
+        if prefix and path.startswith(prefix):
+            environ["SCRIPT_NAME"], environ["PATH_INFO"] = prefix, path[len(prefix) :] or "/"
+        environ["wsgi.url_scheme"] = environ.get("HTTP_X_FORWARDED_PROTO", "http")
+        return application(environ, start_response)
+
+    return inner
+
+
+def serve_wsgi(target: str, socket: Path, prefix: str, threads: int) -> None:
+    """Serve `module:application` on a Unix socket that root and the gateway may use."""
+    from cheroot import wsgi
+
+    module, _, name = target.partition(":")
+    sys.argv = [module.partition(".")[0] + "-api"]
+    application = getattr(importlib.import_module(module), name)
+    socket.unlink(missing_ok=True)
+    server = wsgi.Server(
+        str(socket),
+        behind_gateway(application, prefix),
+        numthreads=threads,
+        request_queue_size=128,
+        timeout=60,
+        shutdown_timeout=5,
+    )
+    server.max_request_header_size = 64 * 1024
+    server.server_name = module.partition(".")[0]
+
+    def stop(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    os.umask(0o007)
+    try:
+        server.start()
+    except KeyboardInterrupt:
+        server.stop()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,271 @@
+"""What a service is: a long-running process as data."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from dozencloud import plumbing
+from dozencloud.cloud import REGION, Cloud
+from dozencloud.graph import Step
+from dozencloud.secret import Secrets
+
+GROUP = "dozen"
+"""Group of all service users: it may use the sockets, never read another one's files."""
+
+
+class Role(StrEnum):
+    """What a node does for the cloud."""
+
+    CONTROL = "control"
+    COMPUTE = "compute"
+
+
+@dataclass(frozen=True)
+class Node:
+    """This machine as a member of the cloud, decided once and kept.
+
+    name: host name in Nova and Neutron; it stays when the machine is renamed.
+    chassis: system-id of the OVN chassis.
+    virt_type: kvm or qemu.   datapath: system or netdev.
+    architecture: kernel machine name (x86_64, aarch64, armv7l).
+    kvm_present: /dev/kvm exists, usable or not.
+    """
+
+    name: str
+    chassis: str
+    virt_type: str
+    datapath: str
+    architecture: str
+    kvm_present: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a service's description is made from."""
+
+    cloud: Cloud
+    node: Node
+    secrets: Secrets
+    environment: Path
+
+    @property
+    def python(self) -> str:
+        return str(self.environment / "bin" / "python")
+
+    def script(self, name: str) -> str:
+        return str(self.environment / "bin" / name)
+
+    def share(self, *parts: str) -> Path:
+        """A configuration file that an upstream package ships (its data_files)."""
+        return self.environment.joinpath("etc", *parts)
+
+
+@dataclass(frozen=True)
+class File:
+    """A rendered file; `owner` is a user, the group is root's unless the mode gives it rights."""
+
+    path: Path
+    content: str
+    owner: str = "root"
+    mode: int = 0o600
+
+
+@dataclass(frozen=True)
+class Folder:
+    path: Path
+    owner: str = "root"
+    group: str = "root"
+    mode: int = 0o700
+
+
+@dataclass(frozen=True)
+class Service:
+    """One long-running process.
+
+    command: argument list. A command of `python_main`/`python_wsgi` is forked from the
+        preloaded parent instead of executed.
+    after: services that must be ready before this one is started.
+    prepare: brings what the process needs into being; idempotent, runs before every start.
+    ready: true as soon as the service does its work; cheap.
+    listens: where it is reached, for people.
+    """
+
+    name: str
+    title: str
+    role: Role
+    command: Sequence[str]
+    ready: Callable[[], bool]
+    after: tuple[str, ...] = ()
+    user: str = "root"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    folders: tuple[Folder, ...] = ()
+    files: tuple[File, ...] = ()
+    prepare: Callable[[Step], None] | None = None
+    settle: Callable[[Step], None] | None = None
+    listens: str = ""
+    stop_seconds: int = 10
+    patience: int = 60
+
+
+def ini(sections: Mapping[str, Mapping[str, object]]) -> str:
+    """oslo.config's INI: true/false in lower case, lists joined by commas."""
+
+    def text(value: object) -> str:
+        if isinstance(value, bool):
+            return str(value).lower()
+        if isinstance(value, list | tuple):
+            return ",".join(map(str, value))
+        return str(value)
+
+    blocks = [
+        "\n".join([f"[{name}]", *(f"{key} = {text(value)}" for key, value in options.items())])
+        for name, options in sections.items()
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+# ---- the command of a Python service ------------------------------------------------------
+
+
+def python_main(plan: Plan, target: str, *arguments: str) -> list[str]:
+    return [plan.python, "-m", "dozencloud.serve", "main", target, *arguments]
+
+
+def python_wsgi(plan: Plan, name: str, target: str, prefix: str) -> list[str]:
+    return [
+        *(plan.python, "-m", "dozencloud.serve", "wsgi", target),
+        *(str(api_socket(plan.cloud, name)), prefix, str(plan.cloud.settings.services.threads)),
+    ]
+
+
+def api_socket(cloud: Cloud, name: str) -> Path:
+    return cloud.run / "api" / f"{name}.sock"
+
+
+# ---- options that several services share --------------------------------------------------
+
+
+def memcached(cloud: Cloud) -> str:
+    return f"unix:{cloud.run}/memcached/memcached.sock"
+
+
+def database_url(plan: Plan, database: str, user: str | None = None) -> str:
+    """SQLAlchemy URL over MariaDB's Unix socket."""
+    user = user or database
+    password = plan.secrets[f"mariadb.{user}"]
+    sock = plan.cloud.run / "mariadb" / "mariadb.sock"
+    return f"mysql+pymysql://{user}:{password}@localhost/{database}?unix_socket={sock}&charset=utf8"
+
+
+def database_options(plan: Plan, database: str, user: str | None = None) -> dict[str, object]:
+    # One API process has few threads; idle connections cost MariaDB memory.
+    return {
+        "connection": database_url(plan, database, user),
+        "max_pool_size": 4,
+        "max_overflow": 16,
+        "connection_recycle_time": 600,
+    }
+
+
+def broker_url(plan: Plan) -> str:
+    port = plan.cloud.settings.internal.broker
+    return f"rabbit://dozen:{plan.secrets['rabbitmq']}@127.0.0.1:{port}/"
+
+
+def credentials(plan: Plan, user: str) -> dict[str, object]:
+    """keystoneauth options with which a service speaks to the others."""
+    return {
+        "auth_type": "password",
+        "auth_url": f"{plan.cloud.internal_url}/identity/v3",
+        "username": user,
+        "password": plan.secrets[f"keystone.{user}"],
+        "project_name": "service",
+        "user_domain_id": "default",
+        "project_domain_id": "default",
+        "region_name": REGION,
+        "valid_interfaces": "internal",
+    }
+
+
+def token_check(plan: Plan, user: str) -> dict[str, object]:
+    """[keystone_authtoken]: how a service checks the token of a request."""
+    own = credentials(plan, user)
+    del own["valid_interfaces"]
+    return {
+        **own,
+        "interface": "internal",
+        "www_authenticate_uri": f"{plan.cloud.public_url}/identity/v3",
+        "memcached_servers": memcached(plan.cloud),
+        "service_token_roles": "service",
+        "service_token_roles_required": True,
+    }
+
+
+LOG_OPTIONS: dict[str, object] = {"use_stderr": True, "log_color": False}
+NO_NOTIFICATIONS: dict[str, object] = {"driver": "noop"}
+
+
+# ---- readiness ----------------------------------------------------------------------------
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self.path))
+
+
+def http_status(path: Path, url: str, timeout: float = 15) -> int:
+    """Status of a GET over a Unix socket; 0 where nobody answers."""
+    connection = _UnixConnection(path, timeout)
+    try:
+        connection.request("GET", url)
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return 0
+    finally:
+        connection.close()
+
+
+def answers(cloud: Cloud, name: str, url: str) -> Callable[[], bool]:
+    """Ready when the API says anything but a server error."""
+    return lambda: 0 < http_status(api_socket(cloud, name), url) < 500
+
+
+def listening(cloud: Cloud, port: int) -> Callable[[], bool]:
+    """Ready when somebody accepts connections on the loopback port."""
+
+    def probe() -> bool:
+        with plumbing.within(cloud):
+            client = socket.socket()
+        with client:
+            client.settimeout(2)
+            return client.connect_ex(("127.0.0.1", port)) == 0
+
+    return probe
+
+
+def accepting(path: Path) -> Callable[[], bool]:
+    """Ready when somebody accepts connections on the Unix socket."""
+
+    def probe() -> bool:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(2)
+            return client.connect_ex(str(path)) == 0
+
+    return probe
+
+
+def to_json(value: Any) -> str:
+    return json.dumps(value, indent=2, sort_keys=True) + "\n"

@@ -1,0 +1,93 @@
+"""nginx: the one public port, with TLS from the cloud's own CA; plain HTTP on loopback inside.
+
+The services' Unix sockets are behind it. The loopback port is for the services themselves and
+for the metadata agent; what is not the path of an API there goes to Nova's metadata service.
+"""
+
+from __future__ import annotations
+
+from dozencloud.services.base import GROUP, File, Folder, Plan, Role, Service, api_socket, listening
+
+USER = "dozen-gateway"
+APIS = {
+    "identity": "keystone",
+    "image": "glance",
+    "compute": "nova-api",
+    "placement": "placement",
+    "network": "neutron",
+}
+
+
+def service(plan: Plan) -> Service:
+    cloud = plan.cloud
+    etc, run = cloud.etc / "gateway", cloud.run / "gateway"
+    apis = "\n".join(
+        f"    location /{path}/ {{ proxy_pass http://{name}; }}\n"
+        f"    location = /{path} {{ proxy_pass http://{name}; }}"
+        for path, name in APIS.items()
+    )
+    upstreams = "\n".join(
+        f"  upstream {name} {{ server unix:{api_socket(cloud, name)}; keepalive 4; }}"
+        for name in [*APIS.values(), "nova-metadata"]
+    )
+    port = cloud.settings.gateway.port
+    config = f"""\
+daemon off;
+user {USER} {GROUP};
+worker_processes 1;
+pid {run}/nginx.pid;
+error_log stderr warn;
+events {{ worker_connections 512; }}
+http {{
+  access_log off;
+  server_tokens off;
+  client_body_temp_path {run}/body;
+  proxy_temp_path {run}/proxy;
+  fastcgi_temp_path {run}/fastcgi;
+  uwsgi_temp_path {run}/uwsgi;
+  scgi_temp_path {run}/scgi;
+  # Images are streamed through, whatever their size.
+  client_max_body_size 0;
+  proxy_request_buffering off;
+  proxy_buffering off;
+  proxy_http_version 1.1;
+  proxy_read_timeout 300s;
+  proxy_set_header Connection "";
+  proxy_set_header Host $http_host;
+  proxy_set_header X-Forwarded-Proto $scheme;
+  proxy_set_header X-Forwarded-For $remote_addr;
+{upstreams}
+  server {{
+    listen {port} ssl;
+    ssl_certificate {cloud.etc}/tls/gateway.crt;
+    ssl_certificate_key {cloud.etc}/tls/gateway.key;
+    ssl_protocols TLSv1.2 TLSv1.3;
+    ssl_session_cache shared:tls:1m;
+    error_page 497 =400 @plain;
+    location @plain {{ default_type text/plain; return 400 "This port speaks HTTPS only.\\n"; }}
+    error_page 502 504 @away;
+    location @away {{
+      default_type text/plain;
+      return 503 "This service of the cloud is not running. See: dozen status\\n";
+    }}
+{apis}
+    location = /ca.crt {{ default_type application/x-x509-ca-cert; alias {cloud.ca}; }}
+    location / {{ default_type text/plain; return 404 "DozenCloud: APIs are below /identity.\\n"; }}
+  }}
+  server {{
+    listen 127.0.0.1:{cloud.settings.internal.api};
+{apis}
+    location / {{ proxy_pass http://nova-metadata; proxy_set_header X-Forwarded-For $http_x_forwarded_for; }}
+  }}
+}}
+"""
+    return Service(
+        name="gateway",
+        title="Public port (nginx)",
+        role=Role.CONTROL,
+        command=["nginx", "-c", str(etc / "nginx.conf"), "-e", "stderr"],
+        folders=(Folder(etc, mode=0o755), Folder(run, USER, GROUP, 0o750)),
+        files=(File(etc / "nginx.conf", config, mode=0o644),),
+        ready=listening(cloud, cloud.settings.internal.api),
+        listens=f"{cloud.address}:{port}",
+    )

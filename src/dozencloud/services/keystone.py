@@ -1,0 +1,89 @@
+"""OpenStack Keystone: who somebody is, what they may do, and where the services are."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+
+from dozencloud.secret import write_private
+from dozencloud.services.base import (
+    LOG_OPTIONS,
+    NO_NOTIFICATIONS,
+    File,
+    Folder,
+    Plan,
+    Role,
+    Service,
+    answers,
+    database_options,
+    ini,
+    memcached,
+    python_wsgi,
+)
+from dozencloud.users import own
+
+USER = "dozen-keystone"
+
+
+def _key_folders(plan: Plan) -> tuple[Path, Path]:
+    etc = plan.cloud.etc / "keystone"
+    return etc / "fernet-keys", etc / "credential-keys"
+
+
+def make_keys(plan: Plan) -> None:
+    """The two keys that `keystone-manage fernet_setup` makes: 0 staged, 1 primary."""
+    for folder in _key_folders(plan):
+        for number in ("0", "1"):
+            path = folder / number
+            if not path.exists():
+                write_private(path, base64.urlsafe_b64encode(os.urandom(32)))
+                own(path, USER)
+
+
+def service(plan: Plan) -> Service:
+    cloud = plan.cloud
+    etc = cloud.etc / "keystone"
+    keys = _key_folders(plan)
+    return Service(
+        name="keystone",
+        title="Identity (Keystone)",
+        role=Role.CONTROL,
+        command=python_wsgi(plan, "keystone", "keystone.wsgi.api:application", "/identity"),
+        user=USER,
+        environment={"OS_KEYSTONE_CONFIG_DIR": str(etc)},
+        folders=(
+            Folder(etc, USER, USER, 0o700),
+            *(Folder(folder, USER, USER, 0o700) for folder in keys),
+        ),
+        files=(
+            File(
+                etc / "keystone.conf",
+                ini(
+                    {
+                        "DEFAULT": LOG_OPTIONS,
+                        "database": database_options(plan, "keystone"),
+                        "token": {"provider": "fernet", "expiration": 4 * 3600},
+                        "fernet_tokens": {"key_repository": keys[0]},
+                        "fernet_receipts": {"key_repository": keys[0]},
+                        "credential": {"key_repository": keys[1]},
+                        "cache": {
+                            "enabled": True,
+                            "backend": "dogpile.cache.memcached",
+                            "memcache_servers": memcached(cloud),
+                        },
+                        "security_compliance": {
+                            "lockout_failure_attempts": 10,
+                            "lockout_duration": 300,
+                        },
+                        "oslo_messaging_notifications": NO_NOTIFICATIONS,
+                    }
+                ),
+                owner=USER,
+            ),
+        ),
+        prepare=lambda step: make_keys(plan),
+        after=("mariadb", "memcached"),
+        ready=answers(cloud, "keystone", "/identity/v3"),
+        listens="/identity",
+    )

@@ -1,0 +1,112 @@
+"""libvirtd and virtlogd of this cloud, in mount namespaces of their own.
+
+libvirt's system mode has its folders compiled in. Ours are mounted over them in a private mount
+namespace, so that this libvirtd and one of the machine never see each other's domains.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dozencloud.cloud import Cloud
+from dozencloud.services.base import File, Folder, Plan, Role, Service, accepting
+
+USER = "dozen-qemu"
+"""QEMU runs as this user."""
+
+ENTER = Path(__file__).parent / "own-libvirt.sh"
+
+
+def folders(cloud: Cloud) -> dict[str, str]:
+    """Our folder -> the one that libvirt has compiled in."""
+    return {
+        str(cloud.etc / "libvirt"): "/etc/libvirt",
+        str(cloud.run / "libvirt"): "/run/libvirt",
+        str(cloud.lib / "libvirt"): "/var/lib/libvirt",
+        str(cloud.lib / "libvirt.cache"): "/var/cache/libvirt",
+        str(cloud.log / "libvirt"): "/var/log/libvirt",
+    }
+
+
+def _command(plan: Plan, *words: str) -> list[str]:
+    binds = [word for pair in folders(plan.cloud).items() for word in pair]
+    return [
+        *("unshare", "--mount", "--propagation", "private"),
+        *("sh", str(ENTER), *binds, "--", *words),
+    ]
+
+
+def _environment(plan: Plan) -> dict[str, str]:
+    """NO_KVM: an unusable /dev/kvm makes libvirt probe QEMU again at every call (seconds each).
+
+    Covered by a read-only plain file, access(2) with W_OK fails and libvirt leaves it alone.
+    """
+    hide = plan.node.kvm_present and plan.node.virt_type != "kvm"
+    return {"NO_KVM": str(plan.cloud.etc / "libvirt" / "no-kvm") if hide else ""}
+
+
+def _common(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
+    cloud = plan.cloud
+    etc = cloud.etc / "libvirt"
+    return (
+        Folder(etc, mode=0o755),
+        Folder(cloud.run / "libvirt", mode=0o755),
+        Folder(cloud.lib / "libvirt", mode=0o755),
+        Folder(cloud.lib / "libvirt.cache", mode=0o711),
+        Folder(cloud.log / "libvirt", mode=0o700),
+    ), (
+        File(etc / "no-kvm", "", mode=0o644),
+        File(
+            etc / "libvirtd.conf",
+            'auth_unix_rw = "none"\nunix_sock_rw_perms = "0700"\nunix_sock_ro_perms = "0700"\n'
+            'log_outputs = "3:stderr"\n',
+            mode=0o644,
+        ),
+        File(
+            etc / "virtlogd.conf",
+            # Console logs: at most 2 x 2 MiB each.
+            "max_size = 2097152\nmax_backups = 1\n",
+            mode=0o644,
+        ),
+        File(
+            etc / "qemu.conf",
+            # No per-domain mount namespace: it would need a /dev of its own made for every
+            # server, and libvirtd has a private one already.
+            'namespaces = []\nstdio_handler = "logd"\nremember_owner = 0\n'
+            # AppArmor's profiles for libvirt know the machine's paths only; QEMU runs as its
+            # own user, without them.
+            'security_driver = "none"\nsecurity_default_confined = 0\n'
+            f'user = "{USER}"\ngroup = "{USER}"\n',
+        ),
+    )
+
+
+def log_daemon(plan: Plan) -> Service:
+    dirs, files = _common(plan)
+    return Service(
+        name="virtlogd",
+        title="Console logs (virtlogd)",
+        role=Role.COMPUTE,
+        command=_command(plan, "virtlogd", "--pid-file", f"{plan.cloud.run}/libvirt/virtlogd.pid"),
+        environment=_environment(plan),
+        folders=dirs,
+        files=files,
+        ready=accepting(plan.cloud.run / "libvirt" / "virtlogd-sock"),
+        listens="unix",
+    )
+
+
+def daemon(plan: Plan) -> Service:
+    dirs, files = _common(plan)
+    return Service(
+        name="libvirtd",
+        title="Virtual machines (libvirtd)",
+        role=Role.COMPUTE,
+        command=_command(plan, "libvirtd", "--pid-file", f"{plan.cloud.run}/libvirt/libvirtd.pid"),
+        environment=_environment(plan),
+        folders=dirs,
+        files=files,
+        after=("virtlogd",),
+        ready=accepting(plan.cloud.run / "libvirt" / "libvirt-sock"),
+        listens="unix",
+    )

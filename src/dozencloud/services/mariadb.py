@@ -1,0 +1,101 @@
+"""MariaDB: the databases of all services. Unix socket only, root by socket credentials."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from dozencloud.graph import Step
+from dozencloud.services.base import (
+    GROUP,
+    File,
+    Folder,
+    Plan,
+    Role,
+    Service,
+    accepting,
+    ini,
+)
+
+USER = "dozen-mariadb"
+
+
+def client(plan: Plan) -> list[str]:
+    """Command line of the client as the database's root."""
+    return ["mariadb", "--no-defaults", f"--socket={_socket(plan)}", "--user=root", "--batch"]
+
+
+def _socket(plan: Plan) -> Path:
+    return plan.cloud.run / "mariadb" / "mariadb.sock"
+
+
+def service(plan: Plan) -> Service:
+    cloud = plan.cloud
+    config, data = cloud.etc / "mariadb" / "my.cnf", cloud.lib / "mariadb"
+
+    def install(step: Step) -> None:
+        """mariadb-install-db into a folder aside, renamed when whole."""
+        if data.exists():
+            return
+        aside = data.with_name("mariadb.new")
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(mode=0o700)
+        shutil.chown(aside, USER, USER)
+        step.run(
+            [
+                *("mariadb-install-db", f"--defaults-file={config}", f"--datadir={aside}"),
+                *(f"--user={USER}", "--auth-root-authentication-method=socket"),
+                *("--auth-root-socket-user=root", "--skip-test-db", "--skip-name-resolve"),
+            ]
+        )
+        os.sync()
+        aside.rename(data)
+
+    return Service(
+        name="mariadb",
+        title="Database (MariaDB)",
+        role=Role.CONTROL,
+        command=["mariadbd", f"--defaults-file={config}"],
+        user=USER,
+        folders=(
+            Folder(config.parent, USER, USER),
+            Folder(cloud.run / "mariadb", USER, GROUP, 0o750),
+            Folder(cloud.lib / "mariadb.tmp", USER, USER, 0o700),
+        ),
+        files=(
+            File(
+                config,
+                ini(
+                    {
+                        "mariadbd": {
+                            "datadir": data,
+                            "tmpdir": cloud.lib / "mariadb.tmp",
+                            "socket": _socket(plan),
+                            "pid_file": cloud.run / "mariadb" / "mariadb.pid",
+                            "skip_networking": 1,
+                            "skip_log_bin": 1,
+                            "character_set_server": "utf8mb3",
+                            "max_connections": 300,
+                            # 2: a killed mariadbd loses nothing, a power cut at most a second
+                            "innodb_flush_log_at_trx_commit": 2,
+                            "innodb_buffer_pool_size": "48M",
+                            "innodb_log_file_size": "48M",
+                            "innodb_log_buffer_size": "4M",
+                            "key_buffer_size": "1M",
+                            "aria_pagecache_buffer_size": "8M",
+                            "table_open_cache": 1000,
+                            "performance_schema": 0,
+                            # Threads that idle keep their stacks; the services pool connections.
+                            "thread_cache_size": 8,
+                        }
+                    }
+                ),
+                owner=USER,
+            ),
+        ),
+        prepare=install,
+        ready=accepting(_socket(plan)),
+        listens="unix",
+        stop_seconds=30,
+    )

@@ -1,0 +1,25 @@
+"""memcached: validated tokens. One per cloud, or two clouds would read each other's.
+
+It knows no passwords, so it listens on a Unix socket in a folder of the services' group.
+"""
+
+from __future__ import annotations
+
+from dozencloud.services.base import GROUP, Folder, Plan, Role, Service, accepting
+
+USER = "dozen-memcached"
+
+
+def service(plan: Plan) -> Service:
+    folder = plan.cloud.run / "memcached"
+    socket = folder / "memcached.sock"
+    return Service(
+        name="memcached",
+        title="Token cache (memcached)",
+        role=Role.CONTROL,
+        command=["memcached", "-s", str(socket), "-a", "0777", "-m", "32", "-t", "1"],
+        user=USER,
+        folders=(Folder(folder, USER, GROUP, 0o750),),
+        ready=accepting(socket),
+        listens="unix",
+    )

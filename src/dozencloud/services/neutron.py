@@ -1,0 +1,162 @@
+"""OpenStack Neutron with ML2/OVN: networks, ports, routers, security groups."""
+
+from __future__ import annotations
+
+from dozencloud.services import ovn
+from dozencloud.services.base import (
+    GROUP,
+    LOG_OPTIONS,
+    NO_NOTIFICATIONS,
+    File,
+    Folder,
+    Plan,
+    Role,
+    Service,
+    answers,
+    broker_url,
+    credentials,
+    database_options,
+    ini,
+    python_main,
+    python_wsgi,
+    token_check,
+)
+from dozencloud.supervise import running_since
+
+USER = "dozen-neutron"
+FILES = ("neutron.conf", "ml2_conf.ini")
+
+
+def _config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
+    cloud = plan.cloud
+    etc, state = cloud.etc / "neutron", cloud.lib / "neutron"
+    neutron: dict[str, dict[str, object]] = {
+        "DEFAULT": {
+            **LOG_OPTIONS,
+            "host": plan.node.name,
+            "state_path": state,
+            "core_plugin": "ml2",
+            "service_plugins": "ovn-router",
+            "auth_strategy": "keystone",
+            "transport_url": broker_url(plan),
+            "api_paste_config": plan.share("neutron", "api-paste.ini"),
+            # OVN speaks to its agents by its databases, not by RPC.
+            "rpc_workers": 0,
+            "rpc_state_report_workers": 0,
+            "notify_nova_on_port_status_changes": True,
+            "notify_nova_on_port_data_changes": True,
+            "dns_domain": "dozen.",
+        },
+        "database": database_options(plan, "neutron"),
+        "nova": credentials(plan, "nova") | {"endpoint_type": "internal"},
+        "placement": credentials(plan, "placement") | {"endpoint_type": "internal"},
+        "oslo_concurrency": {"lock_path": state / "lock"},
+        "oslo_messaging_notifications": NO_NOTIFICATIONS,
+        "keystone_authtoken": token_check(plan, "neutron"),
+    }
+    ml2: dict[str, dict[str, object]] = {
+        "ml2": {
+            "type_drivers": "flat,geneve",
+            "tenant_network_types": "geneve",
+            "mechanism_drivers": "ovn",
+            "extension_drivers": "port_security",
+            "overlay_ip_version": 4,
+        },
+        "ml2_type_flat": {"flat_networks": "public"},
+        "ml2_type_geneve": {"vni_ranges": "1:65536", "max_header_size": 38},
+        "securitygroup": {"enable_security_group": True},
+        "ovn": {
+            "ovn_nb_connection": f"unix:{ovn.northbound_socket(cloud)}",
+            "ovn_sb_connection": f"unix:{ovn.southbound_socket(cloud)}",
+            "ovn_metadata_enabled": True,
+            "enable_distributed_floating_ip": True,
+            "ovn_l3_scheduler": "leastloaded",
+            "ovn_emit_need_to_frag": True,
+            "dns_servers": plan.cloud.settings.network.dns,
+        },
+    }
+    return (Folder(etc, USER, USER), Folder(state, USER, GROUP)), (
+        File(etc / FILES[0], ini(neutron), owner=USER),
+        File(etc / FILES[1], ini(ml2), owner=USER),
+    )
+
+
+def _environment(plan: Plan) -> dict[str, str]:
+    return {
+        "OS_NEUTRON_CONFIG_DIR": str(plan.cloud.etc / "neutron"),
+        "OS_NEUTRON_CONFIG_FILES": ";".join(FILES),
+    }
+
+
+def api(plan: Plan) -> Service:
+    folders, files = _config(plan)
+    return Service(
+        name="neutron",
+        title="Networks (Neutron)",
+        role=Role.CONTROL,
+        command=python_wsgi(plan, "neutron", "neutron.wsgi.api:application", "/network"),
+        user=USER,
+        environment=_environment(plan),
+        folders=folders,
+        files=files,
+        after=("mariadb", "memcached", "ovn-nb", "ovn-sb"),
+        ready=answers(plan.cloud, "neutron", "/network/"),
+        listens="/network",
+    )
+
+
+def maintenance(plan: Plan) -> Service:
+    folders, files = _config(plan)
+    arguments = [word for f in files for word in ("--config-file", str(f.path))]
+    return Service(
+        name="neutron-maintenance",
+        title="Repair of OVN from the database (Neutron)",
+        role=Role.CONTROL,
+        command=python_main(plan, "neutron.cmd.server:main_ovn_maintenance", *arguments),
+        user=USER,
+        environment=_environment(plan),
+        folders=folders,
+        files=files,
+        after=("mariadb", "ovn-nb", "ovn-sb"),
+        ready=running_since(plan.cloud, "neutron-maintenance", seconds=1),
+    )
+
+
+def agent(plan: Plan) -> Service:
+    """Root: it makes a network namespace with a metadata proxy for every network."""
+    cloud = plan.cloud
+    path, state = cloud.etc / "ovn-agent" / "agent.ini", cloud.lib / "ovn-agent"
+    sections: dict[str, dict[str, object]] = {
+        "DEFAULT": {
+            **LOG_OPTIONS,
+            "host": plan.node.name,
+            "state_path": state,
+            "metadata_proxy_socket": cloud.run / "ovn-agent" / "metadata_proxy",
+            "nova_metadata_host": "127.0.0.1",
+            "nova_metadata_port": cloud.settings.internal.api,
+            "metadata_proxy_shared_secret": plan.secrets["metadata"],
+            "metadata_workers": 0,
+        },
+        "agent": {
+            "extensions": "metadata",
+            "root_helper": "/usr/bin/env",
+        },
+        "privsep": {
+            "helper_command": f"{plan.script('privsep-helper')} --config-file {path}",
+        },
+        "ovn": {"ovn_sb_connection": f"unix:{ovn.southbound_socket(cloud)}"},
+        "ovs": {"ovsdb_connection": f"unix:{ovn.switch_socket(cloud)}"},
+        "oslo_concurrency": {"lock_path": state / "lock"},
+    }
+    return Service(
+        name="ovn-agent",
+        title="Metadata for servers (Neutron OVN agent)",
+        role=Role.COMPUTE,
+        command=python_main(
+            plan, "neutron.cmd.agents.ovn_neutron_agent:main", "--config-file", str(path)
+        ),
+        folders=(Folder(path.parent), Folder(state), Folder(cloud.run / "ovn-agent", mode=0o711)),
+        files=(File(path, ini(sections)),),
+        after=("ovn-controller",),
+        ready=running_since(cloud, "ovn-agent", seconds=1),
+    )

@@ -1,0 +1,223 @@
+"""OpenStack Nova: the servers. API, metadata, conductor and scheduler; compute on every node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from dozencloud.services.base import (
+    GROUP,
+    LOG_OPTIONS,
+    NO_NOTIFICATIONS,
+    File,
+    Folder,
+    Node,
+    Plan,
+    Role,
+    Service,
+    answers,
+    broker_url,
+    credentials,
+    database_options,
+    ini,
+    python_main,
+    python_wsgi,
+    token_check,
+)
+from dozencloud.supervise import running_since
+
+USER = "dozen-nova"
+AFTER = ("mariadb", "memcached", "rabbitmq")
+
+
+def _common(plan: Plan, state: Path) -> dict[str, dict[str, object]]:
+    cloud = plan.cloud
+    return {
+        "DEFAULT": {
+            **LOG_OPTIONS,
+            "host": plan.node.name,
+            "my_ip": "127.0.0.1",
+            "state_path": state,
+            "transport_url": broker_url(plan),
+            # SIGTERM otherwise leaves the old process to race its successor for a minute.
+            "graceful_shutdown_timeout": 5,
+            "manager_shutdown_timeout": 3,
+        },
+        "glance": {**_client(plan), "endpoint_override": f"{cloud.internal_url}/image"},
+        "placement": credentials(plan, "placement"),
+        "service_user": {"send_service_user_token": True, **credentials(plan, "nova")},
+        "neutron": {
+            **credentials(plan, "neutron"),
+            "service_metadata_proxy": True,
+            "metadata_proxy_shared_secret": plan.secrets["metadata"],
+            "ovs_bridge": cloud.integration_bridge,
+        },
+        "vnc": {"enabled": False},
+        "oslo_concurrency": {"lock_path": state / "lock"},
+        "oslo_messaging_notifications": NO_NOTIFICATIONS,
+    }
+
+
+def _client(plan: Plan) -> Mapping[str, object]:
+    return {"region_name": "RegionOne", "valid_interfaces": "internal"}
+
+
+def _control_config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
+    etc, state = plan.cloud.etc / "nova", plan.cloud.lib / "nova"
+    sections = _common(plan, state)
+    sections |= {
+        "api": {"auth_strategy": "keystone"},
+        "api_database": database_options(plan, "nova_api", "nova"),
+        "database": database_options(plan, "nova", "nova"),
+        "wsgi": {"api_paste_config": plan.share("nova", "api-paste.ini")},
+        "conductor": {"workers": 1},
+        "scheduler": {
+            "workers": 1,
+            # New nodes appear without a manual `nova-manage cell_v2 discover_hosts`.
+            "discover_hosts_in_cells_interval": 10,
+            "image_metadata_prefilter": True,
+            # One round over Placement is enough for a cloud of tens of nodes.
+            "max_placement_results": 100,
+        },
+        "quota": {"count_usage_from_placement": True},
+        "keystone_authtoken": token_check(plan, "nova"),
+    }
+    sections["DEFAULT"]["allow_resize_to_same_host"] = True
+    folders = (Folder(etc, USER, USER), Folder(state, USER, GROUP, 0o711))
+    return folders, (File(etc / "nova.conf", ini(sections), owner=USER),)
+
+
+def _config_argument(plan: Plan) -> tuple[str, str]:
+    return ("--config-file", str(plan.cloud.etc / "nova" / "nova.conf"))
+
+
+def api(plan: Plan) -> Service:
+    folders, files = _control_config(plan)
+    return Service(
+        name="nova-api",
+        title="Servers (Nova API)",
+        role=Role.CONTROL,
+        command=python_wsgi(plan, "nova-api", "nova.wsgi.osapi_compute:application", "/compute"),
+        user=USER,
+        environment={"OS_NOVA_CONFIG_DIR": str(plan.cloud.etc / "nova")},
+        folders=folders,
+        files=files,
+        after=AFTER,
+        ready=answers(plan.cloud, "nova-api", "/compute/"),
+        listens="/compute",
+    )
+
+
+def metadata(plan: Plan) -> Service:
+    folders, files = _control_config(plan)
+    return Service(
+        name="nova-metadata",
+        title="Server metadata (Nova)",
+        role=Role.CONTROL,
+        command=python_wsgi(plan, "nova-metadata", "nova.wsgi.metadata:application", ""),
+        user=USER,
+        environment={"OS_NOVA_CONFIG_DIR": str(plan.cloud.etc / "nova")},
+        folders=folders,
+        files=files,
+        after=AFTER,
+        ready=answers(plan.cloud, "nova-metadata", "/"),
+        listens=f"127.0.0.1:{plan.cloud.settings.internal.api}",
+    )
+
+
+def conductor(plan: Plan) -> Service:
+    folders, files = _control_config(plan)
+    return Service(
+        name="nova-conductor",
+        title="Database proxy of the computes (Nova conductor)",
+        role=Role.CONTROL,
+        command=python_main(plan, "nova.cmd.conductor:main", *_config_argument(plan)),
+        user=USER,
+        folders=folders,
+        files=files,
+        after=AFTER,
+        ready=running_since(plan.cloud, "nova-conductor", seconds=1),
+    )
+
+
+def scheduler(plan: Plan) -> Service:
+    folders, files = _control_config(plan)
+    return Service(
+        name="nova-scheduler",
+        title="Choice of the node (Nova scheduler)",
+        role=Role.CONTROL,
+        command=python_main(plan, "nova.cmd.scheduler:main", *_config_argument(plan)),
+        user=USER,
+        folders=folders,
+        files=files,
+        after=AFTER,
+        ready=running_since(plan.cloud, "nova-scheduler", seconds=1),
+    )
+
+
+def instances(plan: Plan) -> Path:
+    """Disks and console logs of the servers on this node."""
+    return plan.cloud.lib / "compute" / "instances"
+
+
+def compute(plan: Plan) -> Service:
+    """Root, as libvirtd is: it creates network devices and writes the disks of servers.
+
+    It gets no database password; it asks the conductor.
+    """
+    cloud, state = plan.cloud, plan.cloud.lib / "compute"
+    path = cloud.etc / "compute" / "nova.conf"
+    helper = f"{plan.script('privsep-helper')} --config-file {path}"
+    sections = _common(plan, state)
+    sections["DEFAULT"] |= {
+        "compute_driver": "dozencloud.ArmLibvirtDriver",
+        "instances_path": instances(plan),
+        "reserved_host_memory_mb": cloud.settings.compute.reserved_memory,
+        "initial_cpu_allocation_ratio": 16.0,
+        # `dozen stop` and a reboot of the machine: servers that ran run again.
+        "resume_guests_state_on_host_boot": True,
+        "running_deleted_instance_action": "reap",
+        "vif_plugging_timeout": 120,
+        "allow_resize_to_same_host": True,
+    }
+    sections |= {
+        "libvirt": _libvirt(plan.node, cloud.libvirt_uri),
+        "key_manager": {"backend": "nova.keymgr.conf_key_mgr.ConfKeyManager"},
+        # There is no sudo on a minimal system, and nova-compute is root already.
+        "privsep_osbrick": {"helper_command": helper},
+        "vif_plug_ovs_privileged": {"helper_command": helper},
+        "nova_sys_admin": {"helper_command": helper},
+        "os_vif_ovs": {"ovsdb_connection": f"unix:{cloud.run}/openvswitch/db.sock"},
+    }
+    return Service(
+        name="nova-compute",
+        title="Servers of this node (Nova compute)",
+        role=Role.COMPUTE,
+        command=python_main(plan, "nova.cmd.compute:main", "--config-file", str(path)),
+        folders=(
+            Folder(cloud.etc / "compute"),
+            # QEMU's own user passes through to the disks that libvirt gives it.
+            Folder(state, mode=0o711),
+            Folder(instances(plan), mode=0o711),
+        ),
+        files=(File(path, ini(sections)),),
+        after=("rabbitmq", "libvirtd", "ovn-controller"),
+        ready=running_since(cloud, "nova-compute", seconds=1),
+        stop_seconds=15,
+    )
+
+
+def _libvirt(node: Node, uri: str) -> dict[str, object]:
+    options: dict[str, object] = {
+        "connection_uri": uri,
+        "virt_type": node.virt_type,
+        "images_type": "qcow2",
+        "inject_partition": -2,
+        # A server that cannot hear the power button would hold every stop for a minute.
+        "wait_soft_reboot_seconds": 15,
+    }
+    if node.virt_type == "kvm":
+        options["cpu_mode"] = "host-passthrough"
+    else:
+        options |= {"cpu_mode": "none", "tb_cache_size": 256}
+    return options

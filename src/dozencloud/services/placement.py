@@ -1,0 +1,51 @@
+"""OpenStack Placement: counts what each node has and what is taken."""
+
+from __future__ import annotations
+
+from dozencloud.services.base import (
+    LOG_OPTIONS,
+    File,
+    Folder,
+    Plan,
+    Role,
+    Service,
+    answers,
+    database_options,
+    ini,
+    python_wsgi,
+    token_check,
+)
+
+USER = "dozen-placement"
+
+
+def service(plan: Plan) -> Service:
+    cloud = plan.cloud
+    etc = cloud.etc / "placement"
+    options = database_options(plan, "placement")
+    return Service(
+        name="placement",
+        title="Inventory (Placement)",
+        role=Role.CONTROL,
+        command=python_wsgi(plan, "placement", "placement.wsgi.api:application", "/placement"),
+        user=USER,
+        environment={"OS_PLACEMENT_CONFIG_DIR": str(etc)},
+        folders=(Folder(etc, USER, USER),),
+        files=(
+            File(
+                etc / "placement.conf",
+                ini(
+                    {
+                        "DEFAULT": LOG_OPTIONS,
+                        "api": {"auth_strategy": "keystone"},
+                        "placement_database": options,
+                        "keystone_authtoken": token_check(plan, "placement"),
+                    }
+                ),
+                owner=USER,
+            ),
+        ),
+        after=("mariadb", "memcached"),
+        ready=answers(cloud, "placement", "/placement/"),
+        listens="/placement",
+    )

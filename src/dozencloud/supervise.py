@@ -1,0 +1,269 @@
+"""Speaks to this cloud's supervisord: start, stop, watch services."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xmlrpc.client import Fault, ServerProxy
+
+from dozencloud.cloud import Cloud
+from dozencloud.errors import Exit, Problem
+from dozencloud.secret import write_private
+
+if TYPE_CHECKING:
+    from dozencloud.services.base import Service
+
+LOG_BYTES, LOG_BACKUPS = 5 * 1024 * 1024, 2
+RETRIES = 6  # supervisor waits 1, 2, 3 … s between them: about 20 s until it gives up
+ALREADY_STARTED, NOT_RUNNING, BAD_NAME, STILL_RUNNING, ALREADY_ADDED = 60, 70, 10, 91, 90
+
+
+@dataclass(frozen=True)
+class Process:
+    """A supervised process. state: supervisor's name for it, in lower case.
+
+    started: Unix time; 0 if never.  starts: how often, since the supervisor runs.
+    """
+
+    name: str
+    state: str
+    pid: int
+    started: float
+    starts: int
+    why: str
+
+
+def log_file(cloud: Cloud, name: str) -> Path:
+    return cloud.log / f"{name}.log"
+
+
+def last_lines(path: Path, count: int = 12) -> str:
+    try:
+        with path.open(errors="replace") as file:
+            return "".join(deque(file, count)).rstrip()
+    except OSError:
+        return ""
+
+
+def render(cloud: Cloud, services: Iterable[Service]) -> str:
+    """supervisord.conf."""
+
+    def quote(text: str) -> str:
+        # supervisor expands %(name)s everywhere.
+        return text.replace("%", "%%")
+
+    def program(service: Service) -> str:
+        environment = ",".join(
+            f'{key}="{quote(value)}"' for key, value in sorted(service.environment.items())
+        )
+        return f"""
+[program:{service.name}]
+command={quote(shlex.join(service.command))}
+user={service.user}
+environment={environment}
+directory=/
+umask=027
+autostart=false
+autorestart=true
+startsecs=2
+startretries={RETRIES}
+stopwaitsecs={service.stop_seconds}
+stopasgroup=true
+killasgroup=true
+redirect_stderr=true
+stdout_logfile={quote(str(log_file(cloud, service.name)))}
+stdout_logfile_maxbytes={LOG_BYTES}
+stdout_logfile_backups={LOG_BACKUPS}
+"""
+
+    head = f"""\
+[unix_http_server]
+file={cloud.supervisor_socket}
+chmod=0600
+
+[supervisord]
+logfile={cloud.log}/supervisord.log
+logfile_maxbytes={LOG_BYTES}
+logfile_backups={LOG_BACKUPS}
+pidfile={cloud.run}/supervisord.pid
+directory=/
+user=root
+umask=022
+
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
+
+[rpcinterface:dozen]
+supervisor.rpcinterface_factory=dozencloud.supervisor:make_interface
+"""
+    return head + "".join(program(service) for service in services)
+
+
+class Supervisor:
+    """Client of one cloud's supervisord. Every call may raise Problem."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud = cloud
+
+    @property
+    def config(self) -> Path:
+        return self.cloud.etc / "supervisord.conf"
+
+    def _call(self, method: str, *arguments: object) -> Any:
+        from supervisor.xmlrpc import SupervisorTransport
+
+        transport = SupervisorTransport(None, None, f"unix://{self.cloud.supervisor_socket}")
+        proxy = ServerProxy("http://localhost", transport=transport)
+        try:
+            target: Any = proxy
+            for part in method.split("."):
+                target = getattr(target, part)
+            return target(*arguments)
+        except OSError as error:
+            raise Problem(
+                "The cloud's supervisor does not answer.",
+                f"Run: {self.cloud.command('start')}",
+                code=Exit.DEGRADED,
+            ) from error
+        finally:
+            transport.close()
+
+    def alive(self) -> bool:
+        try:
+            self._call("supervisor.getState")
+        except Problem:
+            return False
+        return True
+
+    def pid(self) -> int | None:
+        try:
+            return int((self.cloud.run / "supervisord.pid").read_text())
+        except (OSError, ValueError):
+            return None
+
+    def write_config(self, services: Sequence[Service]) -> bool:
+        """Write supervisord.conf; true if it changed."""
+        text = render(self.cloud, services)
+        if self.config.exists() and self.config.read_text() == text:
+            return False
+        write_private(self.config, text)
+        return True
+
+    def reload(self) -> None:
+        """Make supervisord's programs those of the file; a changed one is stopped."""
+        ((added, changed, removed),) = self._call("supervisor.reloadConfig")
+        for name in [*removed, *changed]:
+            self.stop(name)
+            with contextlib.suppress(Fault):
+                self._call("supervisor.removeProcessGroup", name)
+        for name in [*added, *changed]:
+            try:
+                self._call("supervisor.addProcessGroup", name)
+            except Fault as fault:
+                if fault.faultCode != ALREADY_ADDED:
+                    raise
+
+    def preload(self) -> None:
+        """Begin to load the libraries that the Python services share."""
+        self._call("dozen.preload")
+
+    def preloaded(self) -> dict[str, Any]:
+        """{"done": bool, "failed": [reason, ...]}."""
+        return dict(self._call("dozen.preloaded"))
+
+    def processes(self) -> dict[str, Process]:
+        starts = self._call("dozen.getStarts")
+        return {
+            info["name"]: Process(
+                name=info["name"],
+                state=info["statename"].lower(),
+                pid=info["pid"],
+                started=info["start"],
+                starts=starts.get(info["name"], 0),
+                why=info["spawnerr"],
+            )
+            for info in self._call("supervisor.getAllProcessInfo")
+        }
+
+    def process(self, name: str) -> Process:
+        try:
+            return self.processes()[name]
+        except KeyError:
+            raise Problem(
+                f"There is no service called {name}.",
+                f"See: {self.cloud.command('status')}",
+                code=Exit.USAGE,
+            ) from None
+
+    def start(self, name: str) -> None:
+        """Start, without waiting until it is ready."""
+        try:
+            self._call("supervisor.startProcess", name, False)
+        except Fault as fault:
+            if fault.faultCode != ALREADY_STARTED:
+                raise Problem(f"{name} cannot be started: {fault.faultString}.") from fault
+
+    def stop(self, name: str) -> None:
+        """Stop and wait until it has ended."""
+        try:
+            self._call("supervisor.stopProcess", name, True)
+        except Fault as fault:
+            if fault.faultCode not in (NOT_RUNNING, BAD_NAME):
+                raise Problem(f"{name} cannot be stopped: {fault.faultString}.") from fault
+
+    def signal_stop(self, name: str) -> None:
+        """Ask to stop, do not wait."""
+        with contextlib.suppress(Fault):
+            self._call("supervisor.stopProcess", name, False)
+
+    def shutdown(self, seconds: float = 60) -> None:
+        """Stop every service and supervisord itself."""
+        pid = self.pid()
+        with contextlib.suppress(Problem, Fault):
+            self._call("supervisor.shutdown")
+        end = time.monotonic() + seconds
+        while pid and time.monotonic() < end and Path(f"/proc/{pid}").exists():
+            time.sleep(0.05)
+
+    def check(self, name: str) -> None:
+        """Raise Problem, with its last log lines, for a service that keeps dying."""
+        process = self.process(name)
+        if process.state in ("fatal", "exited", "unknown"):
+            path = log_file(self.cloud, name)
+            raise Problem(
+                f"The service {name} keeps dying.",
+                f"Its whole log: {path}",
+                detail=last_lines(path),
+                code=Exit.DEGRADED,
+            )
+
+
+def clean_environment(cloud: Cloud) -> dict[str, str]:
+    """Environment of all services: no proxy (they speak on loopback), nobody's Python settings."""
+    name, _, value = cloud.marker.partition("=")
+    return {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/root",
+        "LANG": "C.UTF-8",
+        "TZ": os.environ.get("TZ", ""),
+        "PYTHONWARNINGS": "ignore",
+        name: value,
+    }
+
+
+def running_since(cloud: Cloud, name: str, seconds: float) -> Callable[[], bool]:
+    """Ready when the process has lived that long: for services that nobody can ask."""
+
+    def probe() -> bool:
+        process = Supervisor(cloud).process(name)
+        alive = process.state in ("starting", "running")
+        return alive and time.time() - process.started >= seconds
+
+    return probe

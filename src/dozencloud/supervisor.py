@@ -1,0 +1,172 @@
+"""supervisord, with two things added: preloading, and an end for its children when it ends.
+
+Preloading: the parent imports the libraries that every OpenStack service shares; a Python service
+is then a fork of it instead of a new interpreter, and shares those pages (copy on write). Only
+libraries are loaded before the fork: services register options on one global object
+(oslo.config's cfg.CONF), and nova refuses to start where eventlet is already imported.
+
+Added through `ServerOptions.execve` and an RPC interface, both public in supervisor 4.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from typing import Any
+
+from supervisor import events, supervisord
+from supervisor.options import ServerOptions
+
+SERVE = "dozencloud.serve"
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+# What the services of the pinned releases import before any module of their own; found by
+# comparing sys.modules of the running services, less whatever pulls eventlet in.
+LIBRARIES = ["alembic", "bcrypt", "cheroot.wsgi", "cryptography.fernet", "cryptography.hazmat.backends.openssl.backend", "cryptography.x509", "decimal", "dogpile.cache", "futurist", "http.server", "jsonschema", "keystoneauth1.identity.v3", "keystoneauth1.loading", "keystoneauth1.session", "keystoneclient.client", "keystonemiddleware.auth_token", "lxml.etree", "memcache", "netaddr", "openstack", "openstack.config", "oslo_cache.core", "oslo_concurrency.lockutils", "oslo_concurrency.processutils", "oslo_config.cfg", "oslo_context.context", "oslo_db.options", "oslo_db.sqlalchemy.enginefacade", "oslo_limit.limit", "oslo_log.log", "oslo_messaging", "oslo_messaging.rpc", "oslo_middleware", "oslo_policy.policy", "oslo_privsep.daemon", "oslo_privsep.priv_context", "oslo_reports.guru_meditation_report", "oslo_serialization.jsonutils", "oslo_upgradecheck.upgradecheck", "oslo_utils.timeutils", "oslo_versionedobjects.base", "osprofiler.opts", "paste.deploy", "pbr.version", "psutil", "pymysql", "requests", "rfc3986", "routes", "setproctitle", "sqlalchemy", "sqlalchemy.dialects.mysql", "sqlalchemy.orm", "stevedore", "urllib3", "webob", "yaml"]
+
+
+class NoEventlet:
+    """Import hook that hides eventlet from libraries that would use it if it is there."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name.partition(".")[0] == "eventlet":
+            raise ImportError("eventlet stays out of the preloading parent")
+
+
+def preload() -> list[str]:
+    """Import LIBRARIES; returns those that could not be, with the reason (none is fatal)."""
+    hook = NoEventlet()
+    sys.meta_path.insert(0, hook)  # type: ignore[arg-type]
+    failed = []
+    try:
+        from oslo_service import backend
+
+        # Before oslo.messaging, which asks for the backend when it is imported.
+        backend.init_backend(backend.BackendType.THREADING)
+        for name in LIBRARIES:
+            try:
+                importlib.import_module(name)
+            except Exception as error:
+                failed.append(f"{name}: {error}")
+    finally:
+        sys.meta_path.remove(hook)  # type: ignore[arg-type]
+    # Pages that the collector never visits again stay shared after the fork.
+    gc.collect()
+    gc.freeze()
+    return failed
+
+
+class Interface:
+    """RPC namespace `dozen`: what supervisor itself does not tell or do."""
+
+    def __init__(self) -> None:
+        self.starts: Counter[str] = Counter()
+        self.failed: list[str] = []
+        self.thread: threading.Thread | None = None
+        events.subscribe(events.ProcessStateStartingEvent, self._started)
+
+    def _started(self, event: Any) -> None:
+        self.starts[event.process.config.name] += 1
+
+    def getStarts(self) -> dict[str, int]:  # noqa: N802 (supervisor's naming of RPC methods)
+        """How often each program was started by this supervisor."""
+        return dict(self.starts)
+
+    def preload(self) -> bool:
+        """Begin to load the shared libraries, once.
+
+        In a thread, so that the programs that need no Python can be started meanwhile; nothing is
+        forked without exec until it has ended.
+        """
+        if self.thread is None:
+            self.thread = threading.Thread(target=lambda: self.failed.extend(preload()))
+            self.thread.start()
+        return True
+
+    def preloaded(self) -> dict[str, Any]:
+        """Whether the libraries are loaded, and those that could not be."""
+        return {"done": self.is_preloaded, "failed": self.failed}
+
+    @property
+    def is_preloaded(self) -> bool:
+        return self.thread is not None and not self.thread.is_alive()
+
+
+INTERFACE: Interface | None = None
+
+
+def make_interface(supervisor: Any, **config: Any) -> Interface:
+    """Factory that `[rpcinterface:dozen]` in supervisord.conf names."""
+    global INTERFACE
+    if INTERFACE is None:
+        INTERFACE = Interface()
+    return INTERFACE
+
+
+class Options(ServerOptions):  # type: ignore[misc]  # supervisor has no type hints
+    """supervisord's operating system calls, with `execve` replaced for our own services."""
+
+    def execve(self, filename: str, argv: list[str], env: dict[str, str]) -> None:
+        """Called in the child, after the user was switched."""
+        # Without this, a killed supervisor would leave a control plane that nobody watches and
+        # that dies one by one of SIGPIPE.
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if INTERFACE and INTERFACE.is_preloaded and argv[1:3] == ["-m", SERVE]:
+            run_in_child(argv, env)
+        super().execve(filename, argv, env)
+
+
+def run_in_child(argv: list[str], env: dict[str, str]) -> None:
+    """Become the service without a new interpreter; never returns."""
+    status = 1
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        for number in (signal.SIGCHLD, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_DFL)
+        os.environ.clear()
+        os.environ.update(env)
+        time.tzset()
+        from setproctitle import setproctitle
+
+        from dozencloud import serve
+
+        setproctitle(f"dozen: {env.get('SUPERVISOR_PROCESS_NAME', argv[4])} {' '.join(argv[3:])}")
+        serve.main(argv[3:])
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else (0 if end.code is None else 1)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        # What the interpreter does at its end; this stack frame belongs to supervisord, so
+        # returning to it is not possible.
+        for thread in threading.enumerate():
+            if thread is not threading.main_thread() and not thread.daemon:
+                thread.join()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def main() -> None:
+    """`supervisord` with these options."""
+    supervisord.ServerOptions = Options
+    supervisord.main(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    # As __main__ this module would exist twice: the RPC factory imports it by its name.
+    from dozencloud import supervisor
+
+    supervisor.main()

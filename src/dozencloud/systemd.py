@@ -1,0 +1,92 @@
+"""On hosts with systemd: one unit runs the supervisor, one brings the services up at boot."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dozencloud.cloud import Cloud
+from dozencloud.graph import Step
+from dozencloud.supervise import clean_environment
+
+FOLDER = Path("/etc/systemd/system")
+SUPERVISOR, SERVICES = "dozencloud.service", "dozencloud-services.service"
+
+
+def _quote(command: Sequence[str]) -> str:
+    # systemd.service(5): "%" and "$" are special in command lines.
+    return shlex.join(command).replace("%", "%%").replace("$", "$$")
+
+
+def units(cloud: Cloud, command: Sequence[str]) -> dict[str, str]:
+    """Unit files by name."""
+    environment = "".join(
+        f'Environment="{key}={value}"\n' for key, value in clean_environment(cloud).items()
+    )
+    start = [sys.executable, "-m", "dozencloud", "start"]
+    return {
+        SUPERVISOR: f"""\
+[Unit]
+Description=DozenCloud: supervisor of all services
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+Type=exec
+{environment}ExecStart={_quote(command)}
+# Servers are children of libvirtd in this control group; they outlive the supervisor.
+KillMode=process
+Delegate=yes
+Restart=on-failure
+RestartSec=1
+LimitNOFILE=65536
+RuntimeDirectory=dozencloud
+RuntimeDirectoryPreserve=yes
+
+[Install]
+WantedBy=multi-user.target
+""",
+        SERVICES: f"""\
+[Unit]
+Description=DozenCloud: all services, in order
+Requires={SUPERVISOR}
+After={SUPERVISOR}
+PartOf={SUPERVISOR}
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart={_quote(start)}
+TimeoutStartSec=600
+
+[Install]
+WantedBy=multi-user.target
+""",
+    }
+
+
+def start(cloud: Cloud, step: Step, command: Sequence[str]) -> None:
+    """Write and enable the units, start the supervisor's."""
+    for name, text in units(cloud, command).items():
+        (FOLDER / name).write_text(text)
+    step.run(["systemctl", "daemon-reload"])
+    step.run(["systemctl", "enable", "--quiet", SUPERVISOR, SERVICES])
+    step.run(["systemctl", "restart", SUPERVISOR])
+
+
+def remove(step_run: object = None) -> None:
+    """Disable and delete the units."""
+    import subprocess
+
+    if not any((FOLDER / name).exists() for name in (SUPERVISOR, SERVICES)):
+        return
+    subprocess.run(
+        ["systemctl", "disable", "--now", "--quiet", SERVICES, SUPERVISOR],
+        check=False,
+        capture_output=True,
+    )
+    for name in (SUPERVISOR, SERVICES):
+        (FOLDER / name).unlink(missing_ok=True)
+    subprocess.run(["systemctl", "daemon-reload"], check=False, capture_output=True)

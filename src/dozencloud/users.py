@@ -1,0 +1,60 @@
+"""System users of the services: no password, no shell, no home."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import shutil
+import subprocess
+from pathlib import Path
+
+from dozencloud.graph import Step
+
+NOLOGIN = "/usr/sbin/nologin"
+
+
+def missing(users: set[str], group: str) -> set[str]:
+    """Those of `users` (and the group, under its own name) that this machine does not have."""
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    groups = {entry.gr_name: entry.gr_mem for entry in grp.getgrall()}
+    absent = {u for u in users if u not in names or u not in groups.get(group, [])}
+    return absent | ({group} - groups.keys())
+
+
+def create(step: Step, users: set[str], group: str, extra: dict[str, str]) -> None:
+    """Make the users, members of `group` and of the existing groups named in `extra`."""
+    known = {entry.gr_name for entry in grp.getgrall()}
+    if group not in known:
+        step.run(["groupadd", "--system", group])
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    for user in sorted(users):
+        groups = ",".join([group, *([extra[user]] if extra.get(user) in known else [])])
+        if user in names:
+            step.run(["usermod", "--append", "--groups", groups, user])
+            continue
+        step.run(
+            [
+                *("useradd", "--system", "--user-group", "--no-create-home"),
+                *("--home-dir", "/nonexistent", "--shell", NOLOGIN, "--groups", groups, user),
+            ]
+        )
+
+
+def remove(prefix: str, group: str) -> list[str]:
+    """Delete all users whose name starts with `prefix`, and the group; returns their names."""
+    gone = [entry.pw_name for entry in pwd.getpwall() if entry.pw_name.startswith(prefix)]
+    for user in gone:
+        subprocess.run(["userdel", user], check=False, capture_output=True)
+    if any(entry.gr_name == group for entry in grp.getgrall()):
+        subprocess.run(["groupdel", group], check=False, capture_output=True)
+    return gone
+
+
+def own(path: Path, user: str, group: str | None = None) -> None:
+    """Give the file to a user; it has no group rights unless `group` says so."""
+    shutil.chown(path, user, group or pwd.getpwnam(user).pw_gid)
+
+
+def is_root() -> bool:
+    return os.geteuid() == 0
