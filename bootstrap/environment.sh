@@ -7,7 +7,7 @@
 
 python=/usr/bin/python3
 os_release=/etc/os-release
-setup_packages="python3 python3-pip-whl ca-certificates"
+packages="python3 python3-pip-whl ca-certificates"
 space_needed=900 # MiB: 470 for the environment and uv, 200 for bytecode, the rest to breathe
 public_index=https://pypi.org/simple
 sdists="ovs simplegeneric" # have no wheel; built with the setuptools of uv.lock, not a newer one
@@ -23,7 +23,8 @@ fail() { # STATUS SENTENCE...
 
 hash12() { sha256sum | cut -c1-12; }
 
-# Sets `environment` and `source_hash`, which all the rest uses. Arguments: the base directory, the kind: env or dev.
+# Sets `environment` and `source_hash`, which all the rest uses.
+# Arguments: the base directory; the kind, `env` or `dev` (which adds what the tests need).
 find_environment() {
     base=$1 kind=$2 log=$1/setup.log
     version=$(readlink -f "$python")
@@ -45,7 +46,7 @@ make_environment() ( # a subshell: umask, lock and variables end with it
     umask 022
     started=$(date +%s%N)
     check_system
-    { mkdir -p "$base" 2>/dev/null && [ -w "$base" ]; } || fail 3 "$base cannot be written (read-only?)." \
+    { mkdir -p "$base" 2>/dev/null && [ -w "$base" ]; } || fail 3 "$base cannot be written." \
         "Make it writable, or choose another place: DOZEN_ENV_DIR=/some/directory."
     exec 9>"$base/lock"
     if ! flock -n 9; then
@@ -58,7 +59,7 @@ make_environment() ( # a subshell: umask, lock and variables end with it
         free=$(($(df --output=avail -k "$base" | tail -n 1) / 1024))
         [ "$free" -ge "$space_needed" ] || fail 3 "$base has $free MiB free, and the environment" \
             "needs $space_needed. Make room, or choose another place: DOZEN_ENV_DIR=/some/directory."
-        step "Python from this system's packages" install_python
+        step "Python from this system's packages" install_packages
         "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' ||
             fail 3 "$("$python" --version) cannot run DozenCloud, which needs 3.11, 3.12 or 3.13." \
                 "Use Debian 12 or 13, or Ubuntu 24.04."
@@ -96,9 +97,9 @@ step() { # TITLE FUNCTION
     fi
 }
 
-install_python() {
+install_packages() {
     missing=
-    for package in $setup_packages; do
+    for package in $packages; do
         dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
             missing="$missing $package"
     done

@@ -158,7 +158,7 @@ class Machine:
         self.state = Path(tempfile.mkdtemp(prefix=f"{suite}-", dir=workdir))
         self.number, self._slot = self._take_slot()
         self.name = f"fresh{self.number}"
-        self.address = f"198.19.{self.number}.2"
+        self.gateway, self.address = (f"203.0.113.{4 * self.number + host}" for host in (1, 2))
         self._init: subprocess.Popen[str] | None = None
         self._pid = 0
         self._cgroups: dict[str, str] = {}
@@ -246,7 +246,7 @@ class Machine:
 
     def _connect(self) -> None:
         """Give the machine an eth0 behind NAT. Forwarding stays on: others may count on it."""
-        host, peer = f"198.19.{self.number}.1", "eth0"
+        peer = "eth0"
         inside = ["nsenter", f"--net=/proc/{self._pid}/ns/net", "ip"]
         pair = ["type", "veth", "peer", "name", peer, "netns", str(self._pid)]
         rules = (
@@ -256,12 +256,12 @@ class Machine:
         mtu = uplink_mtu()
         for command in (
             ["ip", "link", "add", self.name, "mtu", mtu, *pair],
-            ["ip", "address", "add", f"{host}/30", "dev", self.name],
+            ["ip", "address", "add", f"{self.gateway}/30", "dev", self.name],
             ["ip", "link", "set", self.name, "up"],
             [*inside, "link", "set", "lo", "up"],
             [*inside, "address", "add", f"{self.address}/30", "dev", peer],
             [*inside, "link", "set", peer, "mtu", mtu, "up"],
-            [*inside, "route", "add", "default", "via", host],
+            [*inside, "route", "add", "default", "via", self.gateway],
             ["nft", rules],
         ):
             subprocess.run(command, check=True)

@@ -235,7 +235,7 @@ def test_a_full_disk_is_said_before_work_starts(checkout: Path) -> None:
 
 STEPS = """
 check_system() { :; }
-install_python() { :; }
+install_packages() { :; }
 install_uv() { :; }
 install_dependencies() {
     echo dependencies >>"$base/steps"

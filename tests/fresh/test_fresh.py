@@ -1,0 +1,131 @@
+"""What the README promises, typed into machines on which nothing is installed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from machine import SUITES, Machine, missing
+
+pytestmark = [
+    pytest.mark.fresh,
+    pytest.mark.timeout(1200),
+    pytest.mark.skipif(bool(missing()), reason=missing()),
+]
+SSH_LINE = re.compile(r"^\W*(ssh .+)$", re.MULTILINE)
+OURS = ("/etc/dozencloud", "/var/lib/dozencloud", "/var/log/dozencloud", "/run/dozencloud")
+
+
+@pytest.fixture(scope="module")
+def workdir() -> Iterator[Path]:
+    """A directory on a real disk: /tmp may be memory."""
+    with tempfile.TemporaryDirectory(prefix="fresh-", dir="/var/tmp") as directory:
+        yield Path(directory)
+
+
+def made_for(machine: Machine) -> str:
+    """The environment's Python, asked to import the services."""
+    check = "import nova, neutron, keystone, glance, placement; print('all there')"
+    script = f'exec /opt/dozencloud/env-*/bin/python -Wignore -c "{check}"'
+    return machine.run(["sh", "-c", script], check=True).stdout.strip()
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_the_machine_is_bare_and_reaches_the_registries(suite: str, workdir: Path) -> None:
+    with Machine.start(suite, workdir) as machine:
+        assert machine.run(["python3", "--version"]).returncode == 127
+        assert machine.processes() == []
+        machine.run(["apt-get", "update"], check=True)
+        install = ["apt-get", "install", "--yes", "--no-install-recommends"]
+        machine.run([*install, "python3-pip"], check=True)
+        machine.run(["pip", "download", "--dest", "/root", "six"], check=True)
+        machine.popen(["sh", "-c", "setsid sleep 1000 & sleep 0.1"]).wait()
+        assert machine.processes() == ["sleep 1000"]
+        machine.power_off()
+        machine.power_on()
+        assert machine.processes() == []
+        assert "six-" in machine.run(["ls", "/root"]).stdout
+
+
+def test_the_environment_survives_kills(workdir: Path) -> None:
+    with Machine.start("bookworm", workdir) as machine:
+        for seconds in (0.5, 2, 3, 4, 1.5, 2.5):
+            launcher = machine.popen(["./dozen", "--help"], stderr=subprocess.DEVNULL)
+            try:
+                launcher.wait(seconds)
+            except subprocess.TimeoutExpired:
+                machine.kill()
+                launcher.wait()
+        done = machine.run(["./dozen", "--help"], check=True)
+        assert "up" in done.stdout
+        assert made_for(machine) == "all there"
+
+
+def test_without_network_the_launcher_names_the_server(workdir: Path) -> None:
+    with Machine.start("trixie", workdir) as machine:
+        machine.run(["ip", "link", "set", "eth0", "down"], check=True)
+        done = machine.run(["./dozen", "up"])
+        assert done.returncode == 1
+        assert re.search(r"dozen: \S+ cannot be reached\. Is the network up\?", done.stderr)
+
+
+@pytest.fixture(scope="module", params=SUITES)
+def cloud(
+    request: pytest.FixtureRequest, workdir: Path
+) -> Iterator[tuple[Machine, subprocess.CompletedProcess[str]]]:
+    """A fresh machine after `./dozen up`, and what that said."""
+    with Machine.start(request.param, workdir) as machine:
+        up = machine.run(["./dozen", "up"], timeout=900)
+        assert up.returncode == 0, up.stdout[-6000:] + up.stderr[-6000:]
+        yield machine, up
+
+
+Cloud = tuple[Machine, subprocess.CompletedProcess[str]]
+
+
+def test_up_brings_a_server_that_answers_ssh(cloud: Cloud) -> None:
+    machine, up = cloud
+    line = SSH_LINE.search(up.stdout)
+    assert line, up.stdout
+    ssh, *arguments = shlex.split(line[1])
+    options = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=accept-new"]
+    answer = machine.run([ssh, *options, *arguments, "uname", "-m"], timeout=60)
+    assert answer.stdout.strip() == "aarch64", answer.stderr
+
+
+def test_the_client_shows_the_server(cloud: Cloud) -> None:
+    machine, _ = cloud
+    listing = machine.run(["./dozen", "openstack", "server", "list", "-f", "json"], check=True)
+    assert [(s["Name"], s["Status"]) for s in json.loads(listing.stdout)] == [("first", "ACTIVE")]
+
+
+def test_status_shows_every_service_running(cloud: Cloud) -> None:
+    machine, _ = cloud
+    status = json.loads(machine.run(["./dozen", "status", "--json"], check=True).stdout)
+    states = {service["name"]: service["state"] for service in status["services"]}
+    assert {"nova-compute", "keystone"} <= states.keys()
+    assert set(states.values()) == {"running"}
+
+
+def test_a_second_up_changes_nothing(cloud: Cloud) -> None:
+    machine, _ = cloud
+    again = machine.run(["./dozen", "up"], check=True)
+    assert "nothing to change" in again.stdout.lower()
+
+
+def test_destroy_leaves_nothing(cloud: Cloud) -> None:
+    machine, _ = cloud
+    machine.run(["./dozen", "destroy", "--yes"], check=True)
+    assert machine.processes() == []
+    links = json.loads(machine.run(["ip", "-json", "link"], check=True).stdout)
+    assert {link["ifname"] for link in links} == {"lo", "eth0"}
+    assert machine.run(["ip", "netns"], check=True).stdout == ""
+    rules = machine.run(["sh", "-c", "! command -v nft >/dev/null || nft list ruleset"], check=True)
+    assert rules.stdout == ""
+    assert machine.run(["ls", "-d", *OURS]).stdout == ""
