@@ -37,14 +37,13 @@ def boot(image: tiny.TinyImage, disk: Path) -> float:
         *("-drive", f"if=none,id=disk,format=qcow2,file={disk}"),
     ]
     started = time.monotonic()
-    guest = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    assert guest.stdout is not None
+    output, theirs = os.pipe()
+    guest = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=theirs, stderr=theirs)
+    os.close(theirs)
     console = b""
     try:
         while b"login: " not in console:
-            data = os.read(guest.stdout.fileno(), 65536)
+            data = os.read(output, 65536)
             if not data or time.monotonic() - started > SECONDS_FOR_A_BOOT:
                 raise SystemExit("no login prompt:\n" + console[-2000:].decode(errors="replace"))
             console += data
@@ -52,6 +51,7 @@ def boot(image: tiny.TinyImage, disk: Path) -> float:
     finally:
         guest.kill()
         guest.wait()
+        os.close(output)
 
 
 def main() -> None:

@@ -7,19 +7,16 @@ a release) is remembered as a fingerprint of that input.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
-import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
-from dozencloud import packages, plumbing, schema, seed, systemd, tls, users
+from dozencloud import packages, plumbing, processes, schema, seed, systemd, tls, users
 from dozencloud.cloud import Cloud, template
 from dozencloud.facts import Facts
 from dozencloud.graph import Step, Task
@@ -312,7 +309,7 @@ class Bringup:
         plumbing.open_way_out(self.cloud, step, self.state)
 
     def _network_there(self) -> bool:
-        return plumbing.namespace_exists(self.cloud) and plumbing.way_out_is_open(self.cloud)
+        return plumbing.linked(self.cloud) and plumbing.way_out_is_open(self.cloud)
 
     def _configuration(self, step: Step) -> None:
         """Folders and files of all services; a file is written only if it differs."""
@@ -338,7 +335,7 @@ class Bringup:
         if self.supervisor.alive():
             self.supervisor.reload()
             return
-        end_orphans(self.cloud)
+        processes.end(self.cloud)
         self.supervisor.cloud.supervisor_socket.unlink(missing_ok=True)
         daemon = [
             self.plan.python,
@@ -439,8 +436,10 @@ class Bringup:
         self.state.set(f"service.{service.name}", fingerprint)
         self.supervisor.start(service.name)
 
+        before = self.supervisor.process(service.name).starts
+
         def ready() -> bool:
-            self.supervisor.check(service.name)
+            self.supervisor.check(service.name, before)
             return service.ready()
 
         step.note("to be ready")
@@ -471,25 +470,3 @@ class Bringup:
 
     def _image_name(self) -> str:
         return self.seed.image_name(self._tiny)
-
-
-def end_orphans(cloud: Cloud, seconds: float = 10) -> None:
-    """End what an earlier supervisor of this cloud left, other than the servers themselves."""
-    name, _, value = cloud.marker.partition("=")
-    needle = f"{name}={value}".encode()
-
-    def found() -> Iterable[int]:
-        for folder in Path("/proc").iterdir():
-            if folder.name.isdigit() and int(folder.name) != os.getpid():
-                try:
-                    if needle in (folder / "environ").read_bytes().split(b"\0"):
-                        yield int(folder.name)
-                except OSError:
-                    continue
-
-    end = time.monotonic() + seconds
-    while pids := list(found()):
-        number = 15 if time.monotonic() < end else 9
-        for pid in pids:
-            subprocess.run(["kill", f"-{number}", str(pid)], check=False, capture_output=True)
-        time.sleep(0.2)

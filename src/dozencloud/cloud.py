@@ -75,6 +75,7 @@ class Internal:
     api: int = setting(17774, "APIs among the services, and the metadata service.")
     broker: int = setting(17672, "RabbitMQ.")
     broker_cluster: int = setting(17673, "RabbitMQ's own Erlang distribution.")
+    broker_names: int = setting(17674, "Erlang's port mapper (epmd), which RabbitMQ insists on.")
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,8 @@ class Cloud:
         """Short name, unique on the machine; part of bridge, namespace and table names."""
         if self.root is None:
             return "dozen"
-        return f"dz{zlib.crc32(str(self.root).encode()) & 0xFFFFFF:06x}"
+        # os-vif cuts names of bridges to 14 characters: br-dz12345-int.
+        return f"dz{zlib.crc32(str(self.root).encode()) & 0xFFFFF:05x}"
 
     @property
     def etc(self) -> Path:

@@ -15,12 +15,18 @@ from dozencloud.state import State
 FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 
 # A private /sys shows the devices of the namespace (os-vif looks there); a private /run/netns
-# keeps the metadata namespaces of this cloud apart and lets them vanish with its processes.
+# keeps the metadata namespaces of this cloud apart and lets them vanish with its processes. The
+# control groups below the old /sys are carried over.
 ENTER_SCRIPT = """
 set -eu
-mount -t sysfs sysfs /sys
 mkdir -p /run/netns
 mount -t tmpfs -o mode=0755,size=1m tmpfs /run/netns
+mkdir /run/netns/cgroup
+mount --rbind /sys/fs/cgroup /run/netns/cgroup
+mount -t sysfs sysfs /sys
+mount --rbind /run/netns/cgroup /sys/fs/cgroup
+umount --recursive --lazy /run/netns/cgroup
+rmdir /run/netns/cgroup
 exec "$@"
 """
 
@@ -74,7 +80,19 @@ def inside(cloud: Cloud, pid: int, command: Sequence[str]) -> list[str]:
 
 
 def namespace_exists(cloud: Cloud) -> bool:
+    """The namespace is there (or none is needed)."""
     return cloud.namespace is None or Path("/run/netns", cloud.namespace).exists()
+
+
+def linked(cloud: Cloud) -> bool:
+    """The namespace is there and its link leads into it."""
+    if cloud.namespace is None:
+        return True
+    if not namespace_exists(cloud):
+        return False
+    show = ip(cloud, "link", "show", "up", "dev", cloud.link_devices[1])
+    result = subprocess.run(show, check=False, capture_output=True, text=True)
+    return cloud.link_devices[1] in result.stdout
 
 
 def make_namespace(cloud: Cloud, step: Step) -> None:
@@ -85,7 +103,10 @@ def make_namespace(cloud: Cloud, step: Step) -> None:
     host_address, inner_address = cloud.link
     if not namespace_exists(cloud):
         step.run(["ip", "netns", "add", cloud.namespace])
-    if not Path("/sys/class/net", host).exists():
+    if step.run(ip(cloud, "link", "show", inner), check=False).returncode:
+        # A namespace that was deleted while processes were in it keeps its end of the link.
+        if Path("/sys/class/net", host).exists():
+            step.run(["ip", "link", "delete", host])
         step.run(
             ["ip", "link", "add", host, "type", "veth", "peer", inner, "netns", cloud.namespace]
         )

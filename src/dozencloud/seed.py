@@ -341,7 +341,7 @@ class Seed:
         if server and compute.get_server(server.id).status == "ERROR":
             step.log.write("replacing a server that failed\n")
             compute.delete_server(server.id)
-            compute.wait_for_delete(compute.get_server(server.id), interval=0.3, wait=60)
+            compute.wait_for_delete(server, interval=0.3, wait=60)
             server = None
         if not server:
             group = next(

@@ -21,6 +21,11 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 def main(arguments: list[str]) -> None:
     """Run what the command line names; returns when the service ends."""
+    if folder := os.environ.get("TMPDIR"):
+        # Neutron leaves files there that are keyed by its parent's pid and mean "I am not the
+        # first worker" to its successor (neutron/common/wsgi_utils.py).
+        for path in Path(folder).glob("neutron_*"):
+            path.unlink()
     kind, target, *rest = arguments
     if kind == "wsgi":
         socket, prefix, threads = rest

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 LOG_BYTES, LOG_BACKUPS = 5 * 1024 * 1024, 2
 RETRIES = 6  # supervisor waits 1, 2, 3 … s between them: about 20 s until it gives up
+TOO_OFTEN = 3  # starts of one service within one attempt
 ALREADY_STARTED, NOT_RUNNING, BAD_NAME, STILL_RUNNING, ALREADY_ADDED = 60, 70, 10, 91, 90
 
 
@@ -69,7 +70,7 @@ command={quote(shlex.join(service.command))}
 user={service.user}
 environment={environment}
 directory=/
-umask=027
+umask={service.umask:03o}
 autostart=false
 autorestart=true
 startsecs=2
@@ -232,10 +233,13 @@ class Supervisor:
         while pid and time.monotonic() < end and Path(f"/proc/{pid}").exists():
             time.sleep(0.05)
 
-    def check(self, name: str) -> None:
-        """Raise Problem, with its last log lines, for a service that keeps dying."""
+    def check(self, name: str, before: int = 0) -> None:
+        """Raise Problem, with its last log lines, for a service that keeps dying.
+
+        before: how often it had been started when the caller began to watch.
+        """
         process = self.process(name)
-        if process.state in ("fatal", "exited", "unknown"):
+        if process.state in ("fatal", "unknown") or process.starts - before > TOO_OFTEN:
             path = log_file(self.cloud, name)
             raise Problem(
                 f"The service {name} keeps dying.",
@@ -267,3 +271,42 @@ def running_since(cloud: Cloud, name: str, seconds: float) -> Callable[[], bool]
         return alive and time.time() - process.started >= seconds
 
     return probe
+
+
+def connected_to(cloud: Cloud, name: str, port: int) -> Callable[[], bool]:
+    """Ready when a process of the service has a connection to the loopback port.
+
+    For services that nobody can ask: one that works through the broker connects to it when it
+    begins to take requests.
+    """
+    # /proc/PID/net/tcp, Documentation/networking/proc_net_tcp: address:port in hex, 01 = ESTABLISHED
+    remote = f"0100007F:{port:04X}"
+
+    def probe() -> bool:
+        pid = Supervisor(cloud).process(name).pid
+        return any(remote in _connections(p) for p in _tree(pid)) if pid else False
+
+    return probe
+
+
+def _connections(pid: int) -> set[str]:
+    """Remote ends of the established TCP connections that the process holds."""
+    process = Path("/proc", str(pid))
+    try:
+        held = {os.readlink(link) for link in (process / "fd").iterdir()}
+        rows = [line.split() for line in (process / "net" / "tcp").read_text().splitlines()[1:]]
+    except OSError:
+        return set()
+    return {row[2] for row in rows if row[3] == "01" and f"socket:[{row[9]}]" in held}
+
+
+def _tree(pid: int) -> list[int]:
+    """The process and its descendants."""
+    found, todo = [], [pid]
+    while todo:
+        current = todo.pop()
+        found.append(current)
+        with contextlib.suppress(OSError):
+            for task in Path("/proc", str(current), "task").iterdir():
+                todo += map(int, (task / "children").read_text().split())
+    return found

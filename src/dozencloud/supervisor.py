@@ -16,6 +16,7 @@ import importlib
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -30,7 +31,65 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 
 # What the services of the pinned releases import before any module of their own; found by
 # comparing sys.modules of the running services, less whatever pulls eventlet in.
-LIBRARIES = ["alembic", "bcrypt", "cheroot.wsgi", "cryptography.fernet", "cryptography.hazmat.backends.openssl.backend", "cryptography.x509", "decimal", "dogpile.cache", "futurist", "http.server", "jsonschema", "keystoneauth1.identity.v3", "keystoneauth1.loading", "keystoneauth1.session", "keystoneclient.client", "keystonemiddleware.auth_token", "lxml.etree", "memcache", "netaddr", "openstack", "openstack.config", "oslo_cache.core", "oslo_concurrency.lockutils", "oslo_concurrency.processutils", "oslo_config.cfg", "oslo_context.context", "oslo_db.options", "oslo_db.sqlalchemy.enginefacade", "oslo_limit.limit", "oslo_log.log", "oslo_messaging", "oslo_messaging.rpc", "oslo_middleware", "oslo_policy.policy", "oslo_privsep.daemon", "oslo_privsep.priv_context", "oslo_reports.guru_meditation_report", "oslo_serialization.jsonutils", "oslo_upgradecheck.upgradecheck", "oslo_utils.timeutils", "oslo_versionedobjects.base", "osprofiler.opts", "paste.deploy", "pbr.version", "psutil", "pymysql", "requests", "rfc3986", "routes", "setproctitle", "sqlalchemy", "sqlalchemy.dialects.mysql", "sqlalchemy.orm", "stevedore", "urllib3", "webob", "yaml"]
+LIBRARIES = [
+    "alembic",
+    "bcrypt",
+    "cheroot.wsgi",
+    "cryptography.fernet",
+    "cryptography.hazmat.backends.openssl.backend",
+    "cryptography.x509",
+    "decimal",
+    "dogpile.cache",
+    "futurist",
+    "http.server",
+    "jsonschema",
+    "keystoneauth1.identity.v3",
+    "keystoneauth1.loading",
+    "keystoneauth1.session",
+    "keystoneclient.client",
+    "keystonemiddleware.auth_token",
+    "lxml.etree",
+    "memcache",
+    "netaddr",
+    "openstack",
+    "openstack.config",
+    "oslo_cache.core",
+    "oslo_concurrency.lockutils",
+    "oslo_concurrency.processutils",
+    "oslo_config.cfg",
+    "oslo_context.context",
+    "oslo_db.options",
+    "oslo_db.sqlalchemy.enginefacade",
+    "oslo_limit.limit",
+    "oslo_log.log",
+    "oslo_messaging",
+    "oslo_messaging.rpc",
+    "oslo_middleware",
+    "oslo_policy.policy",
+    "oslo_privsep.daemon",
+    "oslo_privsep.priv_context",
+    "oslo_reports.guru_meditation_report",
+    "oslo_serialization.jsonutils",
+    "oslo_upgradecheck.upgradecheck",
+    "oslo_utils.timeutils",
+    "oslo_versionedobjects.base",
+    "osprofiler.opts",
+    "paste.deploy",
+    "pbr.version",
+    "psutil",
+    "pymysql",
+    "requests",
+    "rfc3986",
+    "routes",
+    "setproctitle",
+    "sqlalchemy",
+    "sqlalchemy.dialects.mysql",
+    "sqlalchemy.orm",
+    "stevedore",
+    "urllib3",
+    "webob",
+    "yaml",
+]
 
 
 class NoEventlet:
@@ -132,9 +191,15 @@ def run_in_child(argv: list[str], env: dict[str, str]) -> None:
             signal.signal(number, signal.SIG_DFL)
         for number in (signal.SIGCHLD, signal.SIGUSR2):
             signal.signal(number, signal.SIG_DFL)
+        # supervisord has put its own objects there when it became a daemon. Closing ours does not
+        # close the descriptors, which a child would get for something else otherwise.
+        sys.stdin = sys.__stdin__ = open(0, closefd=False)
+        sys.stdout = sys.__stdout__ = open(1, "w", buffering=1, closefd=False)
+        sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, closefd=False)
         os.environ.clear()
         os.environ.update(env)
         time.tzset()
+        tempfile.tempdir = None  # found by the parent's TMPDIR
         from setproctitle import setproctitle
 
         from dozencloud import serve

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,17 +77,25 @@ def start(cloud: Cloud, step: Step, command: Sequence[str]) -> None:
     step.run(["systemctl", "restart", SUPERVISOR])
 
 
-def remove(step_run: object = None) -> None:
-    """Disable and delete the units."""
-    import subprocess
+def _present(cloud: Cloud) -> bool:
+    return cloud.namespace is None and (FOLDER / SUPERVISOR).exists()
 
-    if not any((FOLDER / name).exists() for name in (SUPERVISOR, SERVICES)):
+
+def _systemctl(*words: str) -> None:
+    subprocess.run(["systemctl", *words], check=False, capture_output=True)
+
+
+def stop(cloud: Cloud) -> None:
+    """Stop the units, if they are there; they stay enabled."""
+    if _present(cloud):
+        _systemctl("stop", SERVICES, SUPERVISOR)
+
+
+def remove(cloud: Cloud) -> None:
+    """Stop, disable and delete the units."""
+    if not _present(cloud):
         return
-    subprocess.run(
-        ["systemctl", "disable", "--now", "--quiet", SERVICES, SUPERVISOR],
-        check=False,
-        capture_output=True,
-    )
+    _systemctl("disable", "--now", "--quiet", SERVICES, SUPERVISOR)
     for name in (SUPERVISOR, SERVICES):
         (FOLDER / name).unlink(missing_ok=True)
-    subprocess.run(["systemctl", "daemon-reload"], check=False, capture_output=True)
+    _systemctl("daemon-reload")

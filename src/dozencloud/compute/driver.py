@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from nova.objects.fields import Architecture
+from nova.virt.libvirt import config as libvirt_config
 from nova.virt.libvirt import driver as libvirt_driver
 
 # Since this version libvirt accepts <loader secure='no'/> beside firmware='efi'.
@@ -25,6 +27,16 @@ def firmware_elements(guest: Any, *, has_kernel: bool, accepts_loader_secure: bo
         guest.os_loader_secure = None
 
 
+def drop_acpi(guest: Any) -> None:
+    """An ARM guest without UEFI gets a device tree; libvirt refuses ACPI for it."""
+    if guest.os_firmware is None and guest.os_arch in (Architecture.AARCH64, Architecture.ARMV7):
+        guest.features = [
+            feature
+            for feature in guest.features
+            if not isinstance(feature, libvirt_config.LibvirtConfigGuestFeatureACPI)
+        ]
+
+
 class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # nova is untyped
     """Upstream's driver; what it overrides is listed in dozencloud.compute.upstream."""
 
@@ -37,3 +49,7 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
             has_kernel=bool(instance.kernel_id),
             accepts_loader_secure=self._host.has_min_version(LOADER_SECURE_ACCEPTED),
         )
+
+    def _set_features(self, guest: Any, os_type: Any, image_meta: Any, flavor: Any) -> None:
+        super()._set_features(guest, os_type, image_meta, flavor)
+        drop_acpi(guest)

@@ -16,8 +16,18 @@ OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
         "flavor",
         "old_guest",
     ),
+    "nova.virt.libvirt.driver:LibvirtDriver._set_features": (
+        "self",
+        "guest",
+        "os_type",
+        "image_meta",
+        "flavor",
+    ),
 }
 """module:Class.method -> names of its parameters."""
 
-USED: tuple[str, ...] = ("nova.virt.libvirt.host:Host.has_min_version",)
+USED: tuple[str, ...] = (
+    "nova.virt.libvirt.host:Host.has_min_version",
+    "nova.virt.libvirt.config:LibvirtConfigGuestFeatureACPI",
+)
 """Called on upstream's objects."""

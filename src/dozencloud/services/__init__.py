@@ -29,6 +29,7 @@ ALL: tuple[Callable[[Plan], Service], ...] = (
     placement.service,
     neutron.api,
     rabbitmq.service,
+    rabbitmq.names,
     nova.conductor,
     nova.scheduler,
     nova.compute,

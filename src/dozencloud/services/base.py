@@ -110,6 +110,7 @@ class Service:
     prepare: Callable[[Step], None] | None = None
     settle: Callable[[Step], None] | None = None
     listens: str = ""
+    umask: int = 0o007
     stop_seconds: int = 10
     patience: int = 60
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dozencloud.cloud import Cloud
+from dozencloud.graph import Step
 from dozencloud.services.base import File, Folder, Plan, Role, Service, accepting
 
 USER = "dozen-qemu"
@@ -98,6 +99,12 @@ def log_daemon(plan: Plan) -> Service:
 
 def daemon(plan: Plan) -> Service:
     dirs, files = _common(plan)
+
+    def probe_emulators(step: Step) -> None:
+        """libvirt asks every QEMU what it can do, once, seconds each; not while Nova waits."""
+        step.note("libvirt to look at the emulators")
+        step.run(["virsh", f"--connect={plan.cloud.libvirt_uri}", "capabilities"])
+
     return Service(
         name="libvirtd",
         title="Virtual machines (libvirtd)",
@@ -107,6 +114,7 @@ def daemon(plan: Plan) -> Service:
         folders=dirs,
         files=files,
         after=("virtlogd",),
+        settle=probe_emulators,
         ready=accepting(plan.cloud.run / "libvirt" / "libvirt-sock"),
         listens="unix",
     )

@@ -90,14 +90,20 @@ def _environment(plan: Plan) -> dict[str, str]:
 
 def api(plan: Plan) -> Service:
     folders, files = _config(plan)
+    temporary = plan.cloud.run / "neutron"
     return Service(
         name="neutron",
         title="Networks (Neutron)",
         role=Role.CONTROL,
         command=python_wsgi(plan, "neutron", "neutron.wsgi.api:application", "/network"),
         user=USER,
-        environment=_environment(plan),
-        folders=folders,
+        environment={
+            **_environment(plan),
+            # How it learns its number of workers outside uwsgi; it fails without.
+            "ASGI_WORKERS": "1",
+            "TMPDIR": str(temporary),
+        },
+        folders=(*folders, Folder(temporary, USER, USER)),
         files=files,
         after=("mariadb", "memcached", "ovn-nb", "ovn-sb"),
         ready=answers(plan.cloud, "neutron", "/network/"),
@@ -139,10 +145,9 @@ def agent(plan: Plan) -> Service:
         },
         "agent": {
             "extensions": "metadata",
-            "root_helper": "/usr/bin/env",
-        },
-        "privsep": {
-            "helper_command": f"{plan.script('privsep-helper')} --config-file {path}",
+            # All privsep contexts start their helpers by it; there is no sudo on a minimal system,
+            # and this process is root already.
+            "root_helper": f"/usr/bin/env PATH={plan.environment}/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         },
         "ovn": {"ovn_sb_connection": f"unix:{ovn.southbound_socket(cloud)}"},
         "ovs": {"ovsdb_connection": f"unix:{ovn.switch_socket(cloud)}"},

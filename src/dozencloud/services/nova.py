@@ -24,9 +24,10 @@ from dozencloud.services.base import (
     python_wsgi,
     token_check,
 )
-from dozencloud.supervise import running_since
+from dozencloud.supervise import connected_to
 
 USER = "dozen-nova"
+PASTE = "api-paste.ini"
 AFTER = ("mariadb", "memcached", "rabbitmq")
 
 
@@ -69,12 +70,12 @@ def _control_config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
         "api": {"auth_strategy": "keystone"},
         "api_database": database_options(plan, "nova_api", "nova"),
         "database": database_options(plan, "nova", "nova"),
-        "wsgi": {"api_paste_config": plan.share("nova", "api-paste.ini")},
+        "wsgi": {"api_paste_config": etc / PASTE},
         "conductor": {"workers": 1},
         "scheduler": {
             "workers": 1,
             # New nodes appear without a manual `nova-manage cell_v2 discover_hosts`.
-            "discover_hosts_in_cells_interval": 10,
+            "discover_hosts_in_cells_interval": 3,
             "image_metadata_prefilter": True,
             # One round over Placement is enough for a cloud of tens of nodes.
             "max_placement_results": 100,
@@ -84,7 +85,11 @@ def _control_config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
     }
     sections["DEFAULT"]["allow_resize_to_same_host"] = True
     folders = (Folder(etc, USER, USER), Folder(state, USER, GROUP, 0o711))
-    return folders, (File(etc / "nova.conf", ini(sections), owner=USER),)
+    return folders, (
+        File(etc / "nova.conf", ini(sections), owner=USER),
+        # nova/api/openstack/wsgi_app.py looks for it beside nova.conf, whatever [wsgi] says.
+        File(etc / PASTE, plan.share("nova", PASTE).read_text(), owner=USER),
+    )
 
 
 def _config_argument(plan: Plan) -> tuple[str, str]:
@@ -136,7 +141,7 @@ def conductor(plan: Plan) -> Service:
         folders=folders,
         files=files,
         after=AFTER,
-        ready=running_since(plan.cloud, "nova-conductor", seconds=1),
+        ready=connected_to(plan.cloud, "nova-conductor", plan.cloud.settings.internal.broker),
     )
 
 
@@ -151,7 +156,7 @@ def scheduler(plan: Plan) -> Service:
         folders=folders,
         files=files,
         after=AFTER,
-        ready=running_since(plan.cloud, "nova-scheduler", seconds=1),
+        ready=connected_to(plan.cloud, "nova-scheduler", plan.cloud.settings.internal.broker),
     )
 
 
@@ -201,8 +206,14 @@ def compute(plan: Plan) -> Service:
             Folder(instances(plan), mode=0o711),
         ),
         files=(File(path, ini(sections)),),
-        after=("rabbitmq", "libvirtd", "ovn-controller"),
-        ready=running_since(cloud, "nova-compute", seconds=1),
+        # It asks all of these while it starts, and an answer that does not come costs it 10-60 s.
+        after=(
+            *("rabbitmq", "nova-conductor", "keystone", "placement", "gateway"),
+            *("libvirtd", "ovn-controller"),
+        ),
+        ready=connected_to(cloud, "nova-compute", cloud.settings.internal.broker),
+        # QEMU's user enters the folders of the servers that Nova makes.
+        umask=0o022,
         stop_seconds=15,
     )
 

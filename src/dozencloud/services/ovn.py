@@ -160,7 +160,8 @@ def _ovn_database(plan: Plan, kind: str, title: str) -> Service:
         user=USER,
         environment=environment(cloud),
         folders=(
-            Folder(cloud.run / "ovn", USER, GROUP, 0o750),
+            # setgid: Neutron is in that group, and so becomes the socket.
+            Folder(cloud.run / "ovn", USER, GROUP, 0o2750),
             Folder(data.parent, USER, USER),
         ),
         prepare=lambda step: _database(step, data, OVN_SCHEMAS[kind], USER),
@@ -197,16 +198,19 @@ def northd(plan: Plan) -> Service:
 
 def controller(plan: Plan) -> Service:
     cloud = plan.cloud
-    control = cloud.run / "openvswitch" / "ovn-controller.ctl"
+    run = cloud.run / "openvswitch"
+
+    def ready() -> bool:
+        # It names its control socket by its pid and has no option for that.
+        return any(accepting(path)() for path in run.glob("ovn-controller.*.ctl"))
+
     return Service(
         name="ovn-controller",
         title="Flows of this node (OVN controller)",
         role=Role.COMPUTE,
-        command=[
-            *("ovn-controller", f"unix:{switch_socket(cloud)}", f"--unixctl={control}", *LOGGING),
-        ],
+        command=["ovn-controller", f"unix:{switch_socket(cloud)}", *LOGGING],
         # It looks for the switch's OpenFlow sockets below OVN's own run folder otherwise.
-        environment={**environment(cloud), "OVN_RUNDIR": str(cloud.run / "openvswitch")},
+        environment={**environment(cloud), "OVN_RUNDIR": str(run)},
         after=("ovs-switch", "ovn-sb"),
-        ready=accepting(control),
+        ready=ready,
     )

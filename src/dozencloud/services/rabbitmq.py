@@ -57,8 +57,6 @@ log.file = false
         [
             # One scheduler that sleeps instead of spinning: the load is tiny.
             "+S 1:1 +SDio 4 +sbwt none +sbwtdcpu none +sbwtdio none",
-            # No epmd (it would listen on every address): the node's port is known.
-            f"-start_epmd false -erl_epmd_port {ports.broker_cluster}",
             f"-kernel inet_dist_listen_min {ports.broker_cluster}",
             f"-kernel inet_dist_listen_max {ports.broker_cluster}",
             "-kernel inet_dist_use_interface {127,0,0,1}",
@@ -74,7 +72,7 @@ log.file = false
             "HOME": str(data),
             "RABBITMQ_NODENAME": "dozen@localhost",
             "RABBITMQ_MNESIA_BASE": str(data / "mnesia"),
-            "RABBITMQ_LOG_BASE": str(cloud.log),
+            "RABBITMQ_LOG_BASE": str(data / "log"),
             "RABBITMQ_PID_FILE": str(cloud.run / "rabbitmq" / "pid"),
             "RABBITMQ_CONFIG_FILE": str(etc / "rabbitmq.conf"),
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(etc / "none.config"),
@@ -82,7 +80,7 @@ log.file = false
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
             "RABBITMQ_DIST_PORT": str(ports.broker_cluster),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": erlang,
-            "RABBITMQ_CTL_ERL_ARGS": f"-start_epmd false -erl_epmd_port {ports.broker_cluster}",
+            "ERL_EPMD_PORT": str(ports.broker_names),
         },
         folders=(
             Folder(etc, USER, USER, 0o750),
@@ -94,7 +92,22 @@ log.file = false
             File(etc / "enabled_plugins", "[].\n", owner=USER),
             File(etc / "definitions.json", to_json(definitions), owner=USER),
         ),
+        after=("epmd",),
         ready=listening(cloud, ports.broker),
         listens=f"127.0.0.1:{ports.broker}",
         stop_seconds=20,
+    )
+
+
+def names(plan: Plan) -> Service:
+    """epmd, supervised: left to RabbitMQ it would outlive it and listen on every address."""
+    port = plan.cloud.settings.internal.broker_names
+    return Service(
+        name="epmd",
+        title="Erlang's port mapper (epmd)",
+        role=Role.CONTROL,
+        command=["epmd", "-address", "127.0.0.1", "-port", str(port)],
+        user=USER,
+        ready=listening(plan.cloud, port),
+        listens=f"127.0.0.1:{port}",
     )

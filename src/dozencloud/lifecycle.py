@@ -1,0 +1,175 @@
+"""Stop, start and remove a cloud that exists."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from xmlrpc.client import Fault
+
+from dozencloud import packages, plumbing, processes, systemd, users
+from dozencloud.cloud import Cloud
+from dozencloud.errors import Problem
+from dozencloud.services.base import GROUP
+from dozencloud.services.libvirt import folders as libvirt_folders
+from dozencloud.state import State
+from dozencloud.supervise import Supervisor
+
+Say = Callable[[str], None]
+
+# Stopped in the second wave, when nobody uses them any more.
+FOUNDATION = (
+    *("mariadb", "memcached", "rabbitmq", "epmd", "libvirtd", "virtlogd"),
+    *("ovn-controller", "ovn-northd", "ovn-nb", "ovn-sb", "ovs-switch", "ovs-db"),
+)
+SERVER_SECONDS = 10.0
+
+
+def _stop_all(supervisor: Supervisor, names: set[str], seconds: float = 40) -> None:
+    """Ask all of them to stop, then wait."""
+    for name in names:
+        supervisor.signal_stop(name)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        busy = [p for p in supervisor.processes().values() if p.name in names and p.pid]
+        if not busy:
+            return
+        time.sleep(0.05)
+
+
+def shut_down_servers(cloud: Cloud, say: Say, seconds: float = SERVER_SECONDS) -> int:
+    """Press the power button of every server; switch off what still runs after `seconds`.
+
+    Nova is not told: it starts at its next start what it believes to be running. Returns how many
+    servers ran.
+    """
+    try:
+        import libvirt
+    except ImportError:
+        return 0
+    libvirt.registerErrorHandler(lambda context, error: None, None)
+    try:
+        connection = libvirt.open(cloud.libvirt_uri)
+    except libvirt.libvirtError:
+        return 0
+    with suppress(libvirt.libvirtError):
+        domains = connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+        if domains:
+            say(f"{len(domains)} server(s) shut down")
+        for domain in domains:
+            with suppress(libvirt.libvirtError):
+                domain.shutdown()
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and any(d.isActive() for d in domains):
+            time.sleep(0.1)
+        for domain in domains:
+            with suppress(libvirt.libvirtError):
+                domain.destroy()
+        return len(domains)
+    return 0
+
+
+def stop(cloud: Cloud, say: Say) -> bool:
+    """Stop servers and services; false if nothing was running."""
+    supervisor = Supervisor(cloud)
+    ran = supervisor.alive()
+    if ran:
+        supervisor.stop("nova-compute")
+        shut_down_servers(cloud, say)
+        names = set(supervisor.processes())
+        say("services stop")
+        _stop_all(supervisor, names - {*FOUNDATION})
+        say("databases and networks stop")
+        # ovs-vswitchd before its database, which it would wait for.
+        _stop_all(supervisor, (names & {*FOUNDATION}) - {"ovs-db", "ovn-nb", "ovn-sb"})
+        _stop_all(supervisor, names)
+        systemd.stop(cloud)
+        supervisor.shutdown()
+    processes.end(cloud, servers=True, seconds=2)
+    processes.end(cloud)
+    return ran
+
+
+def destroy(cloud: Cloud, say: Say = lambda text: None, *, purge: bool = False) -> list[str]:
+    """Remove every trace of the cloud, whatever is left of it; returns what was removed."""
+    removed: list[str] = []
+    state = State(cloud.lib / "state.json")
+    installed: list[str] = state.get("packages-installed") or []
+    supervisor = Supervisor(cloud)
+    with suppress(Problem, Fault):
+        supervisor.stop("nova-compute")
+        shut_down_servers(cloud, say, seconds=0)
+        _delete_bridges(cloud)
+        say("services stop")
+        names = set(supervisor.processes())
+        _stop_all(supervisor, names, seconds=20)
+    systemd.remove(cloud)
+    supervisor.shutdown(seconds=20)
+    say("processes end")
+    processes.end(cloud, servers=True, seconds=2)
+    processes.end(cloud, seconds=5)
+    say("networks go")
+    for namespace in metadata_namespaces(cloud):
+        subprocess.run(["ip", "netns", "delete", namespace], check=False, capture_output=True)
+    plumbing.close_way_out(cloud, state)
+    plumbing.remove_devices(cloud)
+    say("files go")
+    for folder in cloud.folders:
+        if folder.exists():
+            shutil.rmtree(folder)
+            removed.append(str(folder))
+    if cloud.root and cloud.root.is_dir() and not any(cloud.root.iterdir()):
+        cloud.root.rmdir()
+    for theirs in libvirt_folders(cloud).values():
+        # Mount points that libvirt's packages do not bring; gone only where empty.
+        with suppress(OSError):
+            Path(theirs).rmdir()
+    if not other_clouds(cloud):
+        users.remove("dozen-", GROUP)
+    if purge and installed:
+        say(f"{len(installed)} packages go")
+        environment = {**os.environ, **packages.APT_ENVIRONMENT}
+        words = ["apt-get", "--quiet", "--assume-yes", "purge", "--autoremove", *installed]
+        result = subprocess.run(words, check=False, capture_output=True, text=True, env=environment)
+        if result.returncode:
+            raise Problem(
+                "The cloud is gone, but its packages could not be removed.",
+                "Run: sudo apt-get purge --autoremove " + " ".join(installed),
+                detail="\n".join(result.stderr.splitlines()[-8:]),
+            )
+        removed += installed
+    return removed
+
+
+def _delete_bridges(cloud: Cloud) -> None:
+    """The kernel's datapath outlives its daemon; deleting the bridges empties it."""
+    for bridge in (cloud.integration_bridge, cloud.provider_bridge):
+        socket = cloud.run / "openvswitch" / "db.sock"
+        words = ["ovs-vsctl", f"--db=unix:{socket}", "--timeout=5", "--if-exists", "del-br", bridge]
+        with suppress(FileNotFoundError):
+            subprocess.run(words, check=False, capture_output=True)
+
+
+def metadata_namespaces(cloud: Cloud) -> list[str]:
+    """Namespaces that Neutron's agent made for this cloud's networks (in the machine's own)."""
+    if cloud.namespace:
+        return []
+    proxies = cloud.lib / "ovn-agent" / "ovn-metadata-proxy"
+    return [f"ovnmeta-{path.stem}" for path in proxies.glob("*.conf")]
+
+
+def other_clouds(cloud: Cloud) -> bool:
+    """Whether another cloud on this machine still has a supervisor."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            entries = (folder / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        markers = {e for e in entries if e.startswith(b"DOZEN_CLOUD=")}
+        if markers - {cloud.marker.encode()}:
+            return True
+    return False
