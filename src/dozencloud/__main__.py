@@ -1,0 +1,6 @@
+"""`python -m dozencloud`: the same as `dozen`."""
+
+from dozencloud.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""The `dozen` command. Modules here take arguments and show results; the work is elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dozencloud.cli.access import env, openstack, ssh
+from dozencloud.cli.common import Invocation, Root
+from dozencloud.cli.config import completion, config
+from dozencloud.cli.destroy import destroy
+from dozencloud.cli.doctor import doctor
+from dozencloud.cli.logs import logs
+from dozencloud.cli.power import restart, start, stop
+from dozencloud.cli.status import status
+from dozencloud.cli.timings import timings
+from dozencloud.cli.up import up
+
+EPILOG = """\b
+Exit status:
+  0    it worked
+  1    it failed
+  2    wrong arguments or settings
+  3    this machine cannot do it as it is; nothing was changed
+  4    there is no cloud
+  5    another dozen is at work on the same cloud
+  6    the cloud runs, but not all of it
+  130  interrupted
+"""
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if not value or ctx.resilient_parsing:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        click.echo(f"dozen {version('dozencloud')}")
+    except PackageNotFoundError:
+        click.echo("dozen (run from its source)")
+    ctx.exit()
+
+
+class Ordered(Root):
+    """Help lists the commands in the order in which a person meets them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=Ordered, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="DOZEN_ROOT",
+    metavar="DIR",
+    help="A cloud of its own under DIR, beside the machine's (also: DOZEN_ROOT).",
+)
+@click.option("--debug", is_flag=True, help="Show where in the program an error arose.")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Show the version and exit.",
+)
+@click.pass_context
+def cli(ctx: click.Context, root: Path | None, debug: bool) -> None:
+    """OpenStack on ARM, on this machine.
+
+    \b
+    sudo ./dozen up                       bring the cloud up
+    sudo ./dozen openstack server list    use it
+    sudo ./dozen destroy                  remove every trace
+    """
+    ctx.obj = Invocation(root, debug)
+
+
+for command in (
+    *(up, status, logs, restart, stop, start, destroy),
+    *(doctor, env, openstack, ssh, timings, config, completion),
+):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Entry point."""
+    cli(prog_name="dozen")

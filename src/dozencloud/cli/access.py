@@ -1,0 +1,102 @@
+"""`dozen env`, `dozen openstack`, `dozen ssh`: ways into the cloud."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dozencloud.cli.common import Invocation, pass_invocation
+from dozencloud.errors import Problem
+
+if TYPE_CHECKING:
+    from dozencloud.cloud import Cloud
+
+
+def _clouds_yaml(cloud: Cloud) -> Path:
+    path = cloud.etc / "clouds.yaml"
+    if not path.exists():
+        raise Problem("This cloud was never brought up completely.", f"Run: {cloud.command('up')}")
+    if not os.access(path, os.R_OK):
+        raise Problem(f"{path} is for root only: the password is in it.", "Use sudo.")
+    return path
+
+
+@click.command()
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["sh", "yaml"]),
+    default="sh",
+    show_default=True,
+    help="Lines for a shell, or the content of clouds.yaml.",
+)
+@pass_invocation
+def env(invocation: Invocation, form: str) -> None:
+    """Print the settings that OpenStack clients need.
+
+    Run through sudo by another user than root, the lines hold the password itself, since that
+    user cannot read clouds.yaml.
+
+    \b
+    Examples:
+      eval "$(sudo ./dozen env)"; openstack --os-cloud dozen server list
+      sudo ./dozen env --format yaml > clouds.yaml
+    """
+    cloud = invocation.existing()
+    path = _clouds_yaml(cloud)
+    if form == "yaml":
+        click.echo(path.read_text(), nl=False)
+        return
+    from dozencloud import client
+
+    for line in client.exports(path, Path(sys.prefix), for_others="SUDO_UID" in os.environ):
+        click.echo(line)
+
+
+@click.command(
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@pass_invocation
+def openstack(invocation: Invocation, arguments: tuple[str, ...]) -> None:
+    """Run the OpenStack client as administrator.
+
+    Everything after `openstack` goes to the client as it is, --help too.
+
+    \b
+    Examples:
+      sudo ./dozen openstack server list
+      sudo ./dozen openstack server create --help
+    """
+    cloud = invocation.existing()
+    from dozencloud import client
+
+    program = Path(sys.prefix, "bin", "openstack")
+    environment = client.environment(os.environ, _clouds_yaml(cloud))
+    os.execve(program, [str(program), *arguments], environment)  # noqa: S606
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("name")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@pass_invocation
+def ssh(invocation: Invocation, name: str, command: tuple[str, ...]) -> None:
+    """Log in to a server by its name.
+
+    Goes to its floating IP with the cloud's own key, as the user `dozen`.
+
+    \b
+    Examples:
+      sudo ./dozen ssh first
+      sudo ./dozen ssh first uname -m
+    """
+    cloud = invocation.as_root("ssh", name)
+    from dozencloud import client, seed
+
+    words = seed.ssh(cloud, client.floating_address(cloud, name), *command)
+    os.execvp(words[0], words)  # noqa: S606

@@ -1,0 +1,52 @@
+"""`dozen doctor`."""
+
+from __future__ import annotations
+
+import click
+
+from dozencloud.cli.common import Invocation, echo_json
+from dozencloud.errors import Exit
+
+COLOURS = {"ok": "green", "note": "cyan", "warn": "yellow", "bad": "bold red"}
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs: verdicts and all facts.")
+@click.pass_context
+def doctor(ctx: click.Context, as_json: bool) -> None:
+    """Say what is wrong here, and how to mend it.
+
+    Shows what this machine is and can do; changes nothing. Before `dozen up` it tells whether that will work; after it, also how the services
+    are. Exit status: 3 if anything is bad.
+
+    \b
+    Examples:
+      sudo ./dozen doctor
+      sudo ./dozen doctor --json
+    """
+    from dozencloud import preflight
+
+    cloud = ctx.ensure_object(Invocation).cloud
+    found, verdicts = preflight.examine(cloud)
+    if cloud.exists and found.system.root:
+        verdicts += preflight.service_verdicts(cloud)
+    if as_json:
+        echo_json({"verdicts": [v.to_json() for v in verdicts], "facts": found.to_json()})
+    else:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for verdict in verdicts:
+            text = Text(verdict.fact)
+            if verdict.mend:
+                text.append(f"\n→ {verdict.mend}", style="bold")
+            table.add_row(
+                Text(verdict.level.value, style=COLOURS[verdict.level.value]), verdict.name, text
+            )
+        console = Console(highlight=False)
+        console = console if console.is_terminal else Console(highlight=False, width=200)
+        console.print(table)
+    if any(verdict.level.value == "bad" for verdict in verdicts):
+        ctx.exit(Exit.UNFIT)

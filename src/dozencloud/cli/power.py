@@ -1,0 +1,78 @@
+"""`dozen restart`, `dozen stop`, `dozen start`."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from dozencloud.cli.common import Invocation, pass_invocation
+from dozencloud.cli.logs import complete
+
+
+@click.command()
+@click.argument("services", nargs=-1, required=True, metavar="SERVICE...", shell_complete=complete)
+@click.option("--verbose", "-v", is_flag=True, help="Show starts and notes, too.")
+@pass_invocation
+def restart(invocation: Invocation, services: tuple[str, ...], verbose: bool) -> None:
+    """Restart services and wait until they are ready.
+
+    Servers keep running, whichever service it is.
+
+    \b
+    Examples:
+      sudo ./dozen restart nova-compute
+      sudo ./dozen restart neutron ovn-agent
+    """
+    cloud = invocation.as_root("restart", *services)
+    from dozencloud import runs
+
+    outcome = runs.restart(cloud, services, verbose=verbose)
+    click.echo(f"Restarted {', '.join(services)} in {outcome.report.seconds:.1f} s.")
+
+
+@click.command()
+@pass_invocation
+def stop(invocation: Invocation) -> None:
+    """Shut down all servers and services.
+
+    `dozen start` brings them back.
+
+    \b
+    Example:
+      sudo ./dozen stop
+    """
+    cloud = invocation.as_root("stop")
+    from dozencloud import lifecycle
+    from dozencloud.preflight import locked
+
+    began = time.monotonic()
+    with locked(cloud):
+        ran = lifecycle.stop(cloud, lambda text: click.echo(f"  {text}"))
+    if ran:
+        click.echo(f"Stopped in {time.monotonic() - began:.1f} s. Run: {cloud.command('start')}")
+    else:
+        click.echo("The cloud was stopped already.")
+
+
+@click.command()
+@click.option("--verbose", "-v", is_flag=True, help="Show starts and notes of every task, too.")
+@pass_invocation
+def start(invocation: Invocation, verbose: bool) -> None:
+    """Start a stopped cloud, with its servers.
+
+    Needs no network and no packages. Returns when the servers that ran before run again.
+
+    \b
+    Example:
+      sudo ./dozen start
+    """
+    cloud = invocation.as_root("start")
+    from dozencloud import runs
+
+    outcome = runs.start(cloud, verbose=verbose)
+    took = f"({outcome.report.seconds:.1f} s)"
+    if outcome.changed:
+        click.echo(f"The cloud runs. {took}")
+    else:
+        click.echo(f"Nothing to change: the cloud runs. {took}")

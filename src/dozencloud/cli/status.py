@@ -1,0 +1,119 @@
+"""`dozen status`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from dozencloud.cli.common import Invocation, echo_json
+from dozencloud.errors import Exit
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from dozencloud.status import Status
+
+COLOURS = {"running": "green", "starting": "yellow", "stopping": "yellow", "stopped": "dim"}
+
+
+def duration(seconds: int) -> str:
+    """The two largest units: 3d 4h, 2h 5m, 1m 12s."""
+    for size, name, below, size_below in (
+        (86400, "d", "h", 3600),
+        (3600, "h", "m", 60),
+        (60, "m", "s", 1),
+    ):
+        if seconds >= size:
+            return f"{seconds // size}{name} {seconds % size // size_below}{below}"
+    return f"{seconds}s"
+
+
+def table(status: Status) -> Table:
+    from rich.table import Table
+
+    result = Table(box=None, pad_edge=False, show_footer=True)
+    total = status.control_plane_mib + status.servers_mib
+    for heading, footer, justify in (
+        ("SERVICE", "total", "left"),
+        ("STATE", "", "left"),
+        ("PID", "", "right"),
+        ("MEMORY", f"{total:.0f} MiB", "right"),
+        ("UPTIME", "", "right"),
+        ("RESTARTS", "", "right"),
+        ("LISTENS", "", "left"),
+    ):
+        # A pipe or a narrow window must not tear the columns apart.
+        result.add_column(heading, footer, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for row in status.services:
+        colour = COLOURS.get(row.state, "red")
+        result.add_row(
+            row.name,
+            f"[{colour}]{row.state}[/]",
+            str(row.pid or ""),
+            f"{row.memory_mib:.0f} MiB" if row.pid else "",
+            duration(row.uptime_s) if row.pid else "",
+            str(row.restarts or ""),
+            row.listens,
+        )
+    supervisor = status.supervisor
+    result.add_row(
+        "supervisor",
+        f"[{COLOURS.get(supervisor.state, 'red')}]{supervisor.state}[/]",
+        str(supervisor.pid or ""),
+        f"{supervisor.memory_mib:.0f} MiB" if supervisor.pid else "",
+        duration(supervisor.uptime_s) if supervisor.pid else "",
+        "",
+        "unix" if supervisor.pid else "",
+    )
+    result.add_section()
+    result.add_row("control plane", "", "", f"{status.control_plane_mib:.0f} MiB")
+    count = f"{status.servers} running"
+    result.add_row("servers", count, "", f"{status.servers_mib:.0f} MiB")
+    return result
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.pass_context
+def status(ctx: click.Context, as_json: bool) -> None:
+    """Show what runs: state, memory, restarts, port.
+
+    Memory is each service's share (PSS) with its helpers, so that the sum is what the cloud costs.
+    Exit status: 0 if all runs, 6 if not, 4 if there is no cloud.
+
+    \b
+    Examples:
+      sudo ./dozen status
+      sudo ./dozen status --json
+    """
+    invocation = ctx.ensure_object(Invocation)
+    cloud = invocation.existing()
+    invocation.as_root("status")
+    from dozencloud.status import collect
+
+    now = collect(cloud)
+    if as_json:
+        echo_json(now.to_json())
+    else:
+        _show(now)
+        if now.supervisor.state == "stopped":
+            click.echo(f"\nThe cloud is stopped. Run: {cloud.command('start')}")
+        for row in now.services:
+            if row.failing:
+                click.echo(f"\n{row.name} keeps dying ({row.state}). Its last lines:")
+                for line in row.last_lines.splitlines():
+                    click.secho(f"    {line}", dim=True)
+                click.echo(f"More: {cloud.command('logs', row.name)}")
+    if not now.all_running:
+        ctx.exit(Exit.DEGRADED)
+
+
+def _show(now: Status) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=160)
+    console.print(f"Cloud [bold]{now.cloud}[/], {now.address}\n", soft_wrap=True)
+    console.print(table(now))

@@ -1,0 +1,60 @@
+"""`dozen timings`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dozencloud.cli.common import Invocation, pass_invocation
+from dozencloud.errors import Problem
+
+
+@click.command()
+@click.option(
+    "--svg",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Where the picture goes (default: timings.svg in the cloud's folder).",
+)
+@click.option("--json", "as_json", is_flag=True, help="For programs: the report; no picture.")
+@pass_invocation
+def timings(invocation: Invocation, svg: Path | None, as_json: bool) -> None:
+    """Show where the time of `dozen up` went.
+
+    Prints a table and draws a picture.
+
+    The last run that did any work counts. The critical path is marked: only a faster task on it
+    makes the whole faster.
+
+    \b
+    Examples:
+      sudo ./dozen timings
+      sudo ./dozen timings --svg /tmp/up.svg
+    """
+    from dozencloud import timings as reports
+
+    cloud = invocation.existing()
+    source = cloud.lib / "timings.json"
+    if not source.exists():
+        raise Problem("There is no timing report yet.", f"Run: {cloud.command('up')}")
+    report = reports.Report.from_json(source.read_text())
+    if as_json:
+        click.echo(report.to_json(), nl=False)
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if console.is_terminal:
+        console.print(reports.table(report))
+    else:
+        click.echo(reports.plain(report), nl=False)
+    target = svg or cloud.lib / "timings.svg"
+    try:
+        target.write_text(reports.svg(report), encoding="utf-8")
+    except OSError as error:
+        raise Problem(
+            f"The picture cannot be written to {target}: {error.strerror}.",
+            "Choose another place: dozen timings --svg FILE",
+        ) from error
+    click.echo(f"\nPicture: {target}")

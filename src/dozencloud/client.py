@@ -1,0 +1,68 @@
+"""What a client of the cloud needs: environment, address of a server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from shlex import quote
+
+from dozencloud.cloud import Cloud
+from dozencloud.errors import Problem
+
+CLOUD_NAME = "dozen"
+"""As in clouds.yaml (dozencloud.seed writes it)."""
+
+
+def environment(inherited: Mapping[str, str], clouds_yaml: Path) -> dict[str, str]:
+    """Environment of the OpenStack client; what another cloud's openrc set must not leak in."""
+    kept = {
+        key: value
+        for key, value in inherited.items()
+        if not key.startswith("OS_") or key.endswith("_API_VERSION")
+    }
+    return kept | {
+        "OS_CLIENT_CONFIG_FILE": str(clouds_yaml),
+        "OS_CLOUD": CLOUD_NAME,
+        "PYTHONWARNINGS": "ignore",
+    }
+
+
+def exports(clouds_yaml: Path, prefix: Path, *, for_others: bool = False) -> list[str]:
+    """Lines for a shell. prefix: of the Python environment.
+
+    for_others: the shell is not root's and cannot read clouds.yaml, so all of it is in the lines.
+    """
+    values = {"OS_CLIENT_CONFIG_FILE": str(clouds_yaml), "OS_CLOUD": CLOUD_NAME}
+    if for_others:
+        options = json.loads(clouds_yaml.read_text())["clouds"][CLOUD_NAME]
+        values = {f"OS_{key.upper()}": str(value) for key, value in options["auth"].items()} | {
+            "OS_REGION_NAME": options["region_name"],
+            "OS_INTERFACE": options["interface"],
+            "OS_IDENTITY_API_VERSION": str(options["identity_api_version"]),
+            "OS_CACERT": options["cacert"],
+        }
+    lines = [f"export {key}={quote(value)}" for key, value in values.items()]
+    return [*lines, f'export PATH={quote(str(prefix / "bin"))}:"$PATH"']
+
+
+def floating_address(cloud: Cloud, name: str) -> str:
+    """Floating IP of the administrator's server of that name."""
+    from dozencloud.secret import Secrets
+    from dozencloud.seed import connect
+
+    sdk = connect(cloud, Secrets(cloud.etc / "secrets.json"))
+    server = sdk.compute.find_server(name)
+    if server is None:
+        raise Problem(
+            f"There is no server called {name}.",
+            f"See: {cloud.command('openstack', 'server', 'list')}",
+        )
+    for port in sdk.network.ports(device_id=server.id):
+        for ip in sdk.network.ips(port_id=port.id):
+            return str(ip.floating_ip_address)
+    raise Problem(
+        f"The server {name} has no floating IP.",
+        "Give it one: openstack floating ip create public; "
+        f"openstack server add floating ip {name} ADDRESS",
+    )

@@ -1,0 +1,178 @@
+"""Before work begins: one `dozen` at a time, on a machine that is fit."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import fields, replace
+from pathlib import Path
+
+from dozencloud import doctor, facts, packages
+from dozencloud.cloud import Cloud, Internal
+from dozencloud.errors import Exit, Problem
+from dozencloud.facts.reach import Target
+from dozencloud.state import State
+from dozencloud.status import collect, own_pids
+from dozencloud.supervise import Supervisor
+
+LOCK = "lock"
+GIB = 1024  # MiB
+
+
+def need_root(cloud: Cloud, *words: str) -> None:
+    """Problem unless we are root. words: the command that the person typed."""
+    if os.geteuid():
+        raise Problem("This needs root.", f"Run: {cloud.command(*words)}", code=Exit.UNFIT)
+
+
+def need_cloud(cloud: Cloud) -> None:
+    """Problem unless there is a cloud."""
+    if not cloud.exists:
+        where = f" under {cloud.root}" if cloud.root else " on this machine"
+        raise Problem(
+            f"There is no cloud{where}.", f"Run: {cloud.command('up')}", code=Exit.NO_CLOUD
+        )
+
+
+@contextmanager
+def locked(cloud: Cloud) -> Iterator[None]:
+    """Keep every other `dozen` from changing this cloud; the kernel drops the lock if we die."""
+    made = [path for path in (cloud.lib, *cloud.lib.parents) if not path.exists()]
+    cloud.lib.mkdir(parents=True, exist_ok=True)
+    path = cloud.lib / LOCK
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise Problem(
+                f"Another dozen is at work on this cloud (pid {holder}).",
+                "Wait until it has ended, then run this again.",
+                code=Exit.BUSY,
+            ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            if made and not cloud.exists and made[0].is_dir() and _names(cloud.lib) == [LOCK]:
+                # Refused before any work: leave the machine as it was.
+                path.unlink()
+                with suppress(OSError):
+                    for folder in made:
+                        folder.rmdir()
+
+
+def markers(cloud: Cloud) -> facts.Markers:
+    """How this cloud's remains are recognised."""
+    return facts.Markers(
+        words=(
+            cloud.marker,
+            # Programs that overwrite their environment, or are given a clean one.
+            str(cloud.etc / "gateway" / "nginx.conf"),
+            str(cloud.lib / "libvirt"),
+        ),
+        interfaces=(cloud.integration_bridge, cloud.provider_bridge, cloud.link_devices[0]),
+        namespaces=(cloud.namespace,) if cloud.namespace else ("ovnmeta-*",),
+        tables=(f"inet {cloud.table}",),
+        directories=cloud.folders,
+    )
+
+
+def leftovers(cloud: Cloud) -> facts.Traces:
+    """What an earlier cloud left where none is; folders count if anything of worth is in them."""
+    if cloud.exists:
+        return doctor.NO_TRACES
+    traces = facts.find_traces(markers(cloud))
+    return replace(traces, directories=tuple(d for d in traces.directories if _used(d)))
+
+
+def _names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+def _used(folder: Path) -> bool:
+    # A run that was killed at its very start leaves empty folders, the lock, a hidden half file.
+    return any(n != LOCK and not n.startswith(".") for n in _names(folder))
+
+
+def ports(cloud: Cloud) -> tuple[doctor.Port, ...]:
+    """Ports of the machine that this cloud binds; none if it has a namespace of its own."""
+    if cloud.namespace:
+        return ()
+    ours = own_pids(cloud)
+    everywhere, settings = "0.0.0.0", cloud.settings  # noqa: S104  (asked about, not bound)
+    gateway = doctor.Port("gateway", settings.gateway.port, everywhere, "gateway.port", ours)
+    internal = (
+        doctor.Port(
+            f.name, getattr(settings.internal, f.name), "127.0.0.1", f"internal.{f.name}", ours
+        )
+        for f in fields(Internal)
+    )
+    return (gateway, *internal)
+
+
+def examine(cloud: Cloud) -> tuple[facts.Facts, list[doctor.Verdict]]:
+    """The facts, and whether this machine is fit to bring up the cloud.
+
+    Servers outside are asked only if something must come from there. The Python package index is
+    not: the environment that this runs in is complete.
+    """
+    system = facts.gather().system
+    wanted = packages.wanted(
+        system.distribution.id, system.distribution.version, system.architecture.kernel
+    )
+    lacking = facts.gather().packages.present and bool(packages.missing(wanted))
+    image = State(cloud.lib / "state.json").get("tiny-image") if system.root else True
+    complete = not lacking and bool(image)
+    mirror = "" if complete else cloud.settings.image.mirror
+    # What is installed already needs no room again; the rest was measured on Debian 12 and 13.
+    least = GIB if complete else 3 * GIB
+    spaces = [doctor.Space(cloud.lib, least, 5 * GIB)]
+    if lacking:
+        disk = {path: path.stat().st_dev for path in (Path("/usr"), Path("/var"))}
+        there = next(p for p in (cloud.lib, *cloud.lib.parents) if p.exists()).stat().st_dev
+        spaces += [doctor.Space(p, 2 * GIB, 3 * GIB) for p in disk if disk[p] != there]
+    found = facts.gather(
+        tuple(space.path for space in spaces), (Target(mirror, apt=True),) if mirror else ()
+    )
+    needs = doctor.Needs(
+        ports=ports(cloud),
+        spaces=tuple(spaces),
+        mirror=mirror,
+        installed=complete,
+        leftovers=leftovers(cloud),
+        running=Supervisor(cloud).alive(),
+        settings=cloud.file,
+        destroy=cloud.command("destroy", "--yes"),
+    )
+    return found, doctor.examine(found, needs)
+
+
+def service_verdicts(cloud: Cloud) -> list[doctor.Verdict]:
+    """How the services of a cloud that exists are."""
+    try:
+        now = collect(cloud)
+    except Problem as problem:
+        return [doctor.Verdict("services", doctor.Level.WARN, problem.what, problem.mend)]
+    if now.supervisor.state == "stopped":
+        start = f"Run: {cloud.command('start')}"
+        return [doctor.Verdict("services", doctor.Level.NOTE, "The cloud is stopped.", start)]
+    down = [s for s in now.services if s.state != "running"]
+    verdicts = [
+        doctor.Verdict(
+            service.name,
+            doctor.Level.BAD if service.failing else doctor.Level.WARN,
+            f"{service.title} is {service.state}.",
+            f"See: {cloud.command('logs', service.name)}",
+        )
+        for service in down
+    ]
+    if not down:
+        fact = f"All {len(now.services)} services run."
+        verdicts = [doctor.Verdict("services", doctor.Level.OK, fact)]
+    return verdicts

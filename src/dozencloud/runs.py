@@ -1,0 +1,164 @@
+"""Runs of the task graph: up, start, restart; each locked, logged, timed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from shlex import join
+from typing import Any
+
+from dozencloud import doctor, facts, preflight, processes, seed
+from dozencloud.bringup import Bringup, make_plan
+from dozencloud.cloud import Cloud
+from dozencloud.errors import Exit, Problem
+from dozencloud.graph import Graph, RunFailed, Step, Task
+from dozencloud.timings import Report, State
+from dozencloud.view import make_listener
+
+KEPT = 5  # runs whose task logs are kept
+ADDRESS = "first-address"
+"""Floating IP of the first server in the cloud's state."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run that reached its end. login: the command that logs in to `first`, or empty."""
+
+    cloud: Cloud
+    report: Report
+    changed: bool
+    login: str = ""
+
+
+def up(cloud: Cloud, *, first_server: bool, verbose: bool) -> Outcome:
+    """Bring the cloud up; nothing is changed on a machine that is not fit."""
+    with preflight.locked(cloud):
+        found, verdicts = preflight.examine(cloud)
+        doctor.preflight(verdicts)
+        bringup = Bringup(make_plan(cloud, found), found)
+        tasks = bringup.tasks(first_server=first_server)
+        report = _run(cloud, tasks, "up", found, verbose)
+        changed = worked(report, tasks)
+        login = _login(bringup, ask=changed) if first_server else ""
+        return Outcome(cloud, report, changed, login)
+
+
+def start(cloud: Cloud, *, verbose: bool) -> Outcome:
+    """Start the services of a cloud that was stopped, and wait for its servers."""
+    with preflight.locked(cloud):
+        found = facts.gather()
+        bringup = Bringup(make_plan(cloud, found), found)
+        tasks = bringup.control_tasks()
+        waits: list[Task] = []
+        if bringup.state.get("catalogue"):
+            names = tuple(task.name for task in tasks)
+            waits = [
+                Task("compute-node", "This node takes servers", bringup.seed.hypervisor, names),
+                Task(
+                    "servers",
+                    "Servers that ran before",
+                    lambda step: _servers_back(bringup, step),
+                    ("compute-node",),
+                ),
+            ]
+        report = _run(cloud, [*tasks, *waits], "start", found, verbose)
+        return Outcome(cloud, report, worked(report, tasks))
+
+
+def restart(cloud: Cloud, names: Sequence[str], *, verbose: bool) -> Outcome:
+    """Stop these services, start them in their order, wait until they are ready."""
+    with preflight.locked(cloud):
+        found = facts.gather()
+        bringup = Bringup(make_plan(cloud, found), found)
+        known = {service.name for service in bringup.services}
+        for name in names:
+            if name not in known:
+                raise Problem(
+                    f"There is no service called {name}.",
+                    f"Known: {', '.join(sorted(known))}.",
+                    code=Exit.USAGE,
+                )
+        for name in names:
+            bringup.supervisor.stop(name)
+        tasks = [
+            replace(task, after=tuple(n for n in task.after if n in names), done=None)
+            for task in bringup.control_tasks()
+            if task.name in names
+        ]
+        return Outcome(cloud, _run(cloud, tasks, "restart", found, verbose), True)
+
+
+def _run(
+    cloud: Cloud, tasks: Sequence[Task], command: str, found: facts.Facts, verbose: bool
+) -> Report:
+    timings = cloud.lib / "timings.json"
+    graph = Graph(tasks, previous=_previous(timings))
+    try:
+        report = graph.run(
+            make_listener(graph, verbose=verbose),
+            log_dir=_new_folder(cloud.log / command),
+            command=join(["dozen", command]),
+            machine=machine(found),
+        )
+    except RunFailed as failure:
+        if command == "up":
+            failure.report.save(timings)
+        raise
+    if command == "up" and worked(report, tasks):
+        report.save(timings)
+    return report
+
+
+def worked(report: Report, tasks: Sequence[Task]) -> bool:
+    """Whether a task found work to do; one without a check always runs, and says nothing."""
+    checked = {task.name for task in tasks if task.done}
+    return any(r.name in checked and r.state is State.DONE for r in report.records)
+
+
+def _previous(path: Path) -> Report | None:
+    try:
+        return Report.from_json(path.read_text())
+    except (OSError, Problem):  # it only makes the order better
+        return None
+
+
+def _new_folder(parent: Path) -> Path:
+    """Folder for the logs of this run, the oldest ones removed."""
+    runs = sorted(path for path in parent.glob("*") if path.is_dir())
+    for old in runs[: max(0, len(runs) - KEPT + 1)]:
+        shutil.rmtree(old)
+    return parent / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def machine(found: facts.Facts) -> dict[str, Any]:
+    """What the timing report says about this machine."""
+    return {
+        "system": found.system.distribution.pretty,
+        "CPUs": f"{found.cpu.usable:g}",
+        "memory": f"{found.memory.total / 1024:.0f} GiB",
+        "KVM": "yes" if found.kvm.usable else "no",
+    }
+
+
+def _login(bringup: Bringup, *, ask: bool) -> str:
+    address = "" if ask else bringup.state.get(ADDRESS) or ""
+    if ask:
+        address = bringup.seed.first_address()
+        bringup.state.set(ADDRESS, address)
+    return join(seed.ssh(bringup.cloud, address)) if address else ""
+
+
+def _servers_back(bringup: Bringup, step: Step) -> None:
+    """Until every server that Nova believes to be active on this node has its process."""
+    compute, host = bringup.seed.sdk.compute, bringup.plan.node.name
+
+    def back() -> bool | str:
+        servers = compute.servers(details=True, all_projects=True)
+        wanted = sum(s.status == "ACTIVE" and s.compute_host == host for s in servers)
+        running = len(list(processes.find(bringup.cloud, servers=True)))
+        return running >= wanted or f"{wanted - running} of {wanted} servers to run"
+
+    step.until(back, seconds=180, every=0.3, what="A server that ran before")

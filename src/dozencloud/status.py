@@ -1,0 +1,268 @@
+"""What runs of a cloud and what it costs: the data behind `dozen status`."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dozencloud import processes
+from dozencloud.cloud import Cloud
+from dozencloud.errors import Problem
+from dozencloud.secret import Secrets
+from dozencloud.services import services
+from dozencloud.services.base import Node, Plan, Service
+from dozencloud.supervise import Process, Supervisor, last_lines, log_file
+
+SUPERVISOR = "supervisor"
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+FAILING = ("fatal", "backoff", "exited", "unknown")
+"""supervisord's states of a service that died and was not asked to."""
+
+
+@dataclass(frozen=True)
+class ServiceStatus:
+    """One service. Memory is its share (PSS) with all its helpers; pid 0: it does not run.
+
+    last_lines: of its log, only if it keeps dying.
+    """
+
+    name: str
+    title: str
+    state: str
+    pid: int
+    memory_mib: float
+    uptime_s: int
+    restarts: int
+    listens: str
+    last_lines: str = ""
+
+    @property
+    def failing(self) -> bool:
+        return self.state in FAILING
+
+
+@dataclass(frozen=True)
+class SupervisorStatus:
+    """The process that all services are children of."""
+
+    state: str
+    pid: int
+    memory_mib: float
+    uptime_s: int
+
+
+@dataclass(frozen=True)
+class Status:
+    """The whole cloud at one moment. servers: how many run, and their memory."""
+
+    cloud: str
+    address: str
+    services: tuple[ServiceStatus, ...]
+    supervisor: SupervisorStatus
+    servers: int
+    servers_mib: float
+
+    @property
+    def all_running(self) -> bool:
+        return all(service.state == "running" for service in self.services)
+
+    @property
+    def control_plane_mib(self) -> float:
+        return sum(service.memory_mib for service in self.services) + self.supervisor.memory_mib
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; memory rounded to 0.1 MiB."""
+        control, servers = self.control_plane_mib, self.servers_mib
+        values = {
+            "cloud": self.cloud,
+            "address": self.address,
+            "services": [asdict(service) for service in self.services],
+            "servers": {"count": self.servers, "memory_mib": servers},
+            "supervisor": asdict(self.supervisor),
+            "memory_mib": {
+                "control_plane": control,
+                "servers": servers,
+                "total": control + servers,
+            },
+        }
+        rounded: dict[str, Any] = json.loads(
+            json.dumps(values), parse_float=lambda text: round(float(text), 1)
+        )
+        return rounded
+
+
+# ---- whose process is it -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A process as /proc shows it. marked: it carries the cloud's marker."""
+
+    pid: int
+    parent: int
+    marked: bool = False
+    service: str = ""
+    """SUPERVISOR_PROCESS_NAME, which helpers inherit."""
+
+
+def attribute(seen: Mapping[int, Seen], roots: Mapping[int, str]) -> dict[int, str]:
+    """pid → service. roots: pid → service of the processes that the supervisor started.
+
+    A descendant belongs to its nearest root. A helper that was handed to init (Neutron's haproxy,
+    privsep daemons) belongs to the service it names, or else to the supervisor.
+    """
+    known = set(roots.values())
+    result: dict[int, str] = {}
+    for process in seen.values():
+        at, passed = process.pid, set[int]()
+        while at not in roots and at in seen and at not in passed:
+            passed.add(at)
+            at = seen[at].parent
+        owner = roots.get(at, "")
+        orphan = owner in ("", SUPERVISOR)
+        if orphan and process.marked:
+            owner = process.service if process.service in known else SUPERVISOR
+        if owner:
+            result[process.pid] = owner
+    return result
+
+
+def look(cloud: Cloud) -> dict[int, Seen]:
+    """Every process of the machine."""
+    marker = cloud.marker.encode()
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            # pid (name) state ppid …: proc_pid_stat(5)
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            entries = (folder / "environ").read_bytes().split(b"\0")
+        except (OSError, ValueError, IndexError):
+            continue
+        name = b"SUPERVISOR_PROCESS_NAME="
+        service = next((e[len(name) :].decode() for e in entries if e.startswith(name)), "")
+        found[int(folder.name)] = Seen(int(folder.name), parent, marker in entries, service)
+    return found
+
+
+def parse_pss(rollup: str) -> float:
+    """MiB of "Pss:  1234 kB" in /proc/PID/smaps_rollup (the unit is KiB)."""
+    for line in rollup.splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def memory(pids: Iterable[int]) -> float:
+    """Proportional share of the memory, MiB; a process that has ended counts nothing."""
+    total = 0.0
+    for pid in pids:
+        try:
+            total += parse_pss(Path("/proc", str(pid), "smaps_rollup").read_text())
+        except OSError:
+            continue
+    return total
+
+
+def own_pids(cloud: Cloud) -> frozenset[int]:
+    """All processes of the control plane, also those that hide their environment (nginx)."""
+    pid = Supervisor(cloud).pid()
+    return frozenset(attribute(look(cloud), {pid: SUPERVISOR} if pid else {}))
+
+
+# ---- the whole -----------------------------------------------------------------------------
+
+
+def read_plan(cloud: Cloud) -> Plan:
+    """The plan as the last `up` left it; changes nothing."""
+    path = cloud.lib / "node.json"
+    try:
+        node = Node(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise Problem(
+            "This cloud was never brought up completely.", f"Run: {cloud.command('up')}"
+        ) from error
+    return Plan(cloud, node, Secrets(cloud.etc / "secrets.json"), Path(sys.prefix))
+
+
+def make(
+    service: Service, process: Process | None, mib: float, now: float, tail: str
+) -> ServiceStatus:
+    """One row. process: None if the supervisor does not know the service or is gone."""
+    state = process.state if process else "stopped"
+    pid = process.pid if process else 0
+    return ServiceStatus(
+        name=service.name,
+        title=service.title,
+        state=state,
+        pid=pid,
+        memory_mib=mib,
+        uptime_s=max(0, int(now - process.started)) if process and pid else 0,
+        restarts=max(0, process.starts - 1) if process else 0,
+        listens=service.listens,
+        last_lines=tail if state in FAILING else "",
+    )
+
+
+def collect(cloud: Cloud) -> Status:
+    """Ask the supervisor and the kernel."""
+    plan = read_plan(cloud)
+    supervisor = Supervisor(cloud)
+    try:
+        supervised = supervisor.processes()
+        pid = supervisor.pid() or 0
+    except Problem:  # it is stopped: a status, not a failure
+        supervised, pid = {}, 0
+    roots = {p.pid: p.name for p in supervised.values() if p.pid} | (
+        {pid: SUPERVISOR} if pid else {}
+    )
+    servers = set(processes.find(cloud, servers=True))
+    members: dict[str, list[int]] = {}
+    for member, owner in attribute(look(cloud), roots).items():
+        if member not in servers:
+            members.setdefault(owner, []).append(member)
+    now = time.time()
+    rows = [
+        make(
+            service,
+            supervised.get(service.name),
+            memory(members.get(service.name, ())),
+            now,
+            last_lines(log_file(cloud, service.name)),
+        )
+        for service in services(plan)
+    ]
+    started = (cloud.run / "supervisord.pid").stat().st_mtime if pid else now
+    return Status(
+        cloud=cloud.name,
+        address=cloud.public_url,
+        services=tuple(rows),
+        supervisor=SupervisorStatus(
+            state="running" if pid else "stopped",
+            pid=pid,
+            memory_mib=memory(members.get(SUPERVISOR, ())),
+            uptime_s=int(now - started),
+        ),
+        servers=len(servers),
+        servers_mib=memory(servers),
+    )
+
+
+def losses(cloud: Cloud) -> str:
+    """What a person loses with the cloud, as part of a sentence."""
+    folders = {
+        "server": cloud.lib / "compute" / "instances",
+        "image": cloud.lib / "glance" / "images",
+    }
+    # Names are ids; beside them Nova keeps folders of its own (_base, locks).
+    counts = {
+        what: sum(1 for path in folder.glob("*") if UUID.fullmatch(path.name))
+        for what, folder in folders.items()
+    }
+    parts = [f"{n} {what}{'' if n == 1 else 's'}" for what, n in counts.items()]
+    return f"{' and '.join(parts)}, all databases and all settings"
