@@ -168,6 +168,7 @@ def build(
             "Choose one of these.",
         )
     port = PORTS[architecture]
+    cache = cache.absolute()  # apt takes relative paths as relative to its own folders
     recipe = _recipe_digest(port, suite)
     pointer = cache / f"tiny-{architecture}-{suite}-{recipe[:16]}"
     if (known := _load(pointer)) is not None:
