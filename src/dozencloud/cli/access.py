@@ -43,7 +43,7 @@ def env(invocation: Invocation, form: str) -> None:
 
     \b
     Examples:
-      eval "$(sudo ./dozen env)"; openstack --os-cloud dozen server list
+      eval "$(sudo ./dozen env)"; openstack server list
       sudo ./dozen env --format yaml > clouds.yaml
     """
     cloud = invocation.existing()
@@ -53,7 +53,8 @@ def env(invocation: Invocation, form: str) -> None:
         return
     from dozencloud import client
 
-    for line in client.exports(path, Path(sys.prefix), for_others="SUDO_UID" in os.environ):
+    others = os.environ.get("SUDO_UID", "0") != "0"
+    for line in client.exports(path, Path(sys.prefix), for_others=others):
         click.echo(line)
 
 

@@ -13,8 +13,8 @@ from dozencloud.cli.common import Invocation, pass_invocation
 def config(invocation: Invocation) -> None:
     """Print the settings in force, and their file.
 
-    The form is that of cloud.toml; the first line says where it is. Settings that have their default are comments. Change one in the file, then run `dozen up`: it
-    applies just that.
+    The form is that of cloud.toml; the first line says where it is. Settings that have their
+    default are comments. Change one in the file, then run `dozen up`: it applies just that.
 
     \b
     Example:

@@ -19,8 +19,9 @@ from dozencloud.errors import Exit, Problem
 def destroy(invocation: Invocation, yes: bool, purge_packages: bool) -> None:
     """Remove every trace of the cloud.
 
-    Servers, images, databases, networks, settings, logs: all of it. Also removes what is left of a cloud that came up or went away only in part. Packages of the
-    system stay, unless --purge-packages is given.
+    Servers, images, databases, networks, settings, logs: all of it. Also removes what is left of
+    a cloud that came up or went away only in part. Packages of the system stay, unless
+    --purge-packages is given.
 
     \b
     Examples:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from dozencloud.cli.common import Invocation, echo_json
 from dozencloud.errors import Exit
+
+if TYPE_CHECKING:
+    from dozencloud.doctor import Verdict
 
 COLOURS = {"ok": "green", "note": "cyan", "warn": "yellow", "bad": "bold red"}
 
@@ -16,8 +21,8 @@ COLOURS = {"ok": "green", "note": "cyan", "warn": "yellow", "bad": "bold red"}
 def doctor(ctx: click.Context, as_json: bool) -> None:
     """Say what is wrong here, and how to mend it.
 
-    Shows what this machine is and can do; changes nothing. Before `dozen up` it tells whether that will work; after it, also how the services
-    are. Exit status: 3 if anything is bad.
+    Shows what this machine is and can do; changes nothing. Before `dozen up` it tells whether that
+    will work; after it, also how the services are. Exit status: 3 if anything is bad.
 
     \b
     Examples:
@@ -33,20 +38,27 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         echo_json({"verdicts": [v.to_json() for v in verdicts], "facts": found.to_json()})
     else:
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=None, pad_edge=False, show_header=False)
-        for verdict in verdicts:
-            text = Text(verdict.fact)
-            if verdict.mend:
-                text.append(f"\n→ {verdict.mend}", style="bold")
-            table.add_row(
-                Text(verdict.level.value, style=COLOURS[verdict.level.value]), verdict.name, text
-            )
-        console = Console(highlight=False)
-        console = console if console.is_terminal else Console(highlight=False, width=200)
-        console.print(table)
+        _show(verdicts)
     if any(verdict.level.value == "bad" for verdict in verdicts):
         ctx.exit(Exit.UNFIT)
+
+
+def _show(verdicts: list[Verdict]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        from dozencloud.doctor import plain
+
+        click.echo(plain(verdicts))
+        return
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for verdict in verdicts:
+        text = Text(verdict.fact)
+        if verdict.mend:
+            text.append(f"\n→ {verdict.mend}", style="bold")
+        level = Text(verdict.level.value, style=COLOURS[verdict.level.value])
+        table.add_row(level, verdict.name, text)
+    console.print(table)

@@ -112,8 +112,14 @@ def status(ctx: click.Context, as_json: bool) -> None:
 def _show(now: Status) -> None:
     from rich.console import Console
 
+    click.echo(f"Cloud {now.cloud}, {now.address}\n")
     console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=160)
-    console.print(f"Cloud [bold]{now.cloud}[/], {now.address}\n", soft_wrap=True)
-    console.print(table(now))
+    if console.is_terminal:
+        console.print(table(now))
+        return
+    # Wide enough for every column, and without the blanks that fill a terminal's line.
+    wide = Console(highlight=False, width=160)
+    with wide.capture() as capture:
+        wide.print(table(now))
+    for line in capture.get().splitlines():
+        click.echo(line.rstrip())

@@ -58,7 +58,7 @@ def _summary(outcome: Outcome) -> list[str]:
         f"  {cloud.command('openstack', 'server', 'list')}",
         "or, in a shell of your own:",
         f'  eval "$({cloud.command("env")})"',
-        "  openstack --os-cloud dozen server list",
+        "  openstack server list",
         "",
         f"What runs:  {cloud.command('status')}",
         f"Settings:   {cloud.file}",

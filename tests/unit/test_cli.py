@@ -1,0 +1,262 @@
+"""The command line: help, exit statuses, how failures look."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from dozencloud.cli import EPILOG, cli
+from dozencloud.cli.common import Invocation, Root
+from dozencloud.cli.logs import follow
+from dozencloud.cli.status import duration
+from dozencloud.cloud import parse
+from dozencloud.errors import Exit, Problem
+from dozencloud.timings import Record, Report, State
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    # Not tmp_path: the path of a cloud must be short (Unix sockets).
+    with tempfile.TemporaryDirectory(prefix="dz") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def cloud(root: Path) -> Path:
+    """What is on disk of a cloud that is stopped."""
+    for name in ("etc", "lib", "log"):
+        (root / name).mkdir()
+    (root / "etc" / "cloud.toml").write_text("[gateway]\nport = 8443\n")
+    options = {"auth": {"password": "a'b"}, "region_name": "R", "interface": "public"}
+    text = json.dumps({"clouds": {"dozen": options}})
+    (root / "etc" / "clouds.yaml").write_text(text)
+    return root
+
+
+def dozen(*words: object, env: dict[str, str] | None = None) -> Result:
+    return CliRunner().invoke(cli, [str(word) for word in words], env=env)
+
+
+@pytest.mark.parametrize("name", [n for n in cli.commands if n != "openstack"])
+def test_help_of_every_command(name: str) -> None:
+    result = dozen(name, "--help")
+    assert result.exit_code == 0
+    assert f"Usage: cli {name}" in result.output
+    assert "Example" in result.output
+
+
+def test_help_lists_commands_whole_and_every_exit_status() -> None:
+    output = dozen("--help").output
+    assert all(f"  {name} " in output for name in cli.commands)
+    assert "..." not in output.partition("Commands:")[2]
+    assert [int(line.split()[0]) for line in EPILOG.splitlines()[2:]] == [*map(int, Exit)]
+
+
+def test_openstack_hands_help_on() -> None:
+    """Without a cloud it says so, instead of showing a help of its own."""
+    assert "Usage" not in dozen("--root", "/nowhere", "openstack", "--help").output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["status"],
+        ["status", "--json"],
+        ["logs", "keystone"],
+        ["logs", "up"],
+        ["env"],
+        ["env", "--format", "yaml"],
+        ["openstack", "server", "list"],
+        ["timings"],
+        ["timings", "--json"],
+    ],
+)
+def test_without_a_cloud(root: Path, words: list[str]) -> None:
+    result = dozen("--root", root, *words)
+    assert result.exit_code == Exit.NO_CLOUD
+    assert result.stdout == ""
+    up = f"Run: sudo ./dozen --root {root} up"
+    assert result.stderr.splitlines() == [f"Error: There is no cloud under {root}.", up]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("words", [["stop"], ["start"], ["restart", "x"], ["ssh", "first"]])
+def test_without_a_cloud_as_root(root: Path, words: list[str]) -> None:
+    assert dozen("--root", root, *words).exit_code == Exit.NO_CLOUD
+    assert list(root.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_destroy_finds_nothing(root: Path) -> None:
+    result = dozen("--root", root, "destroy", "--yes")
+    assert (result.exit_code, result.output) == (0, "There is nothing to remove.\n")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_destroy_does_not_act_when_nobody_can_answer(cloud: Path) -> None:
+    result = dozen("--root", cloud, "destroy")
+    assert result.exit_code == Exit.USAGE
+    assert "destroy --yes" in result.stderr
+    assert (cloud / "etc" / "cloud.toml").exists()
+
+
+def test_root_from_the_environment(root: Path) -> None:
+    assert str(root) in dozen("env", env={"DOZEN_ROOT": str(root)}).stderr
+
+
+@pytest.mark.parametrize("words", [["nope"], ["logs"], ["restart"], ["env", "--format", "x"]])
+def test_wrong_words(words: list[str]) -> None:
+    assert dozen(*words).exit_code == Exit.USAGE
+
+
+def test_config_prints_settings_that_can_be_read_again(cloud: Path) -> None:
+    import tomllib
+
+    output = dozen("--root", cloud, "config").stdout
+    assert output.startswith(f"# {cloud}/etc/cloud.toml\n")
+    assert parse(tomllib.loads(output)).gateway.port == 8443
+
+
+def test_a_mistake_in_the_settings(cloud: Path) -> None:
+    (cloud / "etc" / "cloud.toml").write_text("[gateway]\nprt = 1\n")
+    result = dozen("--root", cloud, "env")
+    assert result.exit_code == Exit.USAGE
+    assert "Did you mean port?" in result.stderr
+
+
+def test_env_for_a_shell_and_as_yaml(cloud: Path) -> None:
+    shell = dozen("--root", cloud, "env").stdout
+    assert f"export OS_CLIENT_CONFIG_FILE={cloud}/etc/clouds.yaml" in shell
+    assert "export OS_CLOUD=dozen" in shell
+    yaml = dozen("--root", cloud, "env", "--format", "yaml").stdout
+    assert json.loads(yaml)["clouds"]["dozen"]["region_name"] == "R"
+
+
+def test_logs_shows_the_end_and_names_what_there_is(cloud: Path) -> None:
+    (cloud / "log" / "keystone.log").write_text("one\ntwo\nthree\n")
+    assert dozen("--root", cloud, "logs", "keystone", "-n", "2").stdout == "two\nthree\n"
+    unknown = dozen("--root", cloud, "logs", "keyston")
+    assert unknown.exit_code == Exit.USAGE
+    assert "Known: keystone, up." in unknown.stderr
+
+
+def test_logs_of_the_last_run(cloud: Path) -> None:
+    for run in ("20260101T000000Z", "20260102T000000Z"):
+        folder = cloud / "log" / "up" / run
+        folder.mkdir(parents=True)
+        (folder / "mariadb.log").write_text(f"{run}\n")
+    assert "mariadb" in dozen("--root", cloud, "logs", "up").stdout
+    assert dozen("--root", cloud, "logs", "up", "mariadb").stdout == "20260102T000000Z\n"
+    assert dozen("--root", cloud, "logs", "up", "x").exit_code == Exit.USAGE
+
+
+def test_following_goes_on_after_rotation_and_truncation(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_text("old\n")
+    lines = follow(log)
+    # The generator opens the file at its first step, so that step must find something new.
+    first = _next_after(lines, lambda: _append(log, "new\n"))
+    assert first == "new\n"
+
+    def rotate() -> None:
+        _append(log, "last\n")
+        log.rename(tmp_path / "a.log.1")
+        log.write_text("rotated\n")
+
+    rotate()
+    assert [next(lines), _non_empty(lines)] == ["last\n", "rotated\n"]
+    log.write_text("cut\n")
+    assert _non_empty(lines) == "cut\n"
+
+
+def _append(path: Path, text: str) -> None:
+    with path.open("a") as file:
+        file.write(text)
+
+
+def _next_after(lines: Iterator[str], act: object) -> str:
+    import threading
+
+    timer = threading.Timer(0.1, act)  # type: ignore[arg-type]
+    timer.start()
+    try:
+        return next(lines)
+    finally:
+        timer.join()
+
+
+def _non_empty(lines: Iterator[str]) -> str:
+    return next(text for text in lines if text)
+
+
+def test_timings_table_json_and_picture(cloud: Path) -> None:
+    from datetime import UTC, datetime
+
+    record = Record("a", "Task A", State.DONE, 0.0, 2.0)
+    report = Report(datetime(2026, 1, 1, tzinfo=UTC), "dozen up", {}, (record,))
+    report.save(cloud / "lib" / "timings.json")
+    result = dozen("--root", cloud, "timings")
+    assert "Task A" in result.stdout
+    assert f"Picture: {cloud}/lib/timings.svg" in result.stdout
+    assert "<svg" in (cloud / "lib" / "timings.svg").read_text()
+    loaded = Report.from_json(dozen("--root", cloud, "timings", "--json").stdout)
+    assert loaded == report
+    assert dozen("--root", cloud, "timings", "--svg", "/nowhere/x.svg").exit_code == Exit.FAILED
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell: str) -> None:
+    assert "_DOZEN_COMPLETE" in dozen("completion", shell).stdout
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (59, "59s"), (72, "1m 12s"), (7500, "2h 5m"), (273600, "3d 4h")],
+)
+def test_duration(seconds: int, text: str) -> None:
+    assert duration(seconds) == text
+
+
+# ---- failures ------------------------------------------------------------------------------
+
+
+def failing(error: BaseException, *, debug: bool = False) -> Result:
+    @click.group(cls=Root)
+    @click.pass_context
+    def group(ctx: click.Context) -> None:
+        ctx.obj = Invocation(debug=debug)
+
+    @group.command()
+    def fail() -> None:
+        raise error
+
+    return CliRunner().invoke(group, ["fail"], color=True)
+
+
+def test_a_problem_is_cause_detail_and_mend() -> None:
+    problem = Problem("It broke.", "Mend it.", detail="one\ntwo", code=Exit.DEGRADED)
+    result = failing(problem)
+    assert result.exit_code == Exit.DEGRADED
+    plain = click.unstyle(result.stderr).splitlines()
+    assert plain == ["Error: It broke.", "    one", "    two", "Mend it."]
+    assert result.stderr.startswith("\x1b[31m")
+
+
+def test_what_nobody_foresaw_shows_its_place_under_debug_only() -> None:
+    result = failing(ZeroDivisionError("by zero"))
+    assert result.exit_code == Exit.FAILED
+    assert "ZeroDivisionError: by zero" in result.stderr
+    assert "--debug" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "Traceback" in failing(ZeroDivisionError("by zero"), debug=True).stderr
+
+
+def test_interrupted() -> None:
+    assert failing(KeyboardInterrupt()).exit_code == Exit.INTERRUPTED
