@@ -7,11 +7,14 @@ a release) is remembered as a fingerprint of that input.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import sys
+import threading
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -277,22 +280,24 @@ class Bringup:
         """Services run as users that cannot write bytecode, and would compile at every start."""
         step.note("bytecode")
         # Some packages carry templates that are no Python; they make the exit status useless.
-        step.run(
-            [self.plan.python, "-m", "compileall", "-qq", "-j", "0", str(self._site_packages())],
-            check=False,
-        )
-        self.state.set("bytecode", self._code_fingerprint())
+        (folder,) = self.plan.environment.glob("lib/python3.*/site-packages")
+        command = [self.plan.python, "-m", "compileall", "-qq", "-x", "/tests?/", str(folder)]
+        step.run(command, check=False)
+        self._bytecode_stamp.write_text(self._code_fingerprint)
 
     def _bytecode_there(self) -> bool:
-        return bool(self.state.get("bytecode") == self._code_fingerprint())
+        stamp = self._bytecode_stamp
+        return stamp.exists() and stamp.read_text() == self._code_fingerprint
 
-    def _site_packages(self) -> Path:
-        (folder,) = self.plan.environment.glob("lib/python3.*/site-packages")
-        return folder
+    @property
+    def _bytecode_stamp(self) -> Path:
+        return self.plan.environment / ".bytecode"
 
+    @cached_property
     def _code_fingerprint(self) -> str:
-        stamp = self.plan.environment / "dozencloud.stamp"
-        return digest(self.plan.environment, stamp.read_bytes() if stamp.exists() else b"")
+        """Changes with every dependency and with this package (stamps of the launcher)."""
+        stamps = [self.plan.environment / name for name in (".dependencies", ".package")]
+        return digest(*(s.read_bytes() if s.exists() else b"" for s in stamps))
 
     def _users(self) -> set[str]:
         return {s.user for s in self.services if s.user.startswith("dozen-")} | {
@@ -383,7 +388,7 @@ class Bringup:
             files.append(
                 (tls.folder(self.cloud), (tls.folder(self.cloud) / "gateway.crt").read_text())
             )
-        code = self._code_fingerprint() if service.command[0] == self.plan.python else ""
+        code = self._code_fingerprint if service.command[0] == self.plan.python else ""
         return digest(
             list(service.command), sorted(service.environment.items()), service.user, files, code
         )
@@ -435,6 +440,12 @@ class Bringup:
             service.prepare(step)
         self.state.set(f"service.{service.name}", fingerprint)
         self.supervisor.start(service.name)
+        if service.nice:
+            with suppress(ProcessLookupError):
+                # supervisor makes each program the leader of a process group.
+                os.setpriority(
+                    os.PRIO_PGRP, self.supervisor.process(service.name).pid, service.nice
+                )
 
         before = self.supervisor.process(service.name).starts
 
@@ -451,7 +462,7 @@ class Bringup:
 
     def _image_fingerprint(self) -> str:
         image = self.cloud.settings.image
-        return digest(self._code_fingerprint(), image.mirror, image.suite)
+        return digest(self._code_fingerprint, image.mirror, image.suite)
 
     @cached_property
     def _tiny(self) -> tiny.TinyImage:
@@ -459,6 +470,8 @@ class Bringup:
         return tiny.build("aarch64", self.cloud.cache, mirror=image.mirror, suite=image.suite)
 
     def _build_image(self, step: Step) -> None:
+        # Nothing waits for it until the cloud runs; Linux has a priority per thread.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
         image = self.cloud.settings.image
         tiny.build(
             "aarch64", self.cloud.cache, mirror=image.mirror, suite=image.suite, say=step.note

@@ -78,10 +78,13 @@ def stop(cloud: Cloud, say: Say) -> bool:
     supervisor = Supervisor(cloud)
     ran = supervisor.alive()
     if ran:
-        supervisor.stop("nova-compute")
-        shut_down_servers(cloud, say)
         names = set(supervisor.processes())
         say("services stop")
+        for name in names - {*FOUNDATION}:
+            supervisor.signal_stop(name)
+        # Before the servers, or it would note that they were switched off.
+        supervisor.stop("nova-compute")
+        shut_down_servers(cloud, say)
         _stop_all(supervisor, names - {*FOUNDATION})
         say("databases and networks stop")
         # ovs-vswitchd before its database, which it would wait for.

@@ -67,7 +67,7 @@ def serve_wsgi(target: str, socket: Path, prefix: str, threads: int) -> None:
         numthreads=threads,
         request_queue_size=128,
         timeout=60,
-        shutdown_timeout=5,
+        shutdown_timeout=1,
     )
     server.max_request_header_size = 64 * 1024
     server.server_name = module.partition(".")[0]

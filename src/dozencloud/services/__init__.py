@@ -15,6 +15,7 @@ from dozencloud.services import (
     nova,
     ovn,
     placement,
+    privsep,
     rabbitmq,
 )
 from dozencloud.services.base import Plan, Service
@@ -33,6 +34,7 @@ ALL: tuple[Callable[[Plan], Service], ...] = (
     nova.conductor,
     nova.scheduler,
     nova.compute,
+    privsep.service,
     libvirt.daemon,
     libvirt.log_daemon,
     ovn.northbound,

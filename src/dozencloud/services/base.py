@@ -111,6 +111,7 @@ class Service:
     settle: Callable[[Step], None] | None = None
     listens: str = ""
     umask: int = 0o007
+    nice: int = 0
     stop_seconds: int = 10
     patience: int = 60
 

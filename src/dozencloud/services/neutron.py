@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dozencloud.services import ovn
+from dozencloud.services import ovn, privsep
 from dozencloud.services.base import (
     GROUP,
     LOG_OPTIONS,
@@ -25,6 +25,11 @@ from dozencloud.supervise import running_since
 
 USER = "dozen-neutron"
 FILES = ("neutron.conf", "ml2_conf.ini")
+PRIVSEP_SECTIONS = (
+    *("privsep", "privsep_dhcp_release", "privsep_ovs_vsctl"),
+    *("privsep_namespace", "privsep_conntrack", "privsep_link"),
+)
+"""One for each context in neutron/privileged/__init__.py."""
 
 
 def _config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
@@ -123,7 +128,8 @@ def maintenance(plan: Plan) -> Service:
         environment=_environment(plan),
         folders=folders,
         files=files,
-        after=("mariadb", "ovn-nb", "ovn-sb"),
+        # Compares all of OVN with the database at its start: not while a server is waited for.
+        after=("mariadb", "ovn-nb", "ovn-sb", "neutron", "nova-compute"),
         ready=running_since(plan.cloud, "neutron-maintenance", seconds=1),
     )
 
@@ -132,6 +138,7 @@ def agent(plan: Plan) -> Service:
     """Root: it makes a network namespace with a metadata proxy for every network."""
     cloud = plan.cloud
     path, state = cloud.etc / "ovn-agent" / "agent.ini", cloud.lib / "ovn-agent"
+    helper = privsep.helper_command(plan, path)
     sections: dict[str, dict[str, object]] = {
         "DEFAULT": {
             **LOG_OPTIONS,
@@ -145,10 +152,9 @@ def agent(plan: Plan) -> Service:
         },
         "agent": {
             "extensions": "metadata",
-            # All privsep contexts start their helpers by it; there is no sudo on a minimal system,
-            # and this process is root already.
             "root_helper": f"/usr/bin/env PATH={plan.environment}/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         },
+        **{name: {"helper_command": helper} for name in PRIVSEP_SECTIONS},
         "ovn": {"ovn_sb_connection": f"unix:{ovn.southbound_socket(cloud)}"},
         "ovs": {"ovsdb_connection": f"unix:{ovn.switch_socket(cloud)}"},
         "oslo_concurrency": {"lock_path": state / "lock"},
@@ -162,6 +168,7 @@ def agent(plan: Plan) -> Service:
         ),
         folders=(Folder(path.parent), Folder(state), Folder(cloud.run / "ovn-agent", mode=0o711)),
         files=(File(path, ini(sections)),),
-        after=("ovn-controller",),
+        # Its networks come from Neutron, so it has time until that is there.
+        after=("ovn-controller", "privsep", "neutron"),
         ready=running_since(cloud, "ovn-agent", seconds=1),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from dozencloud.services import privsep
 from dozencloud.services.base import (
     GROUP,
     LOG_OPTIONS,
@@ -40,9 +41,10 @@ def _common(plan: Plan, state: Path) -> dict[str, dict[str, object]]:
             "my_ip": "127.0.0.1",
             "state_path": state,
             "transport_url": broker_url(plan),
-            # SIGTERM otherwise leaves the old process to race its successor for a minute.
-            "graceful_shutdown_timeout": 5,
-            "manager_shutdown_timeout": 3,
+            # SIGTERM otherwise leaves the old process to race its successor for a minute; all of
+            # these seconds pass even where nothing is left to do.
+            "graceful_shutdown_timeout": 2,
+            "manager_shutdown_timeout": 1,
         },
         "glance": {**_client(plan), "endpoint_override": f"{cloud.internal_url}/image"},
         "placement": credentials(plan, "placement"),
@@ -83,7 +85,12 @@ def _control_config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
         "quota": {"count_usage_from_placement": True},
         "keystone_authtoken": token_check(plan, "nova"),
     }
-    sections["DEFAULT"]["allow_resize_to_same_host"] = True
+    sections["DEFAULT"] |= {
+        "allow_resize_to_same_host": True,
+        # Spreads the periodic tasks of many schedulers over a minute; a new node would wait for
+        # the first look at it that long.
+        "periodic_fuzzy_delay": 0,
+    }
     folders = (Folder(etc, USER, USER), Folder(state, USER, GROUP, 0o711))
     return folders, (
         File(etc / "nova.conf", ini(sections), owner=USER),
@@ -172,7 +179,7 @@ def compute(plan: Plan) -> Service:
     """
     cloud, state = plan.cloud, plan.cloud.lib / "compute"
     path = cloud.etc / "compute" / "nova.conf"
-    helper = f"{plan.script('privsep-helper')} --config-file {path}"
+    helper = privsep.helper_command(plan, path)
     sections = _common(plan, state)
     sections["DEFAULT"] |= {
         "compute_driver": "dozencloud.ArmLibvirtDriver",
@@ -188,7 +195,6 @@ def compute(plan: Plan) -> Service:
     sections |= {
         "libvirt": _libvirt(plan.node, cloud.libvirt_uri),
         "key_manager": {"backend": "nova.keymgr.conf_key_mgr.ConfKeyManager"},
-        # There is no sudo on a minimal system, and nova-compute is root already.
         "privsep_osbrick": {"helper_command": helper},
         "vif_plug_ovs_privileged": {"helper_command": helper},
         "nova_sys_admin": {"helper_command": helper},
@@ -209,7 +215,7 @@ def compute(plan: Plan) -> Service:
         # It asks all of these while it starts, and an answer that does not come costs it 10-60 s.
         after=(
             *("rabbitmq", "nova-conductor", "keystone", "placement", "gateway"),
-            *("libvirtd", "ovn-controller"),
+            *("libvirtd", "ovn-controller", "privsep"),
         ),
         ready=connected_to(cloud, "nova-compute", cloud.settings.internal.broker),
         # QEMU's user enters the folders of the servers that Nova makes.

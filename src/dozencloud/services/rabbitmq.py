@@ -95,6 +95,8 @@ log.file = false
         after=("epmd",),
         ready=listening(cloud, ports.broker),
         listens=f"127.0.0.1:{ports.broker}",
+        # Everything waits for it, and its start is the longest.
+        nice=-10,
         stop_seconds=20,
     )
 
