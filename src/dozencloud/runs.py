@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from shlex import join
 from typing import Any
@@ -18,6 +19,8 @@ from dozencloud.graph import Graph, RunFailed, Step, Task
 from dozencloud.timings import Report, State
 from dozencloud.view import make_listener
 
+WAITS = {"compute-node"}
+"""Tasks that wait for something and change nothing."""
 KEPT = 5  # runs whose task logs are kept
 ADDRESS = "first-address"
 """Floating IP of the first server in the cloud's state."""
@@ -81,14 +84,23 @@ def restart(cloud: Cloud, names: Sequence[str], *, verbose: bool) -> Outcome:
                     f"Known: {', '.join(sorted(known))}.",
                     code=Exit.USAGE,
                 )
-        for name in names:
-            bringup.supervisor.stop(name)
         tasks = [
-            replace(task, after=tuple(n for n in task.after if n in names), done=None)
+            replace(
+                task,
+                run=partial(_again, bringup, task),
+                after=tuple(n for n in task.after if n in names),
+                done=None,
+            )
             for task in bringup.control_tasks()
             if task.name in names
         ]
         return Outcome(cloud, _run(cloud, tasks, "restart", found, verbose), True)
+
+
+def _again(bringup: Bringup, task: Task, step: Step) -> None:
+    step.note("to stop")
+    bringup.supervisor.stop(task.name)
+    task.run(step)
 
 
 def _run(
@@ -113,8 +125,8 @@ def _run(
 
 
 def worked(report: Report, tasks: Sequence[Task]) -> bool:
-    """Whether a task found work to do; one without a check always runs, and says nothing."""
-    checked = {task.name for task in tasks if task.done}
+    """Whether a task found work to do; one without a check always runs, and tells nothing."""
+    checked = {task.name for task in tasks if task.done} - WAITS
     return any(r.name in checked and r.state is State.DONE for r in report.records)
 
 
