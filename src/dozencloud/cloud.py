@@ -22,6 +22,9 @@ from dozencloud.errors import Exit, Problem
 
 REGION = "RegionOne"
 CLOUD_FILE = "cloud.toml"
+INTEGRATION_BRIDGE = "br-int"
+"""The same in every cloud: Neutron binds ports to it until a node has told another name, and
+caches that (neutron/common/ovn/utils.py, get_ovn_bridge_from_chassis_private)."""
 DATAPATHS = ("auto", "system", "netdev")
 VIRT_TYPES = ("auto", "kvm", "qemu")
 # AF_UNIX paths end at 107 bytes (unix(7)); the longest one below `run` is libvirt's
@@ -161,10 +164,6 @@ class Cloud:
         return self.file.exists()
 
     # ---- names on the machine -------------------------------------------------------------
-
-    @property
-    def integration_bridge(self) -> str:
-        return f"br-{self.name}-int"
 
     @property
     def provider_bridge(self) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from xmlrpc.client import Fault
 
 from dozencloud import packages, plumbing, processes, systemd, users
-from dozencloud.cloud import Cloud
+from dozencloud.cloud import INTEGRATION_BRIDGE, Cloud
 from dozencloud.errors import Problem
 from dozencloud.services.base import GROUP
 from dozencloud.services.libvirt import folders as libvirt_folders
@@ -150,7 +150,7 @@ def destroy(cloud: Cloud, say: Say = lambda text: None, *, purge: bool = False) 
 
 def _delete_bridges(cloud: Cloud) -> None:
     """The kernel's datapath outlives its daemon; deleting the bridges empties it."""
-    for bridge in (cloud.integration_bridge, cloud.provider_bridge):
+    for bridge in (INTEGRATION_BRIDGE, cloud.provider_bridge):
         socket = cloud.run / "openvswitch" / "db.sock"
         words = ["ovs-vsctl", f"--db=unix:{socket}", "--timeout=5", "--if-exists", "del-br", bridge]
         with suppress(FileNotFoundError):

@@ -173,11 +173,8 @@ def close_way_out(cloud: Cloud, state: State) -> None:
 
 def remove_devices(cloud: Cloud) -> None:
     """Bridges, links and the namespace of the cloud, whatever is left of them."""
-    devices = [cloud.provider_bridge, cloud.integration_bridge]
-    if cloud.namespace:
-        devices = [cloud.link_devices[0]]
-    for device in devices:
-        if Path("/sys/class/net", device).exists():
-            subprocess.run(["ip", "link", "delete", device], check=False, capture_output=True)
+    device = cloud.link_devices[0] if cloud.namespace else cloud.provider_bridge
+    if Path("/sys/class/net", device).exists():
+        subprocess.run(["ip", "link", "delete", device], check=False, capture_output=True)
     if cloud.namespace and namespace_exists(cloud):
         subprocess.run(["ip", "netns", "delete", cloud.namespace], check=False, capture_output=True)

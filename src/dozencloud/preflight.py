@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from dozencloud import doctor, facts, packages
-from dozencloud.cloud import Cloud, Internal
+from dozencloud.cloud import INTEGRATION_BRIDGE, Cloud, Internal
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.reach import Target
 from dozencloud.state import State
@@ -76,7 +76,7 @@ def markers(cloud: Cloud) -> facts.Markers:
             str(cloud.etc / "gateway" / "nginx.conf"),
             str(cloud.lib / "libvirt"),
         ),
-        interfaces=(cloud.integration_bridge, cloud.provider_bridge, cloud.link_devices[0]),
+        interfaces=(cloud.provider_bridge, cloud.link_devices[0]),
         namespaces=(cloud.namespace,) if cloud.namespace else ("ovnmeta-*",),
         tables=(f"inet {cloud.table}",),
         directories=cloud.folders,
@@ -150,7 +150,22 @@ def examine(cloud: Cloud) -> tuple[facts.Facts, list[doctor.Verdict]]:
         settings=cloud.file,
         destroy=cloud.command("destroy", "--yes"),
     )
-    return found, doctor.examine(found, needs)
+    return found, [*doctor.examine(found, needs), *foreign_switch(cloud)]
+
+
+def foreign_switch(cloud: Cloud) -> list[doctor.Verdict]:
+    """The machine's own Open vSwitch with a bridge of the name that ours must have."""
+    if cloud.exists or cloud.namespace or not Path("/sys/class/net", INTEGRATION_BRIDGE).exists():
+        return []
+    return [
+        doctor.Verdict(
+            "open vswitch",
+            doctor.Level.BAD,
+            f"This machine has a bridge {INTEGRATION_BRIDGE} of another Open vSwitch already.",
+            "Remove it (ovs-vsctl del-br br-int), or give the cloud a namespace of its own: "
+            "sudo ./dozen --root /srv/dozen up",
+        )
+    ]
 
 
 def service_verdicts(cloud: Cloud) -> list[doctor.Verdict]:

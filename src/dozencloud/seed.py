@@ -269,6 +269,8 @@ class Seed:
             "hw_architecture": tiny.architecture,
             "hw_machine_type": "virt",
             "hw_rng_model": "virtio",
+            # A config drive: Nova would choose IDE, by the host's architecture.
+            "hw_cdrom_bus": "scsi",
             "hw_video_model": "none",
             "os_command_line": tiny.command_line,
             "os_distro": "debian",

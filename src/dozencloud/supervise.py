@@ -279,7 +279,7 @@ def connected_to(cloud: Cloud, name: str, port: int) -> Callable[[], bool]:
     For services that nobody can ask: one that works through the broker connects to it when it
     begins to take requests.
     """
-    # /proc/PID/net/tcp, Documentation/networking/proc_net_tcp: address:port in hex, 01 = ESTABLISHED
+    # Documentation/networking/proc_net_tcp: address:port in hex; state 01 is ESTABLISHED.
     remote = f"0100007F:{port:04X}"
 
     def probe() -> bool:
@@ -293,7 +293,7 @@ def _connections(pid: int) -> set[str]:
     """Remote ends of the established TCP connections that the process holds."""
     process = Path("/proc", str(pid))
     try:
-        held = {os.readlink(link) for link in (process / "fd").iterdir()}
+        held = {str(link.readlink()) for link in (process / "fd").iterdir()}
         rows = [line.split() for line in (process / "net" / "tcp").read_text().splitlines()[1:]]
     except OSError:
         return set()

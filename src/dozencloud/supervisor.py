@@ -31,7 +31,7 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 
 # What the services of the pinned releases import before any module of their own; found by
 # comparing sys.modules of the running services, less whatever pulls eventlet in.
-LIBRARIES = [
+LIBRARIES = (
     "alembic",
     "bcrypt",
     "cheroot.wsgi",
@@ -89,7 +89,7 @@ LIBRARIES = [
     "urllib3",
     "webob",
     "yaml",
-]
+)
 
 
 class NoEventlet:
@@ -103,7 +103,7 @@ class NoEventlet:
 def preload() -> list[str]:
     """Import LIBRARIES; returns those that could not be, with the reason (none is fatal)."""
     hook = NoEventlet()
-    sys.meta_path.insert(0, hook)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, hook)
     failed = []
     try:
         from oslo_service import backend
@@ -116,7 +116,7 @@ def preload() -> list[str]:
             except Exception as error:
                 failed.append(f"{name}: {error}")
     finally:
-        sys.meta_path.remove(hook)  # type: ignore[arg-type]
+        sys.meta_path.remove(hook)
     # Pages that the collector never visits again stay shared after the fork.
     gc.collect()
     gc.freeze()
@@ -193,9 +193,9 @@ def run_in_child(argv: list[str], env: dict[str, str]) -> None:
             signal.signal(number, signal.SIG_DFL)
         # supervisord has put its own objects there when it became a daemon. Closing ours does not
         # close the descriptors, which a child would get for something else otherwise.
-        sys.stdin = sys.__stdin__ = open(0, closefd=False)
-        sys.stdout = sys.__stdout__ = open(1, "w", buffering=1, closefd=False)
-        sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, closefd=False)
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
+        sys.stdout = open(1, "w", 1, closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", 1, closefd=False)  # noqa: SIM115
         os.environ.clear()
         os.environ.update(env)
         time.tzset()

@@ -77,7 +77,10 @@ http {{
   server {{
     listen 127.0.0.1:{cloud.settings.internal.api};
 {apis}
-    location / {{ proxy_pass http://nova-metadata; proxy_set_header X-Forwarded-For $http_x_forwarded_for; }}
+    location / {{
+      proxy_pass http://nova-metadata;
+      proxy_set_header X-Forwarded-For $http_x_forwarded_for;
+    }}
   }}
 }}
 """

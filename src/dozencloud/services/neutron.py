@@ -139,6 +139,7 @@ def agent(plan: Plan) -> Service:
     cloud = plan.cloud
     path, state = cloud.etc / "ovn-agent" / "agent.ini", cloud.lib / "ovn-agent"
     helper = privsep.helper_command(plan, path)
+    path_variable = f"{plan.environment}/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     sections: dict[str, dict[str, object]] = {
         "DEFAULT": {
             **LOG_OPTIONS,
@@ -152,7 +153,7 @@ def agent(plan: Plan) -> Service:
         },
         "agent": {
             "extensions": "metadata",
-            "root_helper": f"/usr/bin/env PATH={plan.environment}/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "root_helper": f"/usr/bin/env PATH={path_variable}",
         },
         **{name: {"helper_command": helper} for name in PRIVSEP_SECTIONS},
         "ovn": {"ovn_sb_connection": f"unix:{ovn.southbound_socket(cloud)}"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from dozencloud.cloud import INTEGRATION_BRIDGE
 from dozencloud.services import privsep
 from dozencloud.services.base import (
     GROUP,
@@ -53,7 +54,7 @@ def _common(plan: Plan, state: Path) -> dict[str, dict[str, object]]:
             **credentials(plan, "neutron"),
             "service_metadata_proxy": True,
             "metadata_proxy_shared_secret": plan.secrets["metadata"],
-            "ovs_bridge": cloud.integration_bridge,
+            "ovs_bridge": INTEGRATION_BRIDGE,
         },
         "vnc": {"enabled": False},
         "oslo_concurrency": {"lock_path": state / "lock"},

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dozencloud import plumbing
-from dozencloud.cloud import Cloud
+from dozencloud.cloud import INTEGRATION_BRIDGE, Cloud
 from dozencloud.graph import Step
 from dozencloud.services.base import GROUP, Folder, Plan, Role, Service, accepting
 
@@ -74,7 +74,7 @@ def switch_database(plan: Plan) -> Service:
             "ovn-remote": f"unix:{southbound_socket(cloud)}",
             "ovn-encap-type": "geneve",
             "ovn-encap-ip": "127.0.0.1",
-            "ovn-bridge": cloud.integration_bridge,
+            "ovn-bridge": INTEGRATION_BRIDGE,
             "ovn-bridge-mappings": f"public:{cloud.provider_bridge}",
             "ovn-bridge-datapath-type": plan.node.datapath,
             "ovn-cms-options": "enable-chassis-as-gw",
