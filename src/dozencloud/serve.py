@@ -12,10 +12,12 @@ import importlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+STOP_SECONDS = 1
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
@@ -67,7 +69,7 @@ def serve_wsgi(target: str, socket: Path, prefix: str, threads: int) -> None:
         numthreads=threads,
         request_queue_size=128,
         timeout=60,
-        shutdown_timeout=1,
+        shutdown_timeout=STOP_SECONDS,
     )
     server.max_request_header_size = 64 * 1024
     server.server_name = module.partition(".")[0]
@@ -80,7 +82,14 @@ def serve_wsgi(target: str, socket: Path, prefix: str, threads: int) -> None:
     try:
         server.start()
     except KeyboardInterrupt:
-        server.stop()
+        # cheroot joins its workers without a limit, and one that waits on a connection that the
+        # gateway keeps open does not end. Requests under way have had their time by then.
+        ending = threading.Thread(target=server.stop, daemon=True)
+        ending.start()
+        ending.join(STOP_SECONDS)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 if __name__ == "__main__":
