@@ -15,7 +15,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -94,6 +94,7 @@ class Bringup:
     plan: Plan
     facts: Facts
     load: schema.Loader = schema.from_snapshot
+    _packages_done: threading.Event = field(default_factory=threading.Event)
 
     @property
     def cloud(self) -> Cloud:
@@ -200,7 +201,7 @@ class Bringup:
             Task(
                 "compute-node",
                 "This node takes servers",
-                self.seed.hypervisor,
+                self._compute_node,
                 after=(
                     *("catalogue", "nova-compute", "nova-api", "placement", "nova-scheduler"),
                     "nova-conductor",
@@ -270,6 +271,7 @@ class Bringup:
         before = self.state.get("packages-installed") or []
         self.state.set("packages-installed", sorted({*before, *installed}))
         packages.link_bindings(self.plan.environment)
+        self._packages_done.set()
 
     def _packages_there(self) -> bool:
         return not packages.missing(self.packages) and bool(
@@ -460,6 +462,10 @@ class Bringup:
 
     # ---- image ----------------------------------------------------------------------------
 
+    def _compute_node(self, step: Step) -> None:
+        self.seed.hypervisor(step)
+        self.state.set("compute-node", True)
+
     def _image_fingerprint(self) -> str:
         image = self.cloud.settings.image
         return digest(self._code_fingerprint, image.mirror, image.suite)
@@ -473,8 +479,19 @@ class Bringup:
         # Nothing waits for it until the cloud runs; Linux has a priority per thread.
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
         image = self.cloud.settings.image
+
+        def tools() -> None:
+            if not self._packages_there():
+                step.note("the Debian packages")
+                step.until(self._packages_done.is_set, seconds=1800, what="Their installation")
+
         tiny.build(
-            "aarch64", self.cloud.cache, mirror=image.mirror, suite=image.suite, say=step.note
+            "aarch64",
+            self.cloud.cache,
+            mirror=image.mirror,
+            suite=image.suite,
+            say=step.note,
+            await_tools=tools,
         )
         self.state.set("tiny-image", self._image_fingerprint())
 

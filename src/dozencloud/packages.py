@@ -42,6 +42,7 @@ BY_MACHINE = {
 BY_DISTRIBUTION = {
     # virtlogd is a package of its own since libvirt 10.6.
     ("debian", "13"): ("libvirt-daemon-log",),
+    ("ubuntu", "24.04"): ("debian-archive-keyring",),
 }
 # Units that the packages start or enable by themselves; the cloud runs its own instances.
 UNITS = (

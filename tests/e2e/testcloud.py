@@ -117,6 +117,7 @@ class Tenant:
     def __init__(self, sdk: Any, keys: Path, key_name: str, key: Path) -> None:
         self.sdk, self.keys, self.key_name, self.key = sdk, keys, key_name, key
         self._made: list[Callable[[], object]] = []
+        self._servers: list[Any] = []
 
     @property
     def project(self) -> str:
@@ -127,6 +128,8 @@ class Tenant:
         self._made.append(remove)
 
     def clear(self) -> None:
+        while self._servers:
+            self.sdk.compute.delete_server(self._servers.pop(), ignore_missing=True)
         while self._made:
             with suppress(SDKException):
                 self._made.pop()()
@@ -176,11 +179,8 @@ class Tenant:
             **more,
         )
 
-        def delete() -> None:
-            compute.delete_server(server, ignore_missing=True)
-            compute.wait_for_delete(server, interval=0.3, wait=60)
-
-        self.later(delete)
+        self._servers.append(server)
+        self.later(lambda: compute.wait_for_delete(server, interval=0.3, wait=60))
         return server
 
     def guest(self, server: Any, *, floating: bool = True, via: Guest | None = None) -> Guest:
@@ -292,7 +292,9 @@ class TestCloud:
         tenant.later(lambda: identity.delete_user(user))
         net = self.sdk.network
         tenant.later(
-            lambda: [net.delete_security_group(g) for g in net.security_groups(project_id=project.id)]
+            lambda: [
+                net.delete_security_group(g) for g in net.security_groups(project_id=project.id)
+            ]
         )
         sdk.compute.create_keypair(name=name, public_key=public)
         tenant.later(lambda: sdk.compute.delete_keypair(name))

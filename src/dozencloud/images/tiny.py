@@ -156,8 +156,13 @@ def build(
     suite: str = "trixie",
     keyring: Path = KEYRING,
     say: Callable[[str], None] = lambda _line: None,
+    await_tools: Callable[[], None] = lambda: None,
 ) -> TinyImage:
     """The image for an architecture, from the cache if it was built before.
+
+    await_tools: returns when what apt and dpkg alone do not bring (mke2fs, qemu-img, on Ubuntu
+    Debian's keyring) is there; called as late as possible, so that a build can go on beside the
+    installation of those packages.
 
     A finished image is a folder in `cache` that appears in one step, so a build that is killed
     leaves nothing that a later one would trust. With the image in the cache no network is needed.
@@ -179,8 +184,10 @@ def build(
                 return known
             _remove_leftovers(cache)
             with tempfile.TemporaryDirectory(prefix=".build-", dir=cache) as work:
+                if not keyring.exists():
+                    await_tools()
                 source = debs.Source(mirror, suite, keyring)
-                return _build(architecture, source, recipe, pointer, Path(work), say)
+                return _build(architecture, source, recipe, pointer, Path(work), say, await_tools)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise Problem(
@@ -200,6 +207,7 @@ def _build(
     pointer: Path,
     work: Path,
     say: Callable[[str], None],
+    await_tools: Callable[[], None],
 ) -> TinyImage:
     port = PORTS[architecture]
     say(f"fetching Debian {source.suite} packages for {port.debian}")
@@ -225,6 +233,7 @@ def _build(
     shutil.copyfile(kernels[0], out / "vmlinuz")
     with (out / "initrd.cpio").open("wb") as stream:
         cpio.write(stream, initramfs(root, port, release))
+    await_tools()
     _state_disk(out / "state.qcow2", work / "state.raw", digest)
     _finish(
         out,
