@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from testcloud import OPEN, Guest, Tenant, TestCloud, eventually, new_key, pings

@@ -198,7 +198,10 @@ class Tenant:
         return Guest(server.id, server.name, fixed, address, self.key, via)
 
 
-OPEN = ({"protocol": "icmp"}, {"protocol": "tcp", "port_range_min": 22, "port_range_max": 22})
+OPEN: tuple[dict[str, object], ...] = (
+    {"protocol": "icmp"},
+    {"protocol": "tcp", "port_range_min": 22, "port_range_max": 22},
+)
 """Rules of a security group for ping and SSH from anywhere."""
 
 

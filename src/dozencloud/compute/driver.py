@@ -37,6 +37,25 @@ def drop_acpi(guest: Any) -> None:
         ]
 
 
+def add_scsi_controller(devices: list[Any]) -> None:
+    """SCSI disks get virtio's controller; libvirt takes one that ARM guests have no driver for.
+
+    Nova writes a controller only where the image names its model.
+    """
+    disks = any(
+        isinstance(device, libvirt_config.LibvirtConfigGuestDisk) and device.target_bus == "scsi"
+        for device in devices
+    )
+    there = any(
+        isinstance(device, libvirt_config.LibvirtConfigGuestController) and device.type == "scsi"
+        for device in devices
+    )
+    if disks and not there:
+        controller = libvirt_config.LibvirtConfigGuestController()
+        controller.type, controller.model, controller.index = "scsi", "virtio-scsi", 0
+        devices.append(controller)
+
+
 class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # nova is untyped
     """Upstream's driver; what it overrides is listed in dozencloud.compute.upstream."""
 
@@ -53,3 +72,8 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
     def _set_features(self, guest: Any, os_type: Any, image_meta: Any, flavor: Any) -> None:
         super()._set_features(guest, os_type, image_meta, flavor)
         drop_acpi(guest)
+
+    def _get_guest_storage_config(self, *args: Any, **kwargs: Any) -> list[Any]:
+        devices: list[Any] = super()._get_guest_storage_config(*args, **kwargs)
+        add_scsi_controller(devices)
+        return devices

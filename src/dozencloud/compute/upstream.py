@@ -23,11 +23,24 @@ OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
         "image_meta",
         "flavor",
     ),
+    "nova.virt.libvirt.driver:LibvirtDriver._get_guest_storage_config": (
+        "self",
+        "context",
+        "instance",
+        "image_meta",
+        "disk_info",
+        "rescue",
+        "block_device_info",
+        "flavor",
+        "os_type",
+    ),
 }
 """module:Class.method -> names of its parameters."""
 
 USED: tuple[str, ...] = (
     "nova.virt.libvirt.host:Host.has_min_version",
+    "nova.virt.libvirt.config:LibvirtConfigGuestController",
+    "nova.virt.libvirt.config:LibvirtConfigGuestDisk",
     "nova.virt.libvirt.config:LibvirtConfigGuestFeatureACPI",
 )
 """Called on upstream's objects."""
