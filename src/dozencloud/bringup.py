@@ -346,6 +346,7 @@ class Bringup:
         self.supervisor.cloud.supervisor_socket.unlink(missing_ok=True)
         daemon = [
             self.plan.python,
+            "-P",
             "-m",
             "dozencloud.supervisor",
             "-c",

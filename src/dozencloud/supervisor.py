@@ -178,13 +178,13 @@ class Options(ServerOptions):  # type: ignore[misc]  # supervisor has no type hi
         # Without this, a killed supervisor would leave a control plane that nobody watches and
         # that dies one by one of SIGPIPE.
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        if INTERFACE and INTERFACE.is_preloaded and argv[1:3] == ["-m", SERVE]:
-            run_in_child(argv, env)
+        if INTERFACE and INTERFACE.is_preloaded and argv[1:4] == ["-P", "-m", SERVE]:
+            run_in_child(argv[4:], env)
         super().execve(filename, argv, env)
 
 
-def run_in_child(argv: list[str], env: dict[str, str]) -> None:
-    """Become the service without a new interpreter; never returns."""
+def run_in_child(arguments: list[str], env: dict[str, str]) -> None:
+    """Become the service without a new interpreter; never returns. arguments: of `SERVE`."""
     status = 1
     try:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
@@ -204,8 +204,8 @@ def run_in_child(argv: list[str], env: dict[str, str]) -> None:
 
         from dozencloud import serve
 
-        setproctitle(f"dozen: {env.get('SUPERVISOR_PROCESS_NAME', argv[4])} {' '.join(argv[3:])}")
-        serve.main(argv[3:])
+        setproctitle(f"dozen: {env['SUPERVISOR_PROCESS_NAME']} {' '.join(arguments)}")
+        serve.main(arguments)
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else (0 if end.code is None else 1)

@@ -238,6 +238,11 @@ class TestCloud:
         assert code is None or done.returncode == code, said
         return done
 
+    def inside(self, *words: str) -> str:
+        """Output of a command in the cloud's network namespace."""
+        enter = ["nsenter", f"--net=/run/netns/{self.cloud.namespace}", *words]
+        return subprocess.run(enter, check=True, capture_output=True, text=True).stdout
+
     def status(self) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(self.dozen("status", "--json", code=None).stdout)
         return answer

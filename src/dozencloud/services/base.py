@@ -135,14 +135,17 @@ def ini(sections: Mapping[str, Mapping[str, object]]) -> str:
 
 # ---- the command of a Python service ------------------------------------------------------
 
+# -P: not the folder that `dozen` was called in; it may be anybody's.
+SERVE = ("-P", "-m", "dozencloud.serve")
+
 
 def python_main(plan: Plan, target: str, *arguments: str) -> list[str]:
-    return [plan.python, "-m", "dozencloud.serve", "main", target, *arguments]
+    return [plan.python, *SERVE, "main", target, *arguments]
 
 
 def python_wsgi(plan: Plan, name: str, target: str, prefix: str) -> list[str]:
     return [
-        *(plan.python, "-m", "dozencloud.serve", "wsgi", target),
+        *(plan.python, *SERVE, "wsgi", target),
         *(str(api_socket(plan.cloud, name)), prefix, str(plan.cloud.settings.services.threads)),
     ]
 
