@@ -9,8 +9,9 @@ import sys
 import tomllib
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import click
@@ -179,11 +180,17 @@ def as_toml(value: object) -> str:
     return str(value).lower() if isinstance(value, bool | int) else f'"{value}"'
 
 
+def settings() -> dict[str, dict[str, Field[Any]]]:
+    """Section -> setting -> its field."""
+    sections: dict[str, Any] = {part.name: part.default for part in fields(Settings)}
+    return {name: {f.name: f for f in fields(default)} for name, default in sections.items()}
+
+
 def test_every_setting_with_its_default() -> None:
     known = {
-        f"{part.name}.{item.name}": as_toml(item.default)
-        for part in fields(Settings)
-        for item in fields(part.default)
+        f"{name}.{key}": as_toml(field.default)
+        for name, keys in settings().items()
+        for key, field in keys.items()
     }
     text = section(read("docs/operations.md"), "Settings").partition("These variables")[0]
     assert {row[0].strip("`"): row[1].strip("`") for row in rows(text)} == known
@@ -191,11 +198,11 @@ def test_every_setting_with_its_default() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.name))
 def test_no_setting_that_is_not_there(page: Path) -> None:
-    sections = {part.name: type(part.default) for part in fields(Settings)}
+    sections = settings()
     for word in CODE.findall(page.read_text(encoding="utf-8")):
         name, _, key = word.partition(" ")[0].partition(".")
         if name in sections and re.fullmatch(r"[a-z_]+", key) and key != "py":
-            assert key in {item.name for item in fields(sections[name])}, word
+            assert key in sections[name], word
 
 
 def test_variables_are_read_somewhere() -> None:
