@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from dozencloud import packages, plumbing, processes, schema, seed, systemd, tls, users
+from dozencloud import lifecycle, packages, plumbing, processes, schema, seed, systemd, tls, users
 from dozencloud.cloud import Cloud, template
 from dozencloud.facts import Facts
 from dozencloud.graph import Step, Task
@@ -27,11 +27,10 @@ from dozencloud.images import tiny
 from dozencloud.secret import Secrets, write_private
 from dozencloud.services import services
 from dozencloud.services.base import GROUP, Folder, Node, Plan, Service
+from dozencloud.services.gateway import USER as GATEWAY_USER
 from dozencloud.services.libvirt import USER as QEMU_USER
 from dozencloud.state import State, digest
 from dozencloud.supervise import Supervisor, clean_environment
-
-EXTRA_GROUPS = {QEMU_USER: "kvm"}
 
 
 def environment() -> Path:
@@ -66,7 +65,8 @@ def make_plan(cloud: Cloud, facts: Facts) -> Plan:
     """The plan of this node; its secrets and its identity are written at once."""
     for folder in cloud.folders:
         folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o755)
+        # Logs name users, servers and addresses.
+        folder.chmod(0o750 if folder == cloud.log else 0o755)
     if not cloud.file.exists():
         write_private(cloud.file, template(cloud.settings), 0o644)
     node = decide_node(cloud, facts)
@@ -147,9 +147,9 @@ class Bringup:
             Task(
                 "users",
                 "System users",
-                lambda step: users.create(step, self._users(), GROUP, EXTRA_GROUPS),
+                lambda step: users.create(step, self._users()),
                 after=after_packages,
-                done=lambda: not users.missing(self._users(), GROUP),
+                done=lambda: not users.missing(self._users()),
             ),
             Task(
                 "certificates",
@@ -301,11 +301,10 @@ class Bringup:
         stamps = [self.plan.environment / name for name in (".dependencies", ".package")]
         return digest(*(s.read_bytes() if s.exists() else b"" for s in stamps))
 
-    def _users(self) -> set[str]:
-        return {s.user for s in self.services if s.user.startswith("dozen-")} | {
-            QEMU_USER,
-            "dozen-gateway",
-        }
+    def _users(self) -> dict[str, str]:
+        """Name -> group. QEMU's user, which a guest may break out to, is not in the services'."""
+        names = {service.user for service in self.services} - {"root"} | {GATEWAY_USER}
+        return dict.fromkeys(names, GROUP) | {QEMU_USER: "kvm"}
 
     def _certificates(self, step: Step) -> None:
         tls.folder(self.cloud).mkdir(exist_ok=True)
@@ -340,8 +339,11 @@ class Bringup:
 
     def _supervisor(self, step: Step) -> None:
         if self.supervisor.alive():
-            self.supervisor.reload()
-            return
+            if self.state.get("supervisor") == self._code_fingerprint:
+                self.supervisor.reload()
+                return
+            step.note("the services to stop: the Python environment has changed")
+            lifecycle.stop_services(self.cloud)
         processes.end(self.cloud)
         self.supervisor.cloud.supervisor_socket.unlink(missing_ok=True)
         daemon = [
@@ -359,6 +361,7 @@ class Bringup:
             assignments = [f"{k}={v}" for k, v in clean_environment(self.cloud).items()]
             step.run(["env", "--ignore-environment", *assignments, *command])
         step.until(self.supervisor.alive, seconds=20, every=0.05, what="The supervisor")
+        self.state.set("supervisor", self._code_fingerprint)
 
     def _preload(self, step: Step) -> None:
         self.supervisor.preload()

@@ -73,6 +73,16 @@ def shut_down_servers(cloud: Cloud, say: Say, seconds: float = SERVER_SECONDS) -
     return 0
 
 
+def stop_services(cloud: Cloud) -> None:
+    """Stop the services and the supervisor; servers go on."""
+    supervisor = Supervisor(cloud)
+    names = set(supervisor.processes())
+    _stop_all(supervisor, names - {*FOUNDATION})
+    _stop_all(supervisor, names)
+    systemd.stop(cloud)
+    supervisor.shutdown()
+
+
 def stop(cloud: Cloud, say: Say) -> bool:
     """Stop servers and services; false if nothing was running."""
     supervisor = Supervisor(cloud)
@@ -87,6 +97,7 @@ def stop(cloud: Cloud, say: Say) -> bool:
         shut_down_servers(cloud, say)
         _stop_all(supervisor, names - {*FOUNDATION})
         say("databases and networks stop")
+        _delete_bridges(cloud)
         # ovs-vswitchd before its database, which it would wait for.
         _stop_all(supervisor, (names & {*FOUNDATION}) - {"ovs-db", "ovn-nb", "ovn-sb"})
         _stop_all(supervisor, names)
@@ -121,7 +132,8 @@ def destroy(cloud: Cloud, say: Say = lambda text: None, *, purge: bool = False) 
     plumbing.close_way_out(cloud, state)
     plumbing.remove_devices(cloud)
     say("files go")
-    for folder in cloud.folders:
+    # The settings last: while they are there, a removal that was cut off is known as a cloud.
+    for folder in (cloud.lib, cloud.log, cloud.run, cloud.etc):
         if folder.exists():
             shutil.rmtree(folder)
             removed.append(str(folder))

@@ -15,6 +15,7 @@ COMMON = (
     "genisoimage",  # config drives
     "haproxy",  # metadata proxy of each network (Neutron starts it)
     "iproute2",
+    "iptables",  # checksum rule of the metadata namespaces (Neutron sets it)
     "ipxe-qemu",  # virtio-net's option ROM; QEMU refuses to start without the file
     "libvirt-clients",
     "libvirt-daemon",

@@ -176,5 +176,9 @@ def remove_devices(cloud: Cloud) -> None:
     device = cloud.link_devices[0] if cloud.namespace else cloud.provider_bridge
     if Path("/sys/class/net", device).exists():
         subprocess.run(["ip", "link", "delete", device], check=False, capture_output=True)
+    if not cloud.namespace and Path("/sys/class/net", device).exists():
+        # A port of the kernel's datapath, whose daemon is gone.
+        datapath = ["ovs-dpctl", "del-dp", "system@ovs-system"]
+        subprocess.run(datapath, check=False, capture_output=True)
     if cloud.namespace and namespace_exists(cloud):
         subprocess.run(["ip", "netns", "delete", cloud.namespace], check=False, capture_output=True)

@@ -37,6 +37,8 @@ def find(cloud: Cloud, *, servers: bool = False) -> Iterator[int]:
     """
     marker = cloud.marker.encode()
     instances = f"{cloud.lib}/".encode()
+    # nginx writes its title over its environment.
+    gateway = f"nginx: master process nginx -c {cloud.etc}/gateway/nginx.conf -e stderr".encode()
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit() or int(folder.name) == os.getpid():
             continue
@@ -46,7 +48,7 @@ def find(cloud: Cloud, *, servers: bool = False) -> Iterator[int]:
             program = Path(command[0].decode(errors="replace")).name if command else ""
             if program.startswith(SERVERS) and any(instances in word for word in command):
                 yield pid
-        elif marker in _read(pid, "environ"):
+        elif marker in _read(pid, "environ") or gateway in _read(pid, "cmdline")[0:1]:
             yield pid
 
 

@@ -35,6 +35,8 @@ FLAVORS: Mapping[str, tuple[int, int, int]] = {
 EXTERNAL, PRIVATE, ROUTER, KEYPAIR, SECURITY_GROUP = "public", "private", "router", "dozen", "ssh"
 FIRST = "first"
 LOGIN_USER = "dozen"
+NO_LOCKOUT = {"ignore_lockout_failure_attempts": True}
+"""For accounts with a random password: guessing is hopeless, but anybody could lock them."""
 
 
 def clouds_yaml(cloud: Cloud, password: str) -> dict[str, Any]:
@@ -124,6 +126,8 @@ class Seed:
                 # Upstream's policies let services act for users by these two roles.
                 for role in ("admin", "service"):
                     identity.assign_project_role_to_user(project, user, roles[role])
+            self._never_lock(user.id)
+        self._never_lock(identity.find_user("admin").id)
         for name, kind, path in (
             ("keystone", "identity", "/identity/v3"),
             ("glance", "image", "/image"),
@@ -132,6 +136,12 @@ class Seed:
             ("neutron", "network", "/network"),
         ):
             self._endpoint(name, kind, path)
+
+    def _never_lock(self, user: str) -> None:
+        identity = self.sdk.identity
+        # The SDK has no attribute for the options of a user.
+        if not identity.get(f"/users/{user}").json()["user"]["options"]:
+            identity.patch(f"/users/{user}", json={"user": {"options": NO_LOCKOUT}})
 
     def _endpoint(self, name: str, kind: str, path: str) -> None:
         identity = self.sdk.identity

@@ -26,7 +26,7 @@ def units(cloud: Cloud, command: Sequence[str]) -> dict[str, str]:
     environment = "".join(
         f'Environment="{key}={value}"\n' for key, value in clean_environment(cloud).items()
     )
-    start = [sys.executable, "-m", "dozencloud", "start"]
+    start = [sys.executable, "-P", "-m", "dozencloud", "start"]
     return {
         SUPERVISOR: f"""\
 [Unit]
@@ -37,6 +37,8 @@ Wants=network-online.target
 [Service]
 Type=exec
 {environment}ExecStart={_quote(command)}
+# Also after a crash of the supervisor, which takes its services with it.
+ExecStartPost=systemctl --no-block restart {SERVICES}
 # Servers are children of libvirtd in this control group; they outlive the supervisor.
 KillMode=process
 Delegate=yes
@@ -54,12 +56,13 @@ WantedBy=multi-user.target
 Description=DozenCloud: all services, in order
 Requires={SUPERVISOR}
 After={SUPERVISOR}
-PartOf={SUPERVISOR}
 
 [Service]
 Type=oneshot
 RemainAfterExit=yes
 ExecStart={_quote(start)}
+# 5: `dozen up` is at work and starts them itself.
+SuccessExitStatus=5
 TimeoutStartSec=600
 
 [Install]

@@ -7,6 +7,7 @@ import os
 import pwd
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from dozencloud.graph import Step
@@ -14,22 +15,19 @@ from dozencloud.graph import Step
 NOLOGIN = "/usr/sbin/nologin"
 
 
-def missing(users: set[str], group: str) -> set[str]:
-    """Those of `users` (and the group, under its own name) that this machine does not have."""
+def missing(users: Mapping[str, str]) -> set[str]:
+    """Those of `users` (name -> group beside its own) that are not on this machine as wished."""
     names = {entry.pw_name for entry in pwd.getpwall()}
-    groups = {entry.gr_name: entry.gr_mem for entry in grp.getgrall()}
-    absent = {u for u in users if u not in names or u not in groups.get(group, [])}
-    return absent | ({group} - groups.keys())
+    members = {entry.gr_name: entry.gr_mem for entry in grp.getgrall()}
+    return {u for u, group in users.items() if u not in names or u not in members.get(group, [])}
 
 
-def create(step: Step, users: set[str], group: str, extra: dict[str, str]) -> None:
-    """Make the users, members of `group` and of the existing groups named in `extra`."""
-    known = {entry.gr_name for entry in grp.getgrall()}
-    if group not in known:
+def create(step: Step, users: Mapping[str, str]) -> None:
+    """Make the users (name -> group beside its own) and groups that are missing."""
+    for group in sorted(set(users.values()) - {entry.gr_name for entry in grp.getgrall()}):
         step.run(["groupadd", "--system", group])
     names = {entry.pw_name for entry in pwd.getpwall()}
-    for user in sorted(users):
-        groups = ",".join([group, *([extra[user]] if extra.get(user) in known else [])])
+    for user, groups in sorted(users.items()):
         if user in names:
             step.run(["usermod", "--append", "--groups", groups, user])
             continue

@@ -1,0 +1,182 @@
+"""Up again, stop, start, restart, and everything that is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from testcloud import Guest, TestCloud, eventually
+
+from dozencloud import processes
+from dozencloud.errors import Exit
+from dozencloud.services.base import Service
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+HEALED = 30.0
+"""s until a killed service must work again: supervisor's own second, and the longest start."""
+
+
+def qemu(cloud: TestCloud) -> set[int]:
+    return set(processes.find(cloud.cloud, servers=True))
+
+
+def all_run(cloud: TestCloud) -> None:
+    """Every service runs; the supervisor says so of one that has lived for two seconds."""
+
+    def running() -> bool:
+        return {s["state"] for s in cloud.status()["services"]} == {"running"}
+
+    eventually(running, seconds=4, what="every service runs")
+
+
+def test_up_again_changes_nothing(cloud: TestCloud) -> None:
+    before = cloud.pids()
+    began = time.monotonic()
+    again = cloud.dozen("up")
+    assert time.monotonic() - began < 5
+    assert "Nothing to change" in again.stdout
+    assert cloud.pids() == before
+
+
+def test_status_counts_every_service_and_its_memory(cloud: TestCloud) -> None:
+    status = cloud.status()
+    services = status["services"]
+    assert {s["state"] for s in services} == {"running"}
+    assert {s["name"] for s in services} == set(cloud.services())
+    assert all(s["pid"] and s["memory_mib"] > 0 for s in services)
+    total = sum(s["memory_mib"] for s in services) + status["supervisor"]["memory_mib"]
+    assert status["memory_mib"]["control_plane"] == pytest.approx(total, abs=5)
+    assert status["servers"]["count"] >= 1
+    assert 50 < status["memory_mib"]["servers"]
+
+
+def test_restart_replaces_one_process_and_leaves_servers_alone(
+    cloud: TestCloud, first: Guest
+) -> None:
+    before, servers = cloud.pids(), qemu(cloud)
+    cloud.dozen("restart", "nova-compute")
+    after = cloud.pids()
+    assert {name for name in before if before[name] != after[name]} == {"nova-compute"}
+    assert qemu(cloud) == servers
+    assert first.answers()
+
+
+def test_stop_leaves_nothing_running_and_start_brings_all_back(
+    cloud: TestCloud, first: Guest
+) -> None:
+    first.run("echo kept > /home/dozen/kept && sync")
+    before = {s.id: s.status for s in cloud.sdk.compute.servers()}
+    assert before[first.id] == "ACTIVE"
+
+    try:
+        cloud.dozen("stop")
+        assert inhabitants(cloud) == {}
+        assert list(processes.find(cloud.cloud)) == []
+        stopped = cloud.dozen("status", code=Exit.DEGRADED)
+        assert "The cloud is stopped." in stopped.stdout
+        assert "already" in cloud.dozen("stop").stdout
+    finally:
+        cloud.dozen("start")
+    assert {s.id: s.status for s in cloud.sdk.compute.servers()} == before
+    assert cloud.first() == first
+    first.wait(seconds=60)
+    assert first.run("cat /home/dozen/kept") == "kept"
+    assert "Nothing to change" in cloud.dozen("start").stdout
+
+
+def inhabitants(cloud: TestCloud) -> dict[int, str]:
+    """Every process in the cloud's network namespace, whoever started it."""
+    where = Path("/run/netns", str(cloud.cloud.namespace)).stat().st_ino
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (folder / "ns" / "net").stat().st_ino == where:
+                found[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+    return found
+
+
+def test_every_killed_service_comes_back_by_itself(cloud: TestCloud, first: Guest) -> None:
+    """SIGKILL for one after the other; each has a new pid and answers within seconds."""
+    servers = qemu(cloud)
+    seconds: dict[str, float] = {}
+    late: list[str] = []
+    for name, service in cloud.services().items():
+        old = cloud.pids()[name]
+        os.kill(old, signal.SIGKILL)
+        began = time.monotonic()
+        try:
+            eventually(
+                lambda name=name, service=service, old=old: _healed(cloud, name, service, old),  # type: ignore[misc]
+                seconds=HEALED,
+                what=f"{name} works again",
+            )
+        except AssertionError as error:
+            late.append(str(error))
+        seconds[name] = time.monotonic() - began
+    print({name: f"{s:.1f} s" for name, s in seconds.items()})
+    assert late == []
+    status = cloud.status()
+    assert {s["name"]: s["restarts"] for s in status["services"] if not s["restarts"]} == {}
+    assert qemu(cloud) == servers
+    first.wait(seconds=30)
+    cloud.check()
+
+
+def _healed(cloud: TestCloud, name: str, service: Service, old: int) -> bool:
+    new = next(s for s in cloud.status()["services"] if s["name"] == name)
+    return new["state"] == "running" and new["pid"] not in (0, old) and service.ready()
+
+
+def test_up_mends_a_cloud_whose_supervisor_was_killed(cloud: TestCloud, first: Guest) -> None:
+    servers = qemu(cloud)
+    os.kill(cloud.status()["supervisor"]["pid"], signal.SIGKILL)
+    eventually(lambda: not cloud.status()["supervisor"]["pid"], seconds=10, what="it is gone")
+    cloud.dozen("up")
+    all_run(cloud)
+    assert qemu(cloud) == servers
+    first.wait(seconds=30)
+    cloud.check()
+
+
+@pytest.fixture
+def blocked(cloud: TestCloud) -> Iterator[Path]:
+    """memcached cannot make its socket: a folder of that name is in its way."""
+    socket = cloud.cloud.run / "memcached" / "memcached.sock"
+    socket.unlink()
+    socket.mkdir()
+    (socket / "in-the-way").touch()
+    yield socket
+    (socket / "in-the-way").unlink(missing_ok=True)
+    if socket.is_dir():
+        socket.rmdir()
+    cloud.dozen("up")
+
+
+def test_a_service_that_keeps_dying_is_named_with_its_last_words(
+    cloud: TestCloud, blocked: Path
+) -> None:
+    os.kill(cloud.pids()["memcached"], signal.SIGKILL)
+
+    def given_up() -> bool:
+        service = next(s for s in cloud.status()["services"] if s["name"] == "memcached")
+        return service["state"] == "fatal"
+
+    eventually(given_up, seconds=60, every=1, what="the supervisor gives up")
+    shown = cloud.dozen("status", code=Exit.DEGRADED).stdout
+    assert "memcached keeps dying" in shown
+    assert "failed to listen" in shown
+
+    failed = cloud.dozen("up", code=Exit.DEGRADED)
+    assert "The service memcached keeps dying." in failed.stderr
+    assert "failed to listen" in failed.stderr
+
+    (blocked / "in-the-way").unlink()
+    blocked.rmdir()
+    cloud.dozen("up")
+    all_run(cloud)
