@@ -97,7 +97,7 @@ def stop(cloud: Cloud, say: Say) -> bool:
         shut_down_servers(cloud, say)
         _stop_all(supervisor, names - {*FOUNDATION})
         say("databases and networks stop")
-        _delete_bridges(cloud)
+        _delete_bridges(cloud, supervisor)
         # ovs-vswitchd before its database, which it would wait for.
         _stop_all(supervisor, (names & {*FOUNDATION}) - {"ovs-db", "ovn-nb", "ovn-sb"})
         _stop_all(supervisor, names)
@@ -114,10 +114,11 @@ def destroy(cloud: Cloud, say: Say = lambda text: None, *, purge: bool = False) 
     state = State(cloud.lib / "state.json")
     installed: list[str] = state.get("packages-installed") or []
     supervisor = Supervisor(cloud)
+    devices = plumbing.switch_devices(cloud)
     with suppress(Problem, Fault):
         supervisor.stop("nova-compute")
         shut_down_servers(cloud, say, seconds=0)
-        _delete_bridges(cloud)
+        _delete_bridges(cloud, supervisor)
         say("services stop")
         names = set(supervisor.processes())
         _stop_all(supervisor, names, seconds=20)
@@ -130,7 +131,7 @@ def destroy(cloud: Cloud, say: Say = lambda text: None, *, purge: bool = False) 
     for namespace in metadata_namespaces(cloud):
         subprocess.run(["ip", "netns", "delete", namespace], check=False, capture_output=True)
     plumbing.close_way_out(cloud, state)
-    plumbing.remove_devices(cloud)
+    plumbing.remove_devices(cloud, devices)
     say("files go")
     # The settings last: while they are there, a removal that was cut off is known as a cloud.
     for folder in (cloud.lib, cloud.log, cloud.run, cloud.etc):
@@ -160,8 +161,10 @@ def destroy(cloud: Cloud, say: Say = lambda text: None, *, purge: bool = False) 
     return removed
 
 
-def _delete_bridges(cloud: Cloud) -> None:
-    """The kernel's datapath outlives its daemon; deleting the bridges empties it."""
+def _delete_bridges(cloud: Cloud, supervisor: Supervisor) -> None:
+    """The devices of a bridge outlive the daemon otherwise, with both datapaths."""
+    # It would make the integration bridge again.
+    supervisor.stop("ovn-controller")
     for bridge in (INTEGRATION_BRIDGE, cloud.provider_bridge):
         socket = cloud.run / "openvswitch" / "db.sock"
         words = ["ovs-vsctl", f"--db=unix:{socket}", "--timeout=5", "--if-exists", "del-br", bridge]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -171,12 +172,38 @@ def close_way_out(cloud: Cloud, state: State) -> None:
         FORWARD.write_text("0")
 
 
-def remove_devices(cloud: Cloud) -> None:
-    """Bridges, links and the namespace of the cloud, whatever is left of them."""
-    device = cloud.link_devices[0] if cloud.namespace else cloud.provider_bridge
-    if Path("/sys/class/net", device).exists():
-        subprocess.run(["ip", "link", "delete", device], check=False, capture_output=True)
-    if not cloud.namespace and Path("/sys/class/net", device).exists():
+def switch_devices(cloud: Cloud) -> list[str]:
+    """Network devices that the cloud's switch has ports on, read from its database's file.
+
+    Bridges and the taps of servers are persistent: they outlive the switch and the servers.
+    """
+    if cloud.namespace:
+        return []  # they go with the namespace
+    file = cloud.lib / "openvswitch" / "conf.db"
+    select = {"op": "select", "table": "Interface", "where": [], "columns": ["name", "type"]}
+    query = ["ovsdb-tool", "query", str(file), json.dumps(["Open_vSwitch", select])]
+    try:
+        result = subprocess.run(query, check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    rows = json.loads(result.stdout)[0]["rows"]
+    return [row["name"] for row in rows if row["type"] in ("", "internal")]
+
+
+def remove_devices(cloud: Cloud, devices: Sequence[str]) -> None:
+    """Bridges, links and the namespace of the cloud, whatever is left of them.
+
+    devices: what `switch_devices` said while the database was there.
+    """
+    if cloud.namespace:
+        devices = [cloud.link_devices[0]]
+    elif devices:
+        # Made by the userspace datapath for itself.
+        devices = [*devices, "ovs-netdev"]
+    for device in {*devices, cloud.provider_bridge}:
+        if Path("/sys/class/net", device).exists():
+            subprocess.run(["ip", "link", "delete", device], check=False, capture_output=True)
+    if not cloud.namespace and Path("/sys/class/net", cloud.provider_bridge).exists():
         # A port of the kernel's datapath, whose daemon is gone.
         datapath = ["ovs-dpctl", "del-dp", "system@ovs-system"]
         subprocess.run(datapath, check=False, capture_output=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import time
 from collections.abc import Iterator
@@ -29,26 +30,60 @@ def _alive(pid: int) -> bool:
         return False
 
 
+def _network(pid: int | str) -> str:
+    """Identity of a process's network namespace; empty if it is gone."""
+    try:
+        return str(Path("/proc", str(pid), "ns", "net").readlink())
+    except OSError:
+        return ""
+
+
+def _own_network(cloud: Cloud) -> str:
+    """Identity of the cloud's own network namespace; empty if it has none."""
+    if cloud.namespace is None:
+        return ""
+    try:
+        return f"net:[{Path('/run/netns', cloud.namespace).stat().st_ino}]"
+    except OSError:
+        return ""
+
+
+def _is_gateway_worker(pid: int) -> bool:
+    """A process of the gateway's user in our own network namespace."""
+    try:
+        owner = Path("/proc", str(pid)).stat().st_uid
+        return owner == pwd.getpwnam("dozen-gateway").pw_uid and _network(pid) == _network("self")
+    except (OSError, KeyError):
+        return False
+
+
 def find(cloud: Cloud, *, servers: bool = False) -> Iterator[int]:
     """Pids of this cloud's processes; with `servers`, its virtual machines instead.
 
     Services and their helpers inherit the marker in their environment; libvirt gives QEMU a clean
-    one, but the paths on its command line are ours.
+    one, but the paths on its command line are ours. nginx writes its title over its environment:
+    it is known by the cloud's namespace, or by its own user in the machine's.
     """
     marker = cloud.marker.encode()
     instances = f"{cloud.lib}/".encode()
-    # nginx writes its title over its environment.
+    network = _own_network(cloud)
     gateway = f"nginx: master process nginx -c {cloud.etc}/gateway/nginx.conf -e stderr".encode()
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit() or int(folder.name) == os.getpid():
             continue
         pid = int(folder.name)
-        if servers:
-            command = _read(pid, "cmdline")
-            program = Path(command[0].decode(errors="replace")).name if command else ""
-            if program.startswith(SERVERS) and any(instances in word for word in command):
+        command = _read(pid, "cmdline")
+        program = Path(command[0].decode(errors="replace")).name if command else ""
+        is_server = program.startswith(SERVERS) and any(instances in word for word in command)
+        if servers or is_server:
+            if servers and is_server:
                 yield pid
-        elif marker in _read(pid, "environ") or gateway in _read(pid, "cmdline")[0:1]:
+        elif (
+            marker in _read(pid, "environ")
+            or gateway in command[:1]
+            or (network and _network(pid) == network)
+            or (cloud.root is None and _is_gateway_worker(pid))
+        ):
             yield pid
 
 

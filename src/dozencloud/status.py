@@ -70,7 +70,11 @@ class Status:
 
     @property
     def all_running(self) -> bool:
-        return all(service.state == "running" for service in self.services)
+        """A first start counts: supervisor calls a service so in its first two seconds."""
+        return all(
+            s.state == "running" or (s.state == "starting" and not s.restarts)
+            for s in self.services
+        )
 
     @property
     def control_plane_mib(self) -> float:

@@ -21,6 +21,7 @@ import threading
 import time
 import traceback
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 from supervisor import events, supervisord
@@ -131,9 +132,26 @@ class Interface:
         self.failed: list[str] = []
         self.thread: threading.Thread | None = None
         events.subscribe(events.ProcessStateStartingEvent, self._started)
+        for kind in (
+            events.ProcessStateExitedEvent,
+            events.ProcessStateBackoffEvent,
+            events.ProcessStateStoppedEvent,
+        ):
+            events.subscribe(kind, self._ended)
 
     def _started(self, event: Any) -> None:
         self.starts[event.process.config.name] += 1
+
+    def _ended(self, event: Any) -> None:
+        """End what is left of the process group, which its leader's pid names.
+
+        nginx's worker and RabbitMQ's virtual machine outlive a killed leader, and would keep its
+        ports from its successor.
+        """
+        # 0 after a fork that failed; killpg(0) would be our own group.
+        if event.process.pid:
+            with suppress(ProcessLookupError):
+                os.killpg(event.process.pid, signal.SIGKILL)
 
     def getStarts(self) -> dict[str, int]:  # noqa: N802 (supervisor's naming of RPC methods)
         """How often each program was started by this supervisor."""

@@ -130,6 +130,7 @@ def maintenance(plan: Plan) -> Service:
         files=files,
         # Compares all of OVN with the database at its start: not while a server is waited for.
         after=("mariadb", "ovn-nb", "ovn-sb", "neutron", "nova-compute"),
+        nice=10,
         ready=running_since(plan.cloud, "neutron-maintenance", seconds=1),
     )
 

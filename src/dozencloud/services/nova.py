@@ -30,7 +30,7 @@ from dozencloud.supervise import connected_to
 
 USER = "dozen-nova"
 PASTE = "api-paste.ini"
-AFTER = ("mariadb", "memcached", "rabbitmq")
+AFTER = ("mariadb", "memcached")
 
 
 def _common(plan: Plan, state: Path) -> dict[str, dict[str, object]]:
@@ -148,7 +148,7 @@ def conductor(plan: Plan) -> Service:
         user=USER,
         folders=folders,
         files=files,
-        after=AFTER,
+        after=(*AFTER, "rabbitmq"),
         ready=connected_to(plan.cloud, "nova-conductor", plan.cloud.settings.internal.broker),
     )
 
@@ -163,7 +163,7 @@ def scheduler(plan: Plan) -> Service:
         user=USER,
         folders=folders,
         files=files,
-        after=AFTER,
+        after=(*AFTER, "rabbitmq"),
         ready=connected_to(plan.cloud, "nova-scheduler", plan.cloud.settings.internal.broker),
     )
 
