@@ -61,13 +61,13 @@ def clouds_yaml(cloud: Cloud, password: str) -> dict[str, Any]:
     }
 
 
-def connect(cloud: Cloud, secrets: Secrets) -> Any:
+def connect(cloud: Cloud, secrets: Secrets, **more: str) -> Any:
     """openstacksdk connection as the administrator, over the public port."""
     import openstack
 
     (options,) = clouds_yaml(cloud, secrets["keystone.admin"])["clouds"].values()
     return openstack.connect(
-        **options, load_yaml_config=False, load_envvars=False, app_name="dozen"
+        **options, **more, load_yaml_config=False, load_envvars=False, app_name="dozen"
     )
 
 
@@ -110,7 +110,9 @@ class Seed:
 
     def catalogue(self, step: Step) -> None:
         """Service users and endpoints; corrects addresses that have changed."""
-        identity = self.sdk.identity
+        # Where the catalogue names an address of before, it would lead us there.
+        here = f"{self.cloud.public_url}/identity/v3"
+        identity = connect(self.cloud, self.secrets, identity_endpoint_override=here).identity
         project = identity.find_project("service") or identity.create_project(
             name="service", domain_id="default"
         )

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,34 @@ def main(arguments: list[str]) -> None:
         sys.exit(getattr(importlib.import_module(module), function)())
 
 
+class Body:
+    """What an application may read of a request (wsgi.input): all of it, but not close it.
+
+    The gateway keeps its connections for the next request, of whichever user. What one left unread
+    would be taken for that next request; and with the body cheroot closes the connection itself.
+    """
+
+    PIECE = 64 * 1024  # bytes
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.read, self.readline, self.readlines = file.read, file.readline, file.readlines
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.readline, b"")
+
+    def close(self) -> None:
+        """Leave the connection open."""
+
+    def drain(self) -> None:
+        """Read what is left."""
+        while self.read(self.PIECE):
+            pass
+        if trailers := getattr(self._file, "read_trailer_lines", None):
+            for _ in trailers():
+                pass
+
+
 def behind_gateway(application: Application, prefix: str) -> Application:
     """The application below `prefix`, with the scheme that the gateway was asked by.
 
@@ -50,7 +78,10 @@ def behind_gateway(application: Application, prefix: str) -> Application:
         if prefix and path.startswith(prefix):
             environ["SCRIPT_NAME"], environ["PATH_INFO"] = prefix, path[len(prefix) :] or "/"
         environ["wsgi.url_scheme"] = environ.get("HTTP_X_FORWARDED_PROTO", "http")
-        return application(environ, start_response)
+        body = environ["wsgi.input"] = Body(environ["wsgi.input"])
+        response = application(environ, start_response)
+        body.drain()
+        return response
 
     return inner
 

@@ -53,7 +53,7 @@ def test_status_counts_every_service_and_its_memory(cloud: TestCloud) -> None:
     total = sum(s["memory_mib"] for s in services) + status["supervisor"]["memory_mib"]
     assert status["memory_mib"]["control_plane"] == pytest.approx(total, abs=5)
     assert status["servers"]["count"] >= 1
-    assert 50 < status["memory_mib"]["servers"]
+    assert status["memory_mib"]["servers"] > 50
 
 
 def test_restart_replaces_one_process_and_leaves_servers_alone(
