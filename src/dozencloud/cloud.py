@@ -376,8 +376,9 @@ def _check(settings: Settings, where: str) -> None:
     threads = settings.services.threads
     if not 1 <= threads <= 64:
         raise _wrong(where, "services.threads", "a number from 1 to 64", threads)
-    if settings.compute.reserved_memory < 0:
-        raise _wrong(where, "compute.reserved_memory", "a number of MiB", -1)
+    reserved = settings.compute.reserved_memory
+    if reserved < 0:
+        raise _wrong(where, "compute.reserved_memory", "a number of MiB", reserved)
 
 
 def _check_cidr(where: str, name: str, cidr: str) -> None:
@@ -401,6 +402,11 @@ def template(settings: Settings | None = None) -> str:
         for item in fields(chosen):
             value = getattr(chosen, item.name)
             mark = "# " if value == item.default else ""
-            text = json.dumps(list(value) if isinstance(value, tuple) else value)
+            text = _toml(list(value) if isinstance(value, tuple) else value)
             lines += [f"# {item.metadata['doc']}", f"{mark}{item.name} = {text}"]
     return "\n".join(lines) + "\n"
+
+
+def _toml(value: object) -> str:
+    """A value as TOML: JSON, but TOML knows no surrogate pairs and wants DEL escaped."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -41,9 +41,12 @@ BY_MACHINE = {
     "x86_64": ("qemu-system-x86",),
 }
 BY_DISTRIBUTION = {
+    # Makes the user libvirt-qemu, which libvirt looks up at its start, whatever qemu.conf says.
+    # From Debian 13 on the driver's own package does.
+    ("debian", "12"): ("libvirt-daemon-system",),
     # virtlogd is a package of its own since libvirt 10.6.
     ("debian", "13"): ("libvirt-daemon-log",),
-    ("ubuntu", "24.04"): ("debian-archive-keyring",),
+    ("ubuntu", "24.04"): ("debian-archive-keyring", "libvirt-daemon-system"),
 }
 # Units that the packages start or enable by themselves; the cloud runs its own instances.
 UNITS = (
@@ -56,10 +59,17 @@ UNITS = (
     "rabbitmq-server.service",
     "epmd.service",
     "epmd.socket",
+    "libvirt-guests.service",
     "libvirtd.service",
     "libvirtd.socket",
+    "libvirtd-admin.socket",
+    "libvirtd-ro.socket",
+    "virtlockd.service",
+    "virtlockd.socket",
+    "virtlockd-admin.socket",
     "virtlogd.service",
     "virtlogd.socket",
+    "virtlogd-admin.socket",
 )
 # apt asks it before it starts a daemon; 101 = forbidden (deb-policy, policy-rc.d(8)).
 POLICY = Path("/usr/sbin/policy-rc.d")
