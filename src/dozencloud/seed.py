@@ -61,7 +61,7 @@ def clouds_yaml(cloud: Cloud, password: str) -> dict[str, Any]:
     }
 
 
-def connect(cloud: Cloud, secrets: Secrets, **more: str) -> Any:
+def connect(cloud: Cloud, secrets: Secrets, **more: Any) -> Any:
     """openstacksdk connection as the administrator, over the public port."""
     import openstack
 
