@@ -1,0 +1,364 @@
+"""Settings: what cloud.toml may say, what is refused and how; names and paths of a cloud."""
+
+from __future__ import annotations
+
+import ipaddress
+import tomllib
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dozencloud.cloud import (
+    LONGEST_ROOT,
+    Cloud,
+    Compute,
+    Gateway,
+    Image,
+    Internal,
+    Network,
+    Services,
+    Settings,
+    load,
+    main_address,
+    parse,
+    template,
+)
+from dozencloud.errors import Exit, Problem
+
+OTHER = Settings(
+    gateway=Gateway(port=8443, address="cloud.example"),
+    network=Network(
+        provider_cidr="192.168.7.0/24",
+        tenant_cidr="10.0.0.0/8",
+        dns=("2001:db8::53",),
+        datapath="netdev",
+    ),
+    compute=Compute(virt_type="qemu", reserved_memory=0),
+    internal=Internal(api=1, broker=65535, broker_cluster=3, broker_names=4),
+    services=Services(preload=False, threads=64),
+    image=Image(mirror='http://mirror.example/"quoted"\\', suite="forky"),
+)
+"""Every setting differs from its default."""
+
+
+# ---- what is refused ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "mend"),
+    [
+        ("[gatway]", "there is no section called gatway.", "Did you mean gateway?"),
+        (
+            "[zzz]",
+            "there is no section called zzz.",
+            "Known: compute, gateway, image, internal, network, services.",
+        ),
+        (
+            "[network]\ndatapth = 'auto'",
+            "there is no setting in [network] called datapth.",
+            "Did you mean datapath?",
+        ),
+        (
+            "[gateway]\nzzz = 1",
+            "there is no setting in [gateway] called zzz.",
+            "Known: address, port.",
+        ),
+        ("gateway = 443", "gateway must be a section, not 443.", "Mend that line."),
+        ("[gateway]\nport = '443'", 'gateway.port must be a whole number, not "443".', "Mend"),
+        ("[gateway]\nport = true", "gateway.port must be a whole number, not true.", "Mend"),
+        ("[gateway]\nport = 443.0", "gateway.port must be a whole number, not 443.0.", "Mend"),
+        ("[gateway]\naddress = 10", "gateway.address must be a text, not 10.", "Mend"),
+        ("[services]\npreload = 1", "services.preload must be true or false, not 1.", "Mend"),
+        (
+            "[network]\ndns = '9.9.9.9'",
+            'network.dns must be a list of texts, not "9.9.9.9".',
+            "Mend",
+        ),
+        ("[network]\ndns = [9]", "network.dns must be a list of texts, not [9].", "Mend"),
+        (
+            "[image]\nsuite = 2026-01-01",
+            'image.suite must be a text, not "2026-01-01".',
+            "Mend",
+        ),
+        ("[gateway]\nport = 0", "gateway.port must be a port from 1 to 65535, not 0.", "Mend"),
+        (
+            "[internal]\nbroker = 65536",
+            "internal.broker must be a port from 1 to 65535, not 65536.",
+            "Mend",
+        ),
+        (
+            "[gateway]\nport = 17672",
+            "gateway.port and internal.broker are the same port.",
+            "Give each its own.",
+        ),
+        (
+            "[internal]\napi = 9\nbroker_names = 9",
+            "internal.api and internal.broker_names are the same port.",
+            "Give each its own.",
+        ),
+        (
+            "[network]\ndatapath = 'dpdk'",
+            'network.datapath must be one of auto, system, netdev, not "dpdk".',
+            "Mend",
+        ),
+        (
+            "[compute]\nvirt_type = 'xen'",
+            'compute.virt_type must be one of auto, kvm, qemu, not "xen".',
+            "Mend",
+        ),
+        ("[network]\ntenant_cidr = ''", "network.tenant_cidr: Address cannot be empty.", "Mend"),
+        (
+            "[network]\ntenant_cidr = '10.0.0.1/24'",
+            "network.tenant_cidr: 10.0.0.1/24 has host bits set.",
+            "Mend",
+        ),
+        (
+            "[network]\nprovider_cidr = '10.0.0.0/33'",
+            "network.provider_cidr: '33' is not a valid netmask.",
+            "Mend",
+        ),
+        (
+            "[network]\nprovider_cidr = 'fd00::/64'",
+            "network.provider_cidr: Expected 4 octets in 'fd00::'.",
+            "Mend",
+        ),
+        (
+            "[network]\nprovider_cidr = '10.0.0.0/28'",
+            'network.provider_cidr must be a network of at least 32 addresses (/27), not "10.0',
+            "Mend",
+        ),
+        (
+            "[network]\ndns = ['9.9.9.9', 'dns.example']",
+            'network.dns must be a list of IP addresses, not "dns.example".',
+            "Mend",
+        ),
+        (
+            "[gateway]\naddress = 'a b'",
+            'gateway.address must be an IPv4 address or host name, not "a b".',
+            "Mend",
+        ),
+        (
+            "[gateway]\naddress = 'x;}'",
+            "gateway.address must be an IPv4 address or host name",
+            "Mend",
+        ),
+        ("[services]\nthreads = 0", "services.threads must be a number from 1 to 64", "Mend"),
+        ("[services]\nthreads = 65", "services.threads must be a number from 1 to 64", "Mend"),
+        (
+            "[compute]\nreserved_memory = -5",
+            "compute.reserved_memory must be a number of MiB, not -5.",
+            "Mend",
+        ),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(text: str, what: str, mend: str) -> None:
+    with pytest.raises(Problem) as refused:
+        parse(tomllib.loads(text), "here")
+    assert refused.value.what.startswith(f"here: {what}")
+    assert refused.value.mend.startswith(mend)
+    assert refused.value.code == Exit.USAGE
+
+
+# ---- what is taken ------------------------------------------------------------------------
+
+
+def test_nothing_said_is_every_default() -> None:
+    assert parse({}) == Settings()
+
+
+@pytest.mark.parametrize("edge", [1, 65535])
+def test_ports_at_the_edges(edge: int) -> None:
+    assert parse({"gateway": {"port": edge}}).gateway.port == edge
+
+
+def test_a_network_of_32_addresses_is_enough() -> None:
+    settings = parse({"network": {"provider_cidr": "10.0.0.0/27"}})
+    assert Cloud(Path("/x"), settings).provider.num_addresses == 32
+
+
+def test_other_differs_everywhere() -> None:
+    default = Settings()
+    for section in fields(Settings):
+        here, there = getattr(OTHER, section.name), getattr(default, section.name)
+        assert all(getattr(here, f.name) != getattr(there, f.name) for f in fields(here))
+
+
+@pytest.mark.parametrize("settings", [Settings(), OTHER], ids=["defaults", "all changed"])
+def test_the_template_is_read_back_as_it_was(settings: Settings) -> None:
+    assert parse(tomllib.loads(template(settings))) == settings
+
+
+@given(st.text(st.characters(codec="utf-8")))
+def test_any_text_survives_the_template(text: str) -> None:
+    settings = replace(Settings(), image=Image(mirror=text))
+    assert parse(tomllib.loads(template(settings))) == settings
+
+
+def test_the_template_shows_every_default_as_a_comment() -> None:
+    text = template()
+    assert tomllib.loads(text) == {section.name: {} for section in fields(Settings)}
+    shown = "\n".join(
+        line.removeprefix("# ") if " = " in line else line for line in text.splitlines()
+    )
+    said = tomllib.loads(shown)
+    for section in fields(Settings):
+        names = {f.name for f in fields(getattr(Settings(), section.name))}
+        assert set(said[section.name]) == names
+    assert parse(said) == Settings()
+
+
+def test_the_template_explains_every_setting() -> None:
+    lines = template().splitlines()
+    for section in fields(Settings):
+        for item in fields(getattr(Settings(), section.name)):
+            assert item.metadata["doc"].endswith(".")
+            assert f"# {item.metadata['doc']}" in lines
+
+
+# ---- the file -----------------------------------------------------------------------------
+
+
+def write(root: Path, content: bytes) -> None:
+    (root / "etc").mkdir(exist_ok=True)
+    (root / "etc" / "cloud.toml").write_bytes(content)
+
+
+@pytest.fixture
+def root(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A short path: pytest's own are too long for a cloud."""
+    folder = tmp_path_factory.mktemp("c")
+    monkeypatch.setattr("dozencloud.cloud.LONGEST_ROOT", len(str(folder)))
+    return folder
+
+
+def test_load_without_a_file(root: Path) -> None:
+    assert load(root) == Cloud(root)
+    assert not load(root).exists
+
+
+def test_load_reads_the_file(root: Path) -> None:
+    write(root, b"[gateway]\nport = 8443\n")
+    cloud = load(root)
+    assert cloud.exists
+    assert cloud.settings.gateway.port == 8443
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"[gateway\n", "is not valid TOML: Expected ']' at the end of a table declaration (at"),
+        (b"[gateway]\nport = 1\nport = 2\n", "is not valid TOML: Cannot overwrite a value"),
+        (b"\xff\xfe[gateway]", "is not valid TOML: 'utf-8' codec can't decode byte 0xff"),
+        (b"[gateway]\nport = 0\n", ": gateway.port must be a port"),
+    ],
+)
+def test_load_of_a_damaged_file(root: Path, content: bytes, what: str) -> None:
+    write(root, content)
+    with pytest.raises(Problem) as refused:
+        load(root)
+    assert refused.value.what.startswith(str(root / "etc" / "cloud.toml"))
+    assert what in refused.value.what
+    assert refused.value.code == Exit.USAGE
+
+
+def test_root_as_long_as_may_be_and_one_longer(tmp_path: Path) -> None:
+    longest = Path("/" + "x" * (LONGEST_ROOT - 1))
+    assert load(longest).root == longest
+    with pytest.raises(Problem, match="too long for a cloud") as refused:
+        load(Path(f"{longest}x"))
+    assert refused.value.code == Exit.USAGE
+
+
+def test_the_longest_root_leaves_room_for_the_longest_socket() -> None:
+    run = Cloud(Path("/" + "x" * (LONGEST_ROOT - 1))).run
+    for tail in ("libvirt/virtlogd-admin-sock", "openvswitch/ovn-controller.4194304.ctl"):
+        assert len(str(run / tail)) <= 107
+
+
+def test_a_relative_root_becomes_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path
+) -> None:
+    monkeypatch.chdir(root.parent)
+    assert load(Path(root.name)).root == root
+
+
+# ---- names, paths, addresses --------------------------------------------------------------
+
+MACHINE = Cloud()
+ROOTED = Cloud(Path("/srv/test"))
+
+
+def test_paths_without_root_are_those_of_the_fhs() -> None:
+    assert [str(folder) for folder in MACHINE.folders] == [
+        "/etc/dozencloud",
+        "/var/lib/dozencloud",
+        "/var/log/dozencloud",
+        "/run/dozencloud",
+    ]
+
+
+def test_paths_with_root_are_all_below_it() -> None:
+    assert [str(folder) for folder in ROOTED.folders] == [
+        f"/srv/test/{name}" for name in ("etc", "lib", "log", "run")
+    ]
+    for path in (ROOTED.cache, ROOTED.file, ROOTED.ca, ROOTED.supervisor_socket):
+        assert path.is_relative_to("/srv/test")
+    assert "socket=/srv/test/run/" in ROOTED.libvirt_uri
+
+
+@given(st.none() | st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
+def test_names_fit_whatever_the_root(text: str | None) -> None:
+    cloud = Cloud(Path("/", text) if text else None)
+    assert cloud.name.isascii()
+    assert cloud.name.isalnum()
+    # os-vif cuts names of bridges to 14 characters; IFNAMSIZ is 16 with the closing NUL.
+    assert len(cloud.provider_bridge) <= 14
+    assert all(len(device) <= 15 for device in cloud.link_devices)
+    assert len({*cloud.link_devices, cloud.provider_bridge}) == 3
+    host, inner = map(ipaddress.ip_address, cloud.link)
+    (link,) = {ipaddress.ip_network(f"{end}/30", strict=False) for end in (host, inner)}
+    assert link.subnet_of(ipaddress.ip_network("198.18.0.0/16"))  # type: ignore[arg-type]
+    assert {host, inner} == set(link.hosts())
+    assert not link.overlaps(cloud.provider)
+
+
+def test_two_clouds_share_no_name() -> None:
+    clouds = (MACHINE, ROOTED, Cloud(Path("/srv/test2")))
+    for attribute in ("name", "provider_bridge", "namespace", "table", "marker", "link"):
+        assert len({str(getattr(cloud, attribute)) for cloud in clouds}) == 3, attribute
+
+
+def test_only_a_cloud_with_a_root_has_a_namespace() -> None:
+    assert MACHINE.namespace is None
+    assert ROOTED.namespace == f"dozen-{ROOTED.name}"
+
+
+def test_provider_network() -> None:
+    assert str(MACHINE.provider) == "172.24.4.0/24"
+    assert MACHINE.provider_gateway == "172.24.4.1"
+    assert str(ROOTED.provider).startswith("198.19.")
+    assert str(Cloud(None, OTHER).provider) == "192.168.7.0/24"
+
+
+@pytest.mark.parametrize(
+    ("gateway", "url"),
+    [
+        (Gateway(address="a.example"), "https://a.example"),
+        (Gateway(address="a.example", port=8443), "https://a.example:8443"),
+        (Gateway(), f"https://{ROOTED.link[1]}"),
+    ],
+)
+def test_public_url(gateway: Gateway, url: str) -> None:
+    assert Cloud(ROOTED.root, Settings(gateway=gateway)).public_url == url
+
+
+def test_the_machine_is_reached_by_its_own_address() -> None:
+    assert MACHINE.address == main_address() == str(ipaddress.IPv4Address(main_address()))
+
+
+def test_command_as_a_person_types_it() -> None:
+    assert MACHINE.command("logs", "keystone") == "sudo ./dozen logs keystone"
+    assert ROOTED.command("up") == "sudo ./dozen --root /srv/test up"
