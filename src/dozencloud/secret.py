@@ -23,6 +23,13 @@ def write_private(path: Path, content: str | bytes, mode: int = 0o600) -> None:
     aside.rename(path)
 
 
+def _parse(text: str) -> dict[str, str]:
+    content = json.loads(text)
+    if not isinstance(content, dict) or not all(isinstance(v, str) for v in content.values()):
+        raise ValueError("it is not a table of texts")
+    return content
+
+
 class Secrets:
     """Named random passwords (48 hex digits, 192 bits); made at first use, then kept."""
 
@@ -32,7 +39,7 @@ class Secrets:
         self._values: dict[str, str] = {}
         if path.exists():
             try:
-                self._values = json.loads(path.read_text())
+                self._values = _parse(path.read_text())
             except PermissionError as error:
                 raise Problem(f"{path} cannot be read.", "Use sudo.") from error
             except ValueError as error:
