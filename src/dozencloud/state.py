@@ -30,10 +30,10 @@ class State:
     def _read(self) -> dict[str, Any]:
         try:
             content = json.loads(self.path.read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            # Losing it costs time, not data: every task looks for what is there.
-            return {}
-        return dict(content)
+        except (FileNotFoundError, ValueError):
+            content = None
+        # Losing it costs time, not data: every task looks for what is there.
+        return content if isinstance(content, dict) else {}
 
     def get(self, name: str) -> Any:
         with self._lock:
