@@ -176,7 +176,12 @@ def _explain(problem: Problem) -> Problem:
             "Wait until it has ended, then run this again.",
         ),
         (
-            ("dpkg was interrupted", "unmet dependencies", "error processing package"),
+            (
+                "dpkg was interrupted",
+                "unmet dependencies",
+                "Unmet dependencies",
+                "error processing package",
+            ),
             "The package system of this machine is in a broken state.",
             "Run: sudo dpkg --configure -a && sudo apt-get --fix-broken install",
         ),
