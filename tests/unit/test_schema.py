@@ -1,0 +1,77 @@
+"""The database snapshot's text: whole, and without a secret or an address."""
+
+from __future__ import annotations
+
+import lzma
+import re
+
+import pytest
+
+from dozencloud import schema
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    return lzma.decompress(schema.SNAPSHOT.read_bytes()).decode()
+
+
+def test_split() -> None:
+    text = "-- database: a\nCREATE 1;\n-- database: no header\n-- database: b_2\nCREATE 2;\n"
+    assert schema.split(text) == {
+        "a": "\nCREATE 1;\n-- database: no header\n",
+        "b_2": "\nCREATE 2;\n",
+    }
+    assert schema.split("") == {}
+
+
+def test_every_database_is_there(text: str) -> None:
+    parts = schema.split(text)
+    assert list(parts) == list(schema.DATABASES)
+    for name, part in parts.items():
+        assert "CREATE TABLE `alembic_version`" in part, name
+        assert re.search(r"INSERT INTO `alembic_version` VALUES\n\('\w+'\)", part), name
+
+
+def test_a_placeholder_for_every_account_and_for_nobody_else(text: str) -> None:
+    assert set(re.findall(r"@PASSWORD-HASH:(\w+)@", text)) == set(schema.ACCOUNTS)
+    for user in schema.ACCOUNTS:
+        assert text.count(schema.password_placeholder(user)) == 1
+
+
+def test_every_endpoint_is_a_placeholder(text: str) -> None:
+    part = schema.split(text)["keystone"]
+    _, _, endpoints = part.partition("INSERT INTO `endpoint` VALUES\n")
+    rows = endpoints.partition(";\n")[0].splitlines()
+    assert len(rows) == 15  # five services, three interfaces
+    for row in rows:
+        where = "@PUBLIC@" if "'public'" in row else "@INTERNAL@"
+        assert f"'{where}/" in row
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"\$2[aby]\$\d\d\$",  # bcrypt
+        r"\$(?:scrypt|argon2\w*|pbkdf2[\w-]*|[156])\$",
+        r"\b(?:[1-9]\d?|1\d\d|2[0-4]\d|25[0-5])(?:\.\d{1,3}){3}\b",  # IPv4
+        r"https?://",
+        r"mysql\+|rabbit://",
+        r"\bBEGIN \w* ?PRIVATE KEY",
+        r"/var/|/etc/|/run/|/tmp/",
+    ],
+)
+def test_no_secret_and_no_address(text: str, pattern: str) -> None:
+    assert re.findall(rf".*{pattern}.*", text) == []
+
+
+def test_cells_hold_templates_instead_of_passwords(text: str) -> None:
+    part = schema.split(text)["nova_api"]
+    for template in (schema.CELL_DATABASE, schema.CELL0_DATABASE, schema.CELL_BROKER):
+        assert f"'{template}'" in part
+
+
+def test_a_database_that_is_begun_anew_is_empty() -> None:
+    lines = schema.start_over("nova_api").splitlines()
+    assert lines[0] == "DROP DATABASE IF EXISTS `nova_api`;"
+    assert lines[1].startswith("CREATE DATABASE `nova_api` ")
+    assert lines[2] == "USE `nova_api`;"
