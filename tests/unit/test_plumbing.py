@@ -1,0 +1,108 @@
+"""Command lines into a cloud's network; its firewall rules."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dozencloud.cloud import Cloud, Network, Settings
+from dozencloud.plumbing import (
+    ENTER_SCRIPT,
+    enter,
+    inside,
+    ip,
+    linked,
+    make_namespace,
+    namespace_exists,
+    ruleset,
+    switch_devices,
+    within,
+)
+
+MACHINE = Cloud()
+ROOTED = Cloud(Path("/srv/plumbing-test"))
+SPACE = str(ROOTED.namespace)
+
+
+def test_the_machine_s_own_cloud_needs_no_way_in() -> None:
+    assert enter(MACHINE, ["a", "b c"]) == ["a", "b c"]
+    assert inside(MACHINE, 5, ["a"]) == ["a"]
+    assert ip(MACHINE, "link") == ["ip", "link"]
+    assert namespace_exists(MACHINE)
+    assert linked(MACHINE)
+    make_namespace(MACHINE, None)  # type: ignore[arg-type]  # does nothing
+    with within(MACHINE):
+        pass
+
+
+def test_a_cloud_with_a_root_is_entered() -> None:
+    assert ip(ROOTED, "link", "show") == ["ip", "-n", SPACE, "link", "show"]
+    assert inside(ROOTED, 5, ["a"]) == ["nsenter", "--target=5", "--mount", "--net", "a"]
+    words = enter(ROOTED, ["a", "b c; d"])
+    assert words[:2] == ["nsenter", f"--net=/run/netns/{SPACE}"]
+    assert words[-4:] == [ENTER_SCRIPT, "sh", "a", "b c; d"]
+
+
+def test_the_script_is_a_shell_s() -> None:
+    subprocess.run(["sh", "-n"], input=ENTER_SCRIPT, text=True, check=True)
+
+
+def test_a_namespace_that_is_not_there() -> None:
+    assert not namespace_exists(ROOTED)
+    assert not linked(ROOTED)
+    with pytest.raises(FileNotFoundError), within(ROOTED):
+        pass
+
+
+def test_devices_of_a_switch_that_never_was(tmp_path: Path) -> None:
+    assert switch_devices(Cloud(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("cloud", "near", "sources"),
+    [
+        (MACHINE, "br-dozen-ex", ["172.24.4.0/24"]),
+        (
+            replace(MACHINE, settings=Settings(network=Network(provider_cidr="10.9.0.0/16"))),
+            "br-dozen-ex",
+            ["10.9.0.0/16"],
+        ),
+        (ROOTED, ROOTED.link_devices[0], [str(ROOTED.provider), f"{ROOTED.link[0]}/30"]),
+    ],
+)
+def test_only_the_cloud_s_own_addresses_are_masked(
+    cloud: Cloud, near: str, sources: list[str]
+) -> None:
+    rules = ruleset(cloud)
+    assert f"ip saddr {{ {', '.join(sources)} }}" in rules
+    assert f'oifname != {{ "{near}", "lo" }} masquerade' in rules
+    # Declared, deleted, declared: the whole table is replaced in one transaction.
+    heads = [line.rstrip(" {") for line in rules.splitlines() if "table inet" in line]
+    assert heads == [f"{verb}table inet {cloud.table}" for verb in ("", "delete ", "")]
+
+
+@pytest.mark.functional
+@pytest.mark.skipif(not shutil.which("nft"), reason="nft is not installed")
+@pytest.mark.parametrize("cloud", [MACHINE, ROOTED], ids=["machine", "rooted"])
+def test_nft_accepts_the_rules(cloud: Cloud) -> None:
+    """In a network namespace of its own: --check needs the kernel, and changes nothing."""
+    words = ["unshare", "--net", "nft", "--check", "-f", "-"]
+    done = subprocess.run(
+        words, input=ruleset(cloud), check=False, capture_output=True, text=True, timeout=20
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.functional
+@pytest.mark.skipif(not shutil.which("nft"), reason="nft is not installed")
+def test_the_rules_replace_themselves(tmp_path: Path) -> None:
+    file = tmp_path / "rules"
+    file.write_text(ruleset(ROOTED))
+    script = 'nft -f "$1" && nft -f "$1" && nft list ruleset'
+    words = ["unshare", "--net", "sh", "-c", script, "sh", str(file)]
+    done = subprocess.run(words, check=True, capture_output=True, text=True, timeout=20)
+    assert done.stdout.count("masquerade") == 1
