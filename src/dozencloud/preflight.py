@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
@@ -150,7 +151,36 @@ def examine(cloud: Cloud) -> tuple[facts.Facts, list[doctor.Verdict]]:
         settings=cloud.file,
         destroy=cloud.command("destroy", "--yes"),
     )
-    return found, [*doctor.examine(found, needs), *foreign_switch(cloud)]
+    verdicts = [*doctor.examine(found, needs), *foreign_switch(cloud), *closed_folder(cloud)]
+    return found, [_allowed(verdict) for verdict in verdicts]
+
+
+def _allowed(verdict: doctor.Verdict) -> doctor.Verdict:
+    """An unsupported system is a warning for who asked for it, as in the launcher."""
+    if verdict.name == "system" and os.environ.get("DOZEN_UNSUPPORTED") == "1":
+        return replace(verdict, level=min(verdict.level, doctor.Level.WARN, key=_severity))
+    return verdict
+
+
+def _severity(level: doctor.Level) -> int:
+    return list(doctor.Level).index(level)
+
+
+def closed_folder(cloud: Cloud) -> list[doctor.Verdict]:
+    """A folder on the way to the root that the services' users cannot pass through."""
+    if cloud.root is None:
+        return []
+    for folder in (cloud.root, *cloud.root.parents):
+        if folder.exists() and not folder.stat().st_mode & stat.S_IXOTH:
+            return [
+                doctor.Verdict(
+                    "folder",
+                    doctor.Level.BAD,
+                    f"The folder {folder} is closed to other users, and the services run as such.",
+                    f"Run: chmod o+x {folder}, or choose another --root.",
+                )
+            ]
+    return []
 
 
 def foreign_switch(cloud: Cloud) -> list[doctor.Verdict]:

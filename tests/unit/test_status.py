@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -115,7 +116,10 @@ def test_json_has_sums_and_every_service() -> None:
 
 def test_all_running() -> None:
     assert example("running", "running").all_running
-    assert not example("running", "starting").all_running
+    first = example("running", "starting")
+    assert first.all_running
+    again = replace(first.services[1], restarts=1)
+    assert not replace(first, services=(first.services[0], again)).all_running
     assert not example("running", "fatal").all_running
 
 
