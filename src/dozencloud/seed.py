@@ -108,11 +108,15 @@ class Seed:
 
     # ---- identity -------------------------------------------------------------------------
 
+    @cached_property
+    def identity(self) -> Any:
+        """Keystone at its address of now; what the catalogue names may be one of before."""
+        here = f"{self.cloud.public_url}/identity/v3"
+        return connect(self.cloud, self.secrets, identity_endpoint_override=here).identity
+
     def catalogue(self, step: Step) -> None:
         """Service users and endpoints; corrects addresses that have changed."""
-        # Where the catalogue names an address of before, it would lead us there.
-        here = f"{self.cloud.public_url}/identity/v3"
-        identity = connect(self.cloud, self.secrets, identity_endpoint_override=here).identity
+        identity = self.identity
         project = identity.find_project("service") or identity.create_project(
             name="service", domain_id="default"
         )
@@ -140,13 +144,13 @@ class Seed:
             self._endpoint(name, kind, path)
 
     def _never_lock(self, user: str) -> None:
-        identity = self.sdk.identity
+        identity = self.identity
         # The SDK has no attribute for the options of a user.
         if not identity.get(f"/users/{user}").json()["user"]["options"]:
             identity.patch(f"/users/{user}", json={"user": {"options": NO_LOCKOUT}})
 
     def _endpoint(self, name: str, kind: str, path: str) -> None:
-        identity = self.sdk.identity
+        identity = self.identity
         service = next(iter(identity.services(type=kind)), None)
         service = service or identity.create_service(name=name, type=kind)
         there = {e.interface: e for e in identity.endpoints(service_id=service.id)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 HEALED = 30.0
 """s until a killed service must work again: supervisor's own second, and the longest start."""
+
+SETTLED = 5.0
+"""s after which a service that cannot start would have been restarted again."""
 
 
 def qemu(cloud: TestCloud) -> set[int]:
@@ -104,6 +108,7 @@ def inhabitants(cloud: TestCloud) -> dict[int, str]:
 def test_every_killed_service_comes_back_by_itself(cloud: TestCloud, first: Guest) -> None:
     """SIGKILL for one after the other; each has a new pid and answers within seconds."""
     servers = qemu(cloud)
+    restarts = {s["name"]: s["restarts"] for s in cloud.status()["services"]}
     seconds: dict[str, float] = {}
     late: list[str] = []
     for name, service in cloud.services().items():
@@ -121,8 +126,9 @@ def test_every_killed_service_comes_back_by_itself(cloud: TestCloud, first: Gues
         seconds[name] = time.monotonic() - began
     print({name: f"{s:.1f} s" for name, s in seconds.items()})
     assert late == []
-    status = cloud.status()
-    assert {s["name"]: s["restarts"] for s in status["services"] if not s["restarts"]} == {}
+    time.sleep(SETTLED)
+    again = {s["name"]: s["restarts"] - restarts[s["name"]] for s in cloud.status()["services"]}
+    assert {name: count for name, count in again.items() if count != 1} == {}
     assert qemu(cloud) == servers
     first.wait(seconds=30)
     cloud.check()
@@ -152,9 +158,8 @@ def blocked(cloud: TestCloud) -> Iterator[Path]:
     socket.mkdir()
     (socket / "in-the-way").touch()
     yield socket
-    (socket / "in-the-way").unlink(missing_ok=True)
     if socket.is_dir():
-        socket.rmdir()
+        shutil.rmtree(socket)
     cloud.dozen("up")
 
 
@@ -165,7 +170,7 @@ def test_a_service_that_keeps_dying_is_named_with_its_last_words(
 
     def given_up() -> bool:
         service = next(s for s in cloud.status()["services"] if s["name"] == "memcached")
-        return service["state"] == "fatal"
+        return bool(service["state"] == "fatal")
 
     eventually(given_up, seconds=60, every=1, what="the supervisor gives up")
     shown = cloud.dozen("status", code=Exit.DEGRADED).stdout
@@ -176,7 +181,6 @@ def test_a_service_that_keeps_dying_is_named_with_its_last_words(
     assert "The service memcached keeps dying." in failed.stderr
     assert "failed to listen" in failed.stderr
 
-    (blocked / "in-the-way").unlink()
-    blocked.rmdir()
+    shutil.rmtree(blocked)
     cloud.dozen("up")
     all_run(cloud)

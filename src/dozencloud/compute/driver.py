@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import Any
 
+from nova.exception import HypervisorUnavailable
 from nova.objects.fields import Architecture
 from nova.virt.libvirt import config as libvirt_config
 from nova.virt.libvirt import driver as libvirt_driver
@@ -11,6 +14,7 @@ from nova.virt.libvirt import driver as libvirt_driver
 # Since this version libvirt accepts <loader secure='no'/> beside firmware='efi'.
 # https://libvirt.org/news.html, 9.2.0; refused since 8.6.0.
 LOADER_SECURE_ACCEPTED = (9, 2, 0)
+RECONNECTS = 60
 
 
 def firmware_elements(guest: Any, *, has_kernel: bool, accepts_loader_secure: bool) -> None:
@@ -56,6 +60,17 @@ def add_scsi_controller(devices: list[Any]) -> None:
         devices.append(controller)
 
 
+def reconnect(host: Any) -> None:
+    """Open the connection to libvirtd again as soon as it is back, once a second."""
+    for _ in range(RECONNECTS):
+        time.sleep(1)
+        try:
+            host.get_connection()
+        except HypervisorUnavailable:
+            continue
+        return
+
+
 class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # nova is untyped
     """Upstream's driver; what it overrides is listed in dozencloud.compute.upstream."""
 
@@ -77,3 +92,9 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
         devices: list[Any] = super()._get_guest_storage_config(*args, **kwargs)
         add_scsi_controller(devices)
         return devices
+
+    def _handle_conn_event(self, enabled: bool, reason: str | None) -> None:
+        super()._handle_conn_event(enabled, reason)
+        if not enabled:
+            # Upstream waits for the next call, up to a minute, and takes no server until then.
+            threading.Thread(target=reconnect, args=(self._host,), daemon=True).start()

@@ -23,6 +23,11 @@ OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
         "image_meta",
         "flavor",
     ),
+    "nova.virt.libvirt.driver:LibvirtDriver._handle_conn_event": (
+        "self",
+        "enabled",
+        "reason",
+    ),
     "nova.virt.libvirt.driver:LibvirtDriver._get_guest_storage_config": (
         "self",
         "context",
@@ -38,6 +43,8 @@ OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
 """module:Class.method -> names of its parameters."""
 
 USED: tuple[str, ...] = (
+    "nova.exception:HypervisorUnavailable",
+    "nova.virt.libvirt.host:Host.get_connection",
     "nova.virt.libvirt.host:Host.has_min_version",
     "nova.virt.libvirt.config:LibvirtConfigGuestController",
     "nova.virt.libvirt.config:LibvirtConfigGuestDisk",

@@ -1,0 +1,181 @@
+"""A second cloud on the machine: its `up` is killed; it lives beside the first; it goes."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import PLACE
+from keystoneauth1.exceptions import Unauthorized
+from testcloud import Guest, TestCloud
+
+from dozencloud import facts, preflight, processes
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+
+LONG = bool(os.environ.get("DOZEN_LONG"))
+KILLS = 10 if LONG else 3
+UP_SECONDS = 40.0
+"""About what `up` takes on two cores; a kill comes at any moment of that."""
+
+
+@pytest.fixture(scope="module")
+def second(cloud: TestCloud) -> Iterator[TestCloud]:
+    """An empty root beside the cloud that all tests share."""
+    root = Path(tempfile.mkdtemp(prefix="dze2f", dir=PLACE))
+    root.chmod(0o755)
+    other = TestCloud(root)
+    yield other
+    other.dozen("destroy", "--yes")
+    shutil.rmtree(root, ignore_errors=True)
+
+
+def moments() -> list[float]:
+    """Seconds after which `up` is killed: random, spread over all of it, in random order."""
+    dice = random.Random(2026)  # noqa: S311  (the same in every run)
+    spread = [UP_SECONDS * (n + dice.random()) / KILLS for n in range(KILLS)]
+    dice.shuffle(spread)
+    return spread
+
+
+def test_up_goes_on_after_every_kill_and_makes_nothing_twice(second: TestCloud) -> None:
+    for seconds in moments():
+        up = subprocess.Popen(
+            second.words("up"), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        try:
+            up.wait(seconds)
+        except subprocess.TimeoutExpired:
+            up.kill()
+            up.wait()
+        print(f"killed after {seconds:.1f} s" if up.returncode < 0 else f"done: {up.returncode}")
+        assert up.returncode in (0, -9)
+    second.dozen("up")
+    assert "Nothing to change" in second.dozen("up").stdout
+
+    sdk = second.sdk
+    project = sdk.current_project_id
+    ports = [p for p in sdk.network.ports() if p.device_owner.startswith("network:router_")]
+    once = {
+        "networks": sdk.network.networks(),
+        "subnets": sdk.network.subnets(),
+        "routers": sdk.network.routers(),
+        "groups": sdk.network.security_groups(project_id=project),
+        "images": sdk.image.images(),
+        "servers": sdk.compute.servers(all_projects=True),
+        "flavors": sdk.compute.flavors(),
+        "keys": sdk.compute.keypairs(),
+        "users": sdk.identity.users(),
+        "projects": sdk.identity.projects(),
+        "nodes": sdk.compute.hypervisors(),
+    }
+    found = {kind: Counter(each.name for each in things) for kind, things in once.items()}
+    assert {n for names in found.values() for n, count in names.items() if count > 1} == set()
+    assert set(found["networks"]) == set(found["subnets"]) == {"public", "private"}
+    assert set(found["routers"]) == {"router"}
+    assert set(found["servers"]) == {"first"}
+    assert set(found["images"]) == {"tiny-arm64", "tiny-arm64-kernel", "tiny-arm64-initrd"}
+    assert len(ports) == 2  # one to each network
+    assert len(list(sdk.network.ips())) == 1
+    assert len(list(sdk.identity.endpoints())) == 5 * 3
+    binaries = Counter(service.binary for service in sdk.compute.services())
+    assert set(binaries.values()) == {1}
+    assert len(list(sdk.placement.resource_providers())) == 1
+    assert second.status()["servers"]["count"] == 1
+    second.first().wait()
+
+
+@pytest.fixture
+def beside(second: TestCloud) -> TestCloud:
+    """The second cloud, which runs."""
+    second.dozen("up")
+    return second
+
+
+def test_two_clouds_share_nothing(cloud: TestCloud, beside: TestCloud) -> None:
+    one, other = cloud.cloud, beside.cloud
+    names = [
+        (c.name, c.namespace, c.table, c.provider, c.link, c.link_devices) for c in (one, other)
+    ]
+    assert all(mine != theirs for mine, theirs in zip(*names, strict=True))
+    assert set(cloud.pids().values()).isdisjoint(beside.pids().values())
+    mine = {server.id for server in cloud.sdk.compute.servers(all_projects=True)}
+    theirs = {server.id for server in beside.sdk.compute.servers(all_projects=True)}
+    assert mine.isdisjoint(theirs)
+    assert domains(cloud).isdisjoint(domains(beside))
+    token = cloud.sdk.session.get_token()
+    with pytest.raises(Unauthorized):
+        beside.sdk.session.get(
+            f"{other.public_url}/identity/v3/projects",
+            headers={"X-Auth-Token": token},
+            authenticated=False,
+        )
+
+
+def domains(cloud: TestCloud) -> set[str]:
+    """Libvirt's domains."""
+    virsh = ["virsh", f"--connect={cloud.cloud.libvirt_uri}", "list", "--all", "--uuid"]
+    return set(subprocess.run(virsh, check=True, capture_output=True, text=True).stdout.split())
+
+
+def test_no_way_from_the_servers_of_one_cloud_to_those_of_the_other(
+    cloud: TestCloud, beside: TestCloud
+) -> None:
+    """Not by the fixed IP; floating IPs are as public as the machine's own address."""
+    first, stranger = cloud.first(), beside.first()
+    if stranger.fixed == first.fixed:
+        pytest.skip("both servers were given the same address")
+    assert first.ask(f"nc -w 3 {stranger.fixed} 22 </dev/null").returncode == 1
+
+
+def test_destroy_removes_every_trace_and_leaves_the_other_alone(
+    cloud: TestCloud, beside: TestCloud, first: Guest
+) -> None:
+    pids, servers = cloud.pids(), set(processes.find(cloud.cloud, servers=True))
+    gone = beside.cloud
+    namespace = Path("/run/netns", str(gone.namespace)).stat().st_ino
+    began = time.monotonic()
+    beside.dozen("destroy", "--yes")
+    print(f"destroyed in {time.monotonic() - began:.1f} s")
+
+    assert facts.find_traces(preflight.markers(gone)).lines() == []
+    assert list(processes.find(gone)) == list(processes.find(gone, servers=True)) == []
+    assert inhabitants(namespace) == {}
+    assert not any(str(beside.root) in line for line in shown("ps", "axww", "-o", "args"))
+    assert not any(gone.name in line for line in shown("ip", "-o", "link"))
+    assert not any(gone.name in line for line in shown("ip", "netns"))
+    assert not any(gone.name in line for line in shown("nft", "list", "ruleset"))
+    assert not any(str(gone.provider) in line for line in shown("ip", "route"))
+    assert not beside.root.exists()
+    assert "nothing to remove" in beside.dozen("destroy", "--yes").stdout
+
+    assert cloud.pids() == pids
+    assert set(processes.find(cloud.cloud, servers=True)) == servers
+    assert first.answers()
+    assert first.run("true") == ""
+    cloud.check()
+
+
+def inhabitants(namespace: int) -> dict[int, str]:
+    """Every process in a network namespace, by the inode of that."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if (folder / "ns" / "net").stat().st_ino == namespace:
+                found[int(folder.name)] = (folder / "cmdline").read_text()
+        except OSError:
+            continue
+    return found
+
+
+def shown(*words: str) -> list[str]:
+    """The lines of a command's output."""
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()
