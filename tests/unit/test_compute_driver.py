@@ -1,0 +1,181 @@
+"""The libvirt driver: what it mends, and that upstream is still what it relies on."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nova.objects.fields import Architecture
+from nova.virt.libvirt import config
+
+import nova.virt
+from dozencloud.compute import driver, upstream
+from dozencloud.compute.driver import add_scsi_controller, drop_acpi, firmware_elements
+
+
+def guest(**fields: object) -> Any:
+    made = config.LibvirtConfigGuest()
+    made.uuid, made.name, made.memory, made.vcpus = "u", "n", 1024, 1
+    made.virt_type, made.os_type = "qemu", "hvm"
+    for name, value in fields.items():
+        assert hasattr(made, name), name
+        setattr(made, name, value)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("secure", "has_kernel", "accepts", "firmware", "loader_secure"),
+    [
+        # libvirt of Debian 12 refuses secure='no' beside firmware='efi'.
+        (False, False, False, "efi", None),
+        (False, False, True, "efi", False),
+        # What was asked for is never dropped in silence.
+        (True, False, False, "efi", True),
+        (True, False, True, "efi", True),
+        (None, False, False, "efi", None),
+        # QEMU starts the kernel itself.
+        (False, True, False, None, None),
+        (False, True, True, None, None),
+        (True, True, True, None, None),
+    ],
+)
+def test_firmware_elements(
+    secure: bool | None,
+    has_kernel: bool,
+    accepts: bool,
+    firmware: str | None,
+    loader_secure: bool | None,
+) -> None:
+    made = guest(os_firmware="efi", os_loader_secure=secure, os_kernel="/k" if has_kernel else None)
+    firmware_elements(made, has_kernel=has_kernel, accepts_loader_secure=accepts)
+    assert made.os_firmware == firmware
+    assert made.os_loader_secure is loader_secure
+    xml = made.to_xml()
+    assert ("firmware=" in xml) is (firmware is not None)
+    assert ("<loader" in xml) is (loader_secure is not None)
+    if loader_secure is not None:
+        assert f'secure="{"yes" if loader_secure else "no"}"' in xml
+
+
+def test_a_guest_with_bios_stays_as_it_is() -> None:
+    made = guest()
+    before = made.to_xml()
+    firmware_elements(made, has_kernel=False, accepts_loader_secure=False)
+    assert made.to_xml() == before
+
+
+@pytest.mark.parametrize(
+    ("architecture", "firmware", "kept"),
+    [
+        (Architecture.AARCH64, None, False),
+        (Architecture.ARMV7, None, False),
+        (Architecture.AARCH64, "efi", True),
+        (Architecture.ARMV7, "efi", True),
+        (Architecture.X86_64, None, True),
+        (Architecture.X86_64, "efi", True),
+    ],
+)
+def test_drop_acpi(architecture: str, firmware: str | None, kept: bool) -> None:
+    made = guest(os_arch=architecture, os_firmware=firmware)
+    made.features = [
+        config.LibvirtConfigGuestFeatureACPI(),
+        config.LibvirtConfigGuestFeatureAPIC(),
+    ]
+    drop_acpi(made)
+    xml = made.to_xml()
+    assert ("<acpi/>" in xml) is kept
+    assert "<apic/>" in xml
+
+
+def disk(bus: str) -> Any:
+    made = config.LibvirtConfigGuestDisk()
+    made.target_bus = bus
+    return made
+
+
+def controller(kind: str, model: str | None = None) -> Any:
+    made = config.LibvirtConfigGuestController()
+    made.type, made.model = kind, model
+    return made
+
+
+@pytest.mark.parametrize(
+    ("devices", "added"),
+    [
+        ([], False),
+        ([disk("virtio")], False),
+        ([disk("scsi")], True),
+        ([disk("virtio"), disk("scsi"), disk("scsi")], True),
+        ([disk("scsi"), controller("scsi", "lsilogic")], False),
+        ([disk("scsi"), controller("usb")], True),
+        ([controller("usb")], False),
+    ],
+)
+def test_scsi_disks_get_a_controller(devices: list[Any], added: bool) -> None:
+    made = list(devices)
+    add_scsi_controller(made)
+    new = made[len(devices) :]
+    assert made[: len(devices)] == devices
+    assert len(new) == added
+    for one in new:
+        assert 'type="scsi"' in one.to_xml()
+        assert 'model="virtio-scsi"' in one.to_xml()
+
+
+# ---- upstream -----------------------------------------------------------------------------
+
+
+def upstream_object(name: str) -> Any:
+    module, _, path = name.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
+
+
+@pytest.mark.parametrize("name", upstream.OVERRIDDEN)
+def test_what_is_overridden_is_there_with_these_parameters(name: str) -> None:
+    assert tuple(inspect.signature(upstream_object(name)).parameters) == upstream.OVERRIDDEN[name]
+
+
+@pytest.mark.parametrize("name", upstream.USED)
+def test_what_is_used_is_there(name: str) -> None:
+    assert callable(upstream_object(name))
+
+
+def test_the_list_of_overrides_is_complete() -> None:
+    cls = driver.ArmLibvirtDriver
+    (parent,) = cls.__bases__
+    own = {n for n, v in vars(cls).items() if callable(v) and hasattr(parent, n)}
+    listed = {name.rpartition(".")[2] for name in upstream.OVERRIDDEN}
+    assert own - {"__doc__", "__module__"} == listed
+
+
+def test_an_override_takes_what_upstream_passes() -> None:
+    for name, parameters in upstream.OVERRIDDEN.items():
+        method = getattr(driver.ArmLibvirtDriver, name.rpartition(".")[2])
+        inspect.signature(method).bind(*parameters)
+        inspect.signature(method).bind(**dict.fromkeys(parameters))
+
+
+# ---- Nova loads it ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def door(monkeypatch: pytest.MonkeyPatch) -> None:
+    """src/nova/virt/dozencloud, where the installed package would be, if it is not installed."""
+    source = Path(driver.__file__).parents[2] / "nova" / "virt"
+    if source.is_dir():
+        monkeypatch.setattr(nova.virt, "__path__", [*nova.virt.__path__, str(source)])
+
+
+@pytest.mark.usefixtures("door")
+def test_nova_finds_the_driver_by_the_name_in_its_configuration() -> None:
+    from nova.virt.driver import ComputeDriver, load_compute_driver
+
+    made = load_compute_driver(None, "dozencloud.ArmLibvirtDriver")
+    assert type(made) is driver.ArmLibvirtDriver
+    assert isinstance(made, ComputeDriver)
