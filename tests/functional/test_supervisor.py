@@ -1,0 +1,340 @@
+"""The supervisor with small programs: preloading, users, restarts, and an end without remains."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dozencloud.cloud import Cloud
+from dozencloud.errors import Problem
+from dozencloud.processes import _alive
+from dozencloud.services.base import SERVE, Role, Service
+from dozencloud.supervise import Supervisor, clean_environment, log_file
+
+pytestmark = [pytest.mark.functional, pytest.mark.timeout(90)]
+
+USER = "nobody"
+MODULE = """
+import atexit, json, os, sys, time
+
+def report():
+    atexit.register(print, "never", flush=True)  # belongs to the interpreter's end
+    print(json.dumps({
+        "uid": os.getuid(), "gid": os.getgid(), "groups": os.getgroups(), "parent": os.getppid(),
+        "arguments": sys.argv, "environment": dict(os.environ), "folder": os.getcwd(),
+        "umask": os.umask(0), "loaded": sorted(sys.modules),
+        "title": open("/proc/self/cmdline").read(),
+        "open": sorted(os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")
+                       if os.path.exists(f"/proc/self/fd/{n}")),
+    }), flush=True)
+    time.sleep(600)
+
+def fail():
+    raise ValueError("this is the reason")
+
+def refuse():
+    sys.exit("refused in words")
+"""
+
+
+def service(name: str, *command: str, user: str = "root", **more: Any) -> Service:
+    return Service(
+        name=name,
+        title=name,
+        role=Role.CONTROL,
+        command=command,
+        ready=lambda: True,
+        user=user,
+        stop_seconds=3,
+        **more,
+    )
+
+
+def python(name: str, function: str, user: str = USER, **more: Any) -> Service:
+    command = [sys.executable, *SERVE, "main", f"tiny_services:{function}", "--word"]
+    return service(name, *command, user=user, **more)
+
+
+# A leader with a child that would outlive it.
+FAMILY = ("sh", "-c", "sleep 600 & echo $!; wait")
+SERVICES = (
+    service("plain", "sleep", "600"),
+    service("family", *FAMILY),
+    service("own-group", "sh", "-c", "trap '' TERM; sleep 600 & echo $!; wait; wait"),
+    service("dies", "sh", "-c", "echo the last words; exit 7"),
+    service("no-program", "/no/such/program"),
+    python("before", "report"),
+    python("after", "report", environment={"A": "100% b,c"}, umask=0o027),
+    python("fails", "fail"),
+    python("refuses", "refuse"),
+)
+
+
+@contextmanager
+def supervised() -> Iterator[tuple[Cloud, Supervisor, int]]:
+    with tempfile.TemporaryDirectory(prefix="dz") as folder:
+        root = Path(folder)
+        root.chmod(0o755)
+        (root / "tiny_services.py").write_text(MODULE)
+        cloud = Cloud(root)
+        for path in cloud.folders:
+            path.mkdir()
+        supervisor = Supervisor(cloud)
+        supervisor.write_config(SERVICES)
+        search = os.pathsep.join([folder, *filter(None, sys.path)])
+        # It becomes a daemon, as `up` starts it, so that nothing of it waits for this process.
+        subprocess.run(
+            [sys.executable, "-P", "-m", "dozencloud.supervisor", "-c", str(supervisor.config)],
+            env={**clean_environment(cloud), "PYTHONPATH": search},
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+        eventually(supervisor.alive)
+        pid = supervisor.pid()
+        assert pid
+        try:
+            yield cloud, supervisor, pid
+        finally:
+            supervisor.shutdown(10)
+            if not gone(pid):
+                os.kill(pid, signal.SIGKILL)
+
+
+def eventually(probe: Callable[[], object], seconds: float = 20) -> Any:
+    end = time.monotonic() + seconds
+    while not (answer := probe()):
+        assert time.monotonic() < end, "did not happen"
+        time.sleep(0.05)
+    return answer
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[tuple[Cloud, Supervisor, int]]:
+    with supervised() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def cloud(running: tuple[Cloud, Supervisor, int]) -> Cloud:
+    return running[0]
+
+
+@pytest.fixture(scope="module")
+def supervisor(running: tuple[Cloud, Supervisor, int]) -> Supervisor:
+    return running[1]
+
+
+def start(supervisor: Supervisor, name: str) -> int:
+    supervisor.start(name)
+    return int(eventually(lambda: supervisor.process(name).pid))
+
+
+def said(cloud: Cloud, name: str) -> str:
+    def text() -> str:
+        path = log_file(cloud, name)
+        return path.read_text() if path.exists() else ""
+
+    return str(eventually(text))
+
+
+def told(cloud: Cloud, name: str) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(said(cloud, name))
+    return answer
+
+
+def gone(pid: int) -> bool:
+    return not _alive(pid)
+
+
+# ---- preloading ---------------------------------------------------------------------------
+# These stand in the order in which a cloud comes up.
+
+
+def test_before_the_libraries_are_loaded_python_is_started_anew(
+    cloud: Cloud, supervisor: Supervisor
+) -> None:
+    assert supervisor.preloaded() == {"done": False, "failed": []}
+    start(supervisor, "before")
+    report = told(cloud, "before")
+    assert report["uid"] == pwd.getpwnam(USER).pw_uid
+    assert "oslo_messaging" not in report["loaded"]
+    assert report["title"].startswith(f"{sys.executable}\0-P\0-m\0dozencloud.serve\0main\0")
+    supervisor.stop("before")
+
+
+def test_all_libraries_can_be_loaded(supervisor: Supervisor) -> None:
+    supervisor.preload()
+    supervisor.preload()  # asked twice, done once
+    eventually(lambda: supervisor.preloaded()["done"], 60)
+    assert supervisor.preloaded() == {"done": True, "failed": []}
+
+
+def test_then_a_service_is_a_fork_of_the_parent(
+    cloud: Cloud,
+    supervisor: Supervisor,
+    running: tuple[Cloud, Supervisor, int],
+) -> None:
+    pid = start(supervisor, "after")
+    report = told(cloud, "after")
+    account = pwd.getpwnam(USER)
+    assert (report["uid"], report["gid"]) == (account.pw_uid, account.pw_gid)
+    assert 0 not in report["groups"]
+    assert report["parent"] == running[2] == supervisor.pid()
+    assert report["arguments"] == ["tiny_services", "--word"]
+    assert report["folder"] == "/"
+    assert report["umask"] == 0o027
+    assert {"oslo_messaging", "oslo_config.cfg", "sqlalchemy.orm"} <= set(report["loaded"])
+    # nova-compute refuses to start where eventlet is; services register options when imported.
+    for name in ("eventlet", "nova", "neutron", "keystone", "glance", "placement"):
+        assert name not in report["loaded"], name
+    assert Path(f"/proc/{pid}/exe").resolve() == Path(sys.executable).resolve()
+    supervisor.stop("after")
+
+
+def test_a_fork_has_its_own_environment(cloud: Cloud) -> None:
+    environment = told(cloud, "after")["environment"]
+    assert environment["A"] == "100% b,c"
+    assert environment["SUPERVISOR_PROCESS_NAME"] == "after"
+    assert f"DOZEN_CLOUD={environment['DOZEN_CLOUD']}" == cloud.marker
+
+
+def test_a_fork_holds_nothing_of_the_supervisor_s(cloud: Cloud) -> None:
+    """Neither its socket, by which one could command it as root, nor other services' logs."""
+    held = told(cloud, "after")["open"]
+    assert not [name for name in held if name.endswith((".sock", ".log"))], held
+    assert not [name for name in held if name.startswith("socket:")], held
+
+
+def test_stopping_a_fork_runs_nothing_of_the_parent(cloud: Cloud) -> None:
+    assert "never" not in said(cloud, "after")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("fails", "ValueError: this is the reason"), ("refuses", "refused in words")],
+)
+def test_a_fork_that_fails_says_why(
+    cloud: Cloud, supervisor: Supervisor, name: str, reason: str
+) -> None:
+    supervisor.start(name)
+    assert reason in said(cloud, name)
+    eventually(lambda: supervisor.process(name).state == "backoff")
+    supervisor.stop(name)
+    assert supervisor.process(name).starts >= 1
+
+
+# ---- restarts -----------------------------------------------------------------------------
+
+
+def test_a_killed_one_is_started_again(supervisor: Supervisor) -> None:
+    pid = start(supervisor, "plain")
+    eventually(lambda: supervisor.process("plain").state == "running")
+    assert supervisor.process("plain").starts == 1
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: supervisor.process("plain").pid not in (0, pid))
+    assert supervisor.process("plain").starts == 2
+    supervisor.check("plain")
+    supervisor.start("plain")  # no failure, no second one
+    assert supervisor.process("plain").starts == 2
+
+
+def test_one_that_keeps_dying_is_told_with_its_last_words(
+    cloud: Cloud, supervisor: Supervisor
+) -> None:
+    supervisor.start("dies")
+    supervisor.check("dies")
+
+    def reported() -> Problem | None:
+        try:
+            supervisor.check("dies")
+        except Problem as problem:
+            return problem
+        return None
+
+    problem = eventually(reported, 30)
+    assert problem.what == "The service dies keeps dying."
+    assert problem.detail.endswith("the last words")
+    assert str(log_file(cloud, "dies")) in problem.mend
+    supervisor.check("dies", before=supervisor.process("dies").starts)
+    supervisor.stop("dies")
+
+
+def test_a_program_that_is_not_there(supervisor: Supervisor) -> None:
+    with pytest.raises(Problem, match="no-program cannot be started"):
+        supervisor.start("no-program")
+
+
+def test_a_name_that_is_not_there(supervisor: Supervisor) -> None:
+    with pytest.raises(Problem, match="no service called nobody"):
+        supervisor.process("nobody")
+
+
+# ---- ends ---------------------------------------------------------------------------------
+
+
+def test_what_a_killed_leader_leaves_is_ended(cloud: Cloud, supervisor: Supervisor) -> None:
+    leader = start(supervisor, "family")
+    child = int(said(cloud, "family").split()[0])
+    eventually(lambda: supervisor.process("family").state == "running")
+    os.kill(leader, signal.SIGKILL)
+    eventually(lambda: gone(child), 5)
+    supervisor.stop("family")
+
+
+def test_stopping_ends_the_whole_group(cloud: Cloud, supervisor: Supervisor) -> None:
+    leader = start(supervisor, "family")
+    child = int(said(cloud, "family").split()[-1])
+    supervisor.stop("family")
+    eventually(lambda: gone(leader) and gone(child), 5)
+    assert supervisor.process("family").state == "stopped"
+
+
+def test_one_that_ignores_the_request_is_killed(cloud: Cloud, supervisor: Supervisor) -> None:
+    leader = start(supervisor, "own-group")
+    child = int(said(cloud, "own-group").split()[0])
+    started = time.monotonic()
+    supervisor.stop("own-group")
+    assert 2 <= time.monotonic() - started < 8
+    eventually(lambda: gone(leader) and gone(child), 5)
+
+
+def test_another_user_has_no_way_to_command_it(cloud: Cloud, supervisor: Supervisor) -> None:
+    code = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+    done = subprocess.run(
+        ["/usr/bin/python3", "-c", code, str(cloud.supervisor_socket)],
+        check=False,
+        capture_output=True,
+        text=True,
+        user=USER,
+    )
+    assert "PermissionError" in done.stderr
+
+
+def test_no_child_outlives_a_killed_supervisor() -> None:
+    with supervised() as (cloud, supervisor, pid):
+        pids = [start(supervisor, name) for name in ("plain", "family", "before")]
+        told(cloud, "before")  # it has come to its own code
+        said(cloud, "family")
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: all(map(gone, [pid, *pids])), 5)
+
+
+def test_a_shutdown_leaves_nothing() -> None:
+    with supervised() as (cloud, supervisor, pid):
+        pids = [start(supervisor, name) for name in ("plain", "family")]
+        pids.append(int(said(cloud, "family").split()[0]))
+        supervisor.shutdown(20)
+        assert all(map(gone, [pid, *pids]))
+        assert not supervisor.alive()
