@@ -41,10 +41,10 @@ def test_private_before_the_first_byte_is_written(
     seen = []
     real = os.fdopen
 
-    def look(descriptor: int, *rest: str) -> object:
+    def look(descriptor: int, mode: str) -> object:
         status = os.fstat(descriptor)
         seen.append((stat.S_IMODE(status.st_mode), status.st_size))
-        return real(descriptor, *rest)
+        return real(descriptor, mode)
 
     monkeypatch.setattr(os, "fdopen", look)
     old = os.umask(0)

@@ -186,8 +186,9 @@ def test_everything_is_below_the_cloud_s_own_folders(
     plan: Plan, every: Mapping[str, Service]
 ) -> None:
     for service in every.values():
-        for item in (*service.folders, *service.files):
-            assert item.path.is_relative_to(plan.cloud.root or "/"), item.path
+        paths = [item.path for item in service.folders] + [item.path for item in service.files]
+        for path in paths:
+            assert path.is_relative_to(plan.cloud.root or "/"), path
 
 
 def test_parents_of_folders_come_first(plan: Plan, every: Mapping[str, Service]) -> None:
