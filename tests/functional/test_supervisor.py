@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from dozencloud import processes
 from dozencloud.cloud import Cloud
 from dozencloud.errors import Problem
 from dozencloud.processes import _alive
@@ -322,13 +323,17 @@ def test_another_user_has_no_way_to_command_it(cloud: Cloud, supervisor: Supervi
     assert "PermissionError" in done.stderr
 
 
-def test_no_child_outlives_a_killed_supervisor() -> None:
+def test_no_service_outlives_a_killed_supervisor() -> None:
     with supervised() as (cloud, supervisor, pid):
         pids = [start(supervisor, name) for name in ("plain", "family", "before")]
         told(cloud, "before")  # it has come to its own code
-        said(cloud, "family")
+        child = int(said(cloud, "family").split()[0])
         os.kill(pid, signal.SIGKILL)
         eventually(lambda: all(map(gone, [pid, *pids])), 5)
+        # A child's child gets no signal; the next `up` finds it by its mark.
+        assert set(processes.find(cloud)) <= {child}
+        processes.end(cloud)
+        assert gone(child)
 
 
 def test_a_shutdown_leaves_nothing() -> None:

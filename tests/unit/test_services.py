@@ -105,9 +105,8 @@ def test_what_stops_last_is_there(every: Mapping[str, Service]) -> None:
 def test_every_user_is_made(plan: Plan, every: Mapping[str, Service]) -> None:
     made = Bringup(plan, gather())._users()
     used = {service.user for service in every.values()}
-    used |= {
-        item.owner for service in every.values() for item in (*service.folders, *service.files)
-    }
+    used |= {folder.owner for service in every.values() for folder in service.folders}
+    used |= {file.owner for service in every.values() for file in service.files}
     assert used - {"root"} <= set(made)
     assert all(user.startswith("dozen-") for user in made)
     # A guest that breaks out of QEMU is this user: no way to the services' sockets.
