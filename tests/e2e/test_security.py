@@ -198,6 +198,7 @@ def victim(cloud: TestCloud, admin: Tenant) -> Guest:
 def test_a_server_cannot_have_the_metadata_of_another(first: Guest, victim: Guest) -> None:
     """Not by any header that the proxies on the way use among themselves."""
     url = "http://169.254.169.254/openstack/latest/meta_data.json"
+    assert first.id in first.run(f"curl -sf -m 10 {url}")
     for forged in (
         {"X-Instance-ID": victim.id},
         {"X-Forwarded-For": victim.fixed},
