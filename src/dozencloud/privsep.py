@@ -78,9 +78,10 @@ def _become_helper(arguments: list[str]) -> None:
     status = 1
     try:
         from oslo_privsep import daemon
-        from setproctitle import setproctitle
 
-        setproctitle(f"dozen: privsep-helper {' '.join(arguments)}")
+        from dozencloud.serve import name_process
+
+        name_process("privsep-helper")
         sys.argv = ["privsep-helper", *arguments]
         daemon.helper_main()
         status = 0

@@ -82,7 +82,6 @@ LIBRARIES = (
     "requests",
     "rfc3986",
     "routes",
-    "setproctitle",
     "sqlalchemy",
     "sqlalchemy.dialects.mysql",
     "sqlalchemy.orm",
@@ -218,11 +217,9 @@ def run_in_child(arguments: list[str], env: dict[str, str]) -> None:
         os.environ.update(env)
         time.tzset()
         tempfile.tempdir = None  # found by the parent's TMPDIR
-        from setproctitle import setproctitle
-
         from dozencloud import serve
 
-        setproctitle(f"dozen: {env['SUPERVISOR_PROCESS_NAME']} {' '.join(arguments)}")
+        serve.name_process(env["SUPERVISOR_PROCESS_NAME"])
         serve.main(arguments)
         status = 0
     except SystemExit as end:
