@@ -39,8 +39,8 @@ made = Path("/sys/class/net/dzpriv0").exists() or "dzpriv0" in Path("/proc/net/d
 def helpers():
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            command = (folder / "cmdline").read_text()
-            if command.startswith("dozen: privsep-helper") and sys.argv[2] in command:
+            named = (folder / "comm").read_text().strip() == "privsep-helper"
+            if named and sys.argv[2] in (folder / "cmdline").read_text():
                 status = (folder / "status").read_text()
                 yield int(re.search(r"CapEff:\\s*(\\w+)", status)[1], 16)
         except OSError:
