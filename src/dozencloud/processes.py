@@ -22,9 +22,10 @@ def _read(pid: int, name: str) -> list[bytes]:
         return []
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """The process runs: it is there, and no zombie that waits for its parent."""
     try:
-        # pid (name) state: a zombie waits for its parent and does nothing any more.
+        # proc(5): pid (name) state
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (OSError, IndexError):
         return False
@@ -91,7 +92,7 @@ def end(cloud: Cloud, *, servers: bool = False, seconds: float = 10) -> None:
     """Ask them to end, and make them after `seconds`."""
     deadline = time.monotonic() + seconds
     asked: set[int] = set()
-    while pids := {pid for pid in find(cloud, servers=servers) if _alive(pid)}:
+    while pids := {pid for pid in find(cloud, servers=servers) if alive(pid)}:
         late = time.monotonic() > deadline
         for pid in pids if late else pids - asked:
             with suppress(ProcessLookupError):

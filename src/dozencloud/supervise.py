@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xmlrpc.client import Fault, ServerProxy
 
+from dozencloud import processes
 from dozencloud.cloud import Cloud
 from dozencloud.errors import Exit, Problem
 from dozencloud.secret import write_private
@@ -230,7 +231,7 @@ class Supervisor:
         with contextlib.suppress(Problem, Fault):
             self._call("supervisor.shutdown")
         end = time.monotonic() + seconds
-        while pid and time.monotonic() < end and Path(f"/proc/{pid}").exists():
+        while pid and time.monotonic() < end and processes.alive(pid):
             time.sleep(0.05)
 
     def check(self, name: str, before: int = 0) -> None:
