@@ -69,7 +69,7 @@ def test_a_descendant_is_found_by_what_it_inherited(cloud: Cloud, start: Start) 
     parent.wait()
     assert set(processes.find(cloud)) == {child}
     processes.end(cloud)
-    assert not Path(f"/proc/{child}").exists() or not processes._alive(child)
+    assert not Path(f"/proc/{child}").exists() or not processes.alive(child)
 
 
 def test_one_that_does_not_listen_is_made_to_end(cloud: Cloud, start: Start) -> None:
@@ -107,7 +107,7 @@ def test_servers_are_found_apart(cloud: Cloud, start: Start) -> None:
 
 def test_a_zombie_is_not_waited_for(cloud: Cloud, start: Start) -> None:
     process = start(cloud, "true")
-    while processes._alive(process.pid):
+    while processes.alive(process.pid):
         time.sleep(0.01)
     started = time.monotonic()
     processes.end(cloud)

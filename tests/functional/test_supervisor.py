@@ -20,7 +20,7 @@ import pytest
 from dozencloud import processes
 from dozencloud.cloud import Cloud
 from dozencloud.errors import Problem
-from dozencloud.processes import _alive
+from dozencloud.processes import alive
 from dozencloud.services.base import SERVE, Role, Service
 from dozencloud.supervise import Supervisor, clean_environment, log_file
 
@@ -156,7 +156,7 @@ def told(cloud: Cloud, name: str) -> dict[str, Any]:
 
 
 def gone(pid: int) -> bool:
-    return not _alive(pid)
+    return not alive(pid)
 
 
 # ---- preloading ---------------------------------------------------------------------------
