@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from dozencloud import facts, packages
 from dozencloud.graph import Step
@@ -13,3 +14,4 @@ wanted = packages.wanted(
 )
 # mariadb-dump, for the test that makes the database snapshot anew
 packages.install(Step(sys.stderr), (*wanted, "mariadb-client"))
+packages.link_bindings(Path(sys.prefix))

@@ -174,6 +174,7 @@ def door(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("door")
 def test_nova_finds_the_driver_by_the_name_in_its_configuration() -> None:
+    pytest.importorskip("libvirt", reason="Debian's libvirt bindings need root once to be linked")
     from nova.virt.driver import ComputeDriver, load_compute_driver
 
     made = load_compute_driver(None, "dozencloud.ArmLibvirtDriver")
