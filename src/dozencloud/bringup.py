@@ -83,10 +83,6 @@ def make_folder(folder: Folder) -> None:
     folder.path.chmod(folder.mode)
 
 
-def never(step: Step) -> None:
-    """For a task that is there for its dependencies."""
-
-
 @dataclass
 class Bringup:
     """Makes the tasks for one cloud on this machine."""

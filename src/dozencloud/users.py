@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import grp
-import os
 import pwd
 import shutil
 import subprocess
@@ -52,7 +51,3 @@ def remove(prefix: str, group: str) -> list[str]:
 def own(path: Path, user: str, group: str | None = None) -> None:
     """Give the file to a user; it has no group rights unless `group` says so."""
     shutil.chown(path, user, group or pwd.getpwnam(user).pw_gid)
-
-
-def is_root() -> bool:
-    return os.geteuid() == 0

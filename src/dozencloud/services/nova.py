@@ -138,34 +138,28 @@ def metadata(plan: Plan) -> Service:
     )
 
 
-def conductor(plan: Plan) -> Service:
+def _worker(plan: Plan, name: str, title: str) -> Service:
+    """A process that takes its work from the broker."""
     folders, files = _control_config(plan)
     return Service(
-        name="nova-conductor",
-        title="Database proxy of the computes (Nova conductor)",
+        name=f"nova-{name}",
+        title=title,
         role=Role.CONTROL,
-        command=python_main(plan, "nova.cmd.conductor:main", *_config_argument(plan)),
+        command=python_main(plan, f"nova.cmd.{name}:main", *_config_argument(plan)),
         user=USER,
         folders=folders,
         files=files,
         after=(*AFTER, "rabbitmq"),
-        ready=connected_to(plan.cloud, "nova-conductor", plan.cloud.settings.internal.broker),
+        ready=connected_to(plan.cloud, f"nova-{name}", plan.cloud.settings.internal.broker),
     )
+
+
+def conductor(plan: Plan) -> Service:
+    return _worker(plan, "conductor", "Database proxy of the computes (Nova conductor)")
 
 
 def scheduler(plan: Plan) -> Service:
-    folders, files = _control_config(plan)
-    return Service(
-        name="nova-scheduler",
-        title="Choice of the node (Nova scheduler)",
-        role=Role.CONTROL,
-        command=python_main(plan, "nova.cmd.scheduler:main", *_config_argument(plan)),
-        user=USER,
-        folders=folders,
-        files=files,
-        after=(*AFTER, "rabbitmq"),
-        ready=connected_to(plan.cloud, "nova-scheduler", plan.cloud.settings.internal.broker),
-    )
+    return _worker(plan, "scheduler", "Choice of the node (Nova scheduler)")
 
 
 def instances(plan: Plan) -> Path:
