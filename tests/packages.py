@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 
 from dozencloud import facts, packages
 from dozencloud.graph import Step
+from dozencloud.state import State
 
 system = facts.gather().system
 wanted = packages.wanted(
     system.distribution.id, system.distribution.version, system.architecture.kernel
 )
 # mariadb-dump, for the test that makes the database snapshot anew
-packages.install(Step(sys.stderr), (*wanted, "mariadb-client"))
+with tempfile.TemporaryDirectory() as folder:
+    state = State(Path(folder, "state.json"))
+    packages.install(Step(sys.stderr), (*wanted, "mariadb-client"), state)
 packages.link_bindings(Path(sys.prefix))

@@ -263,15 +263,15 @@ class Bringup:
     # ---- tasks ----------------------------------------------------------------------------
 
     def _packages(self, step: Step) -> None:
-        installed = packages.install(step, self.packages)
-        before = self.state.get("packages-installed") or []
-        self.state.set("packages-installed", sorted({*before, *installed}))
+        packages.install(step, self.packages, self.state)
         packages.link_bindings(self.plan.environment)
         self._packages_done.set()
 
     def _packages_there(self) -> bool:
-        return not packages.missing(self.packages) and bool(
-            list(self.plan.environment.glob("lib/python3.*/site-packages/libvirt.py"))
+        return (
+            not packages.missing(self.packages)
+            and self.state.get(packages.BEGUN) is None
+            and any(self.plan.environment.glob("lib/python3.*/site-packages/libvirt.py"))
         )
 
     def _bytecode(self, step: Step) -> None:

@@ -188,6 +188,11 @@ class Cloud:
         """Environment entry of every process that the supervisor starts."""
         return f"DOZEN_CLOUD={self.name}:{self.run}"
 
+    @property
+    def run_marker(self) -> str:
+        """Environment entry of every command that a run (`up`, `start`, `destroy`) starts."""
+        return f"DOZEN_RUN={self.name}:{self.run}"
+
     # ---- addresses ------------------------------------------------------------------------
 
     @property

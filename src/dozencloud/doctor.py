@@ -77,6 +77,7 @@ class Needs:
     index, mirror: URLs of the Python package index and the distribution's mirror; empty if
         nothing must come from there.
     leftovers: traces found where no cloud should be; empty while a cloud lives there.
+    cut_off: an installation of packages by the cloud was cut off; its next run finishes it.
     running: the cloud is up, so the memory in use is mostly its own.
     """
 
@@ -87,6 +88,7 @@ class Needs:
     index: str = ""
     mirror: str = ""
     installed: bool = False
+    cut_off: bool = False
     leftovers: Traces = NO_TRACES
     running: bool = False
     settings: Path = Path("/etc/dozencloud/cloud.toml")
@@ -269,6 +271,10 @@ def _packages(facts: Facts, needs: Needs) -> Iterator[Verdict]:
             f"Wait until it has ended; to see what it does: ps -fp {packages.lock.pid}",
         )
         return  # what an installation at work leaves half done is no damage
+    if needs.cut_off:
+        fact = "An installation of packages was cut off; the next `dozen up` finishes it."
+        yield Verdict("packages", Level.NOTE, fact)
+        return
     if packages.damaged:
         yield Verdict(
             "packages",

@@ -112,7 +112,7 @@ def destroy(cloud: Cloud, say: Say = lambda text: None, *, purge: bool = False) 
     """Remove every trace of the cloud, whatever is left of it; returns what was removed."""
     removed: list[str] = []
     state = State(cloud.lib / "state.json")
-    installed: list[str] = state.get("packages-installed") or []
+    installed: list[str] = state.get(packages.INSTALLED) or []
     supervisor = Supervisor(cloud)
     devices = plumbing.switch_devices(cloud)
     with suppress(Problem, Fault):
@@ -146,6 +146,7 @@ def destroy(cloud: Cloud, say: Say = lambda text: None, *, purge: bool = False) 
             Path(theirs).rmdir()
     if not other_clouds(cloud):
         users.remove("dozen-", GROUP)
+    packages.remove_policy()
     if purge and installed:
         say(f"{len(installed)} packages go")
         environment = {**os.environ, **packages.APT_ENVIRONMENT}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from dozencloud.errors import Problem
+from dozencloud.facts.packages import packages as package_facts
 from dozencloud.graph import Step
+from dozencloud.state import State
 
 COMMON = (
     "ca-certificates",
@@ -108,31 +110,60 @@ APT_ENVIRONMENT = {
 }
 
 
-def install(step: Step, names: tuple[str, ...]) -> list[str]:
-    """Install what is missing, without starting any daemon; returns what was installed."""
+BEGUN = "packages-begun"
+"""In the cloud's state while packages are installed: OUR units that were enabled before."""
+INSTALLED = "packages-installed"
+"""In the cloud's state: the packages that were not there before."""
+
+
+def install(step: Step, names: tuple[str, ...], state: State) -> None:
+    """Install what is missing, without starting any daemon; finish what was cut off before."""
     todo = missing(names)
-    if not todo:
-        return []
-    environment = {**os.environ, **APT_ENVIRONMENT}
-    enabled_before = _enabled()
-    own_policy = not POLICY.exists()
-    if own_policy:
+    cut_off = state.get(BEGUN)
+    if not todo and cut_off is None:
+        return
+    enabled_before = _enabled() if cut_off is None else set(cut_off)
+    state.set(BEGUN, sorted(enabled_before))
+    state.set(INSTALLED, sorted({*(state.get(INSTALLED) or []), *todo}))
+    remove_policy()
+    if not POLICY.exists():
         POLICY.write_text(POLICY_TEXT)
         POLICY.chmod(0o755)
     try:
         step.note("package lists")
-        step.run(apt("update"), env=environment, timeout=300)
-        step.note(f"{len(todo)} packages and what they need")
-        step.run(apt("install", *todo), env=environment, timeout=1800)
+        step.run(apt("update"), env=APT_ENVIRONMENT, timeout=300)
+        if cut_off is not None:
+            step.note("an earlier installation that was cut off")
+            _repair(step)
+        if todo:
+            step.note(f"{len(todo)} packages and what they need")
+            step.run(apt("install", *todo), env=APT_ENVIRONMENT, timeout=1800)
     except Problem as problem:
         raise _explain(problem) from problem
     finally:
-        if own_policy:
-            POLICY.unlink(missing_ok=True)
+        remove_policy()
     new = sorted(_enabled() - enabled_before)
     if new:
         step.run(["systemctl", "disable", "--now", "--quiet", *new], check=False)
-    return todo
+    state.set(BEGUN, None)
+
+
+def remove_policy() -> None:
+    """Let packages start their daemons again; somebody else's policy stays."""
+    with suppress(OSError):
+        if POLICY.read_text() == POLICY_TEXT:
+            POLICY.unlink()
+
+
+def _repair(step: Step) -> None:
+    """Finish what dpkg had begun when it was killed (dpkg(1), --configure and --audit)."""
+    # Fails where a package waits for another that is not unpacked yet; apt sees to that.
+    configure = ["dpkg", "--configure", "--pending", "--force-confdef", "--force-confold"]
+    step.run(configure, env=APT_ENVIRONMENT, timeout=1800, check=False)
+    damaged = package_facts().damaged
+    if damaged:
+        step.run(apt("install", "--reinstall", *damaged), env=APT_ENVIRONMENT, timeout=1800)
+    step.run(apt("--fix-broken", "install"), env=APT_ENVIRONMENT, timeout=1800)
 
 
 def _enabled() -> set[str]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
 
-from dozencloud import doctor, facts, packages
+from dozencloud import doctor, facts, packages, processes
 from dozencloud.cloud import INTEGRATION_BRIDGE, Cloud, Internal
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.reach import Target
@@ -39,7 +39,10 @@ def need_cloud(cloud: Cloud) -> None:
 
 @contextmanager
 def locked(cloud: Cloud) -> Iterator[None]:
-    """Keep every other `dozen` from changing this cloud; the kernel drops the lock if we die."""
+    """Keep every other `dozen` from changing this cloud; the kernel drops the lock if we die.
+
+    Commands that a killed one left at work are ended first.
+    """
     made = [path for path in (cloud.lib, *cloud.lib.parents) if not path.exists()]
     cloud.lib.mkdir(parents=True, exist_ok=True)
     path = cloud.lib / LOCK
@@ -57,9 +60,13 @@ def locked(cloud: Cloud) -> Iterator[None]:
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
+        processes.end_commands(cloud)
+        name, _, value = cloud.run_marker.partition("=")
+        os.environ[name] = value
         try:
             yield
         finally:
+            del os.environ[name]
             if made and not cloud.exists and made[0].is_dir() and _names(cloud.lib) == [LOCK]:
                 # Refused before any work: leave the machine as it was.
                 path.unlink()
@@ -128,8 +135,10 @@ def examine(cloud: Cloud) -> tuple[facts.Facts, list[doctor.Verdict]]:
         system.distribution.id, system.distribution.version, system.architecture.kernel
     )
     lacking = facts.gather().packages.present and bool(packages.missing(wanted))
-    image = State(cloud.lib / "state.json").get("tiny-image") if system.root else True
-    complete = not lacking and bool(image)
+    state = State(cloud.lib / "state.json")
+    image = state.get("tiny-image") if system.root else True
+    cut_off = system.root and state.get(packages.BEGUN) is not None
+    complete = not (lacking or cut_off) and bool(image)
     mirror = "" if complete else cloud.settings.image.mirror
     # What is installed already needs no room again; the rest was measured on Debian 12 and 13.
     least = GIB if complete else 3 * GIB
@@ -146,6 +155,7 @@ def examine(cloud: Cloud) -> tuple[facts.Facts, list[doctor.Verdict]]:
         spaces=tuple(spaces),
         mirror=mirror,
         installed=complete,
+        cut_off=cut_off,
         leftovers=leftovers(cloud),
         running=Supervisor(cloud).alive(),
         settings=cloud.file,

@@ -6,7 +6,7 @@ import os
 import pwd
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -88,11 +88,28 @@ def find(cloud: Cloud, *, servers: bool = False) -> Iterator[int]:
             yield pid
 
 
+def commands(cloud: Cloud) -> Iterator[int]:
+    """Pids of commands that a run of `dozen` started for this cloud, and of their children."""
+    marker = cloud.run_marker.encode()
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and marker in _read(int(folder.name), "environ"):
+            yield int(folder.name)
+
+
 def end(cloud: Cloud, *, servers: bool = False, seconds: float = 10) -> None:
-    """Ask them to end, and make them after `seconds`."""
+    """Ask this cloud's processes (or, instead, its servers) to end; make them after `seconds`."""
+    _end(lambda: find(cloud, servers=servers), seconds)
+
+
+def end_commands(cloud: Cloud, seconds: float = 10) -> None:
+    """End what a killed run left at work: it would meddle with what the next one does."""
+    _end(lambda: commands(cloud), seconds)
+
+
+def _end(find: Callable[[], Iterator[int]], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     asked: set[int] = set()
-    while pids := {pid for pid in find(cloud, servers=servers) if alive(pid)}:
+    while pids := {pid for pid in find() if alive(pid)}:
         late = time.monotonic() > deadline
         for pid in pids if late else pids - asked:
             with suppress(ProcessLookupError):

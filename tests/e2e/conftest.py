@@ -41,7 +41,7 @@ def cloud(request: pytest.FixtureRequest) -> Iterator[TestCloud]:
             shutil.rmtree(KEPT_LOGS, ignore_errors=True)
             shutil.copytree(made.root / "log", KEPT_LOGS)
             print(f"\nThe logs of the cloud: {KEPT_LOGS}")
-        made.dozen("destroy", "--yes")
+        made.destroy()
 
 
 @pytest.fixture(scope="module")

@@ -238,6 +238,11 @@ class TestCloud:
         assert code is None or done.returncode == code, said
         return done
 
+    def destroy(self) -> None:
+        """Remove the cloud; one that is made in its place has other passwords."""
+        self.dozen("destroy", "--yes")
+        self.__dict__.pop("sdk", None)
+
     def inside(self, *words: str) -> str:
         """Output of a command in the cloud's network namespace."""
         enter = ["nsenter", f"--net=/run/netns/{self.cloud.namespace}", *words]

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,6 +74,29 @@ def test_without_network_the_launcher_names_the_server(workdir: Path) -> None:
         done = machine.run(["./dozen", "up"])
         assert done.returncode == 1
         assert re.search(r"dozen: \S+ cannot be reached\. Is the network up\?", done.stderr)
+
+
+KILL_UP = """cd /proc && for pid in [0-9]*; do
+    tr '\\0' ' ' <"$pid/cmdline" | grep -q -- '-m [d]ozencloud up' && kill -9 "$pid"
+done; true"""
+
+
+def test_up_finishes_the_packages_that_a_killed_one_left_half_installed(workdir: Path) -> None:
+    with Machine.start("bookworm", workdir) as machine:
+        for kill in (["sh", "-c", KILL_UP], ["sh", "-c", "kill -9 -1"]):
+            up = machine.popen(["./dozen", "up"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            while not any("dpkg --force-" in line for line in machine.processes()):
+                assert up.poll() is None, up.communicate()[0][-6000:]
+                time.sleep(0.1)
+            time.sleep(1)  # in the middle of it
+            machine.run(kill)
+            up.wait()
+        assert machine.run(["dpkg", "--audit"]).stdout
+        doctor = machine.run(["./dozen", "doctor"], check=True)
+        assert "the next `dozen up` finishes it" in doctor.stdout
+        machine.run(["./dozen", "up", "--no-first-server"], timeout=900, check=True)
+        assert machine.run(["dpkg", "--audit"], check=True).stdout == ""
+        assert machine.run(["test", "-e", "/usr/sbin/policy-rc.d"]).returncode == 1
 
 
 @pytest.fixture(scope="module", params=SUITES)

@@ -15,6 +15,7 @@ import pytest
 
 from dozencloud import processes
 from dozencloud.cloud import Cloud
+from dozencloud.preflight import locked
 
 pytestmark = pytest.mark.functional
 
@@ -46,6 +47,32 @@ def start() -> Iterator[Start]:
     for process in started:
         process.kill()
         process.wait()
+
+
+RUN = """
+import subprocess, sys
+from pathlib import Path
+from dozencloud.cloud import Cloud
+from dozencloud.preflight import locked
+with locked(Cloud(Path(sys.argv[1]))):
+    command = subprocess.Popen(["sh", "-c", "sleep 60; true"], start_new_session=True)
+    print(command.pid, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_run_left_at_work_is_ended_by_the_next(cloud: Cloud) -> None:
+    command = [sys.executable, "-c", RUN, str(cloud.root)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as run:
+        assert run.stdout
+        pid = int(run.stdout.readline())
+        run.kill()
+    assert processes.alive(pid)
+    assert pid in set(processes.commands(cloud))
+    with locked(cloud):
+        assert not processes.alive(pid)
+        assert set(processes.commands(cloud)) == set()
 
 
 def test_the_cloud_s_own_are_found_and_ended(cloud: Cloud, start: Start) -> None:

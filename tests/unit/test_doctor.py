@@ -323,6 +323,13 @@ def test_a_running_cloud_explains_the_memory_in_use() -> None:
     assert judge("memory", facts, replace(NEEDS, running=True)).level is Level.OK
 
 
+def test_an_installation_of_ours_that_was_cut_off_is_no_obstacle() -> None:
+    facts = packages(unconfigured=("mariadb-server",), damaged=("nginx",))
+    found = judge("packages", facts, replace(NEEDS, cut_off=True))
+    assert found.level is Level.NOTE
+    assert "the next `dozen up` finishes it" in found.fact
+
+
 def test_leftovers() -> None:
     found = judge("leftovers", needs=replace(NEEDS, leftovers=HALF_REMOVED))
     assert found == Verdict(

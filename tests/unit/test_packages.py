@@ -12,6 +12,7 @@ from dozencloud import packages
 from dozencloud.errors import Problem
 from dozencloud.facts.system import SUPPORTED
 from dozencloud.graph import Step
+from dozencloud.state import State
 
 
 @pytest.mark.parametrize(
@@ -47,10 +48,11 @@ def test_missing_of_what_is_there_and_what_is_not() -> None:
     ]
 
 
-def test_installing_nothing_runs_nothing() -> None:
-    log = io.StringIO()
-    assert packages.install(Step(log), ("dpkg",)) == []
+def test_installing_nothing_runs_nothing(tmp_path: Path) -> None:
+    log, state = io.StringIO(), State(tmp_path / "state.json")
+    packages.install(Step(log), ("dpkg",), state)
     assert log.getvalue() == ""
+    assert not state.path.exists()
 
 
 def test_apt_never_asks() -> None:
