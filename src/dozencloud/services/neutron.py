@@ -50,6 +50,8 @@ def _config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
             "rpc_state_report_workers": 0,
             "notify_nova_on_port_status_changes": True,
             "notify_nova_on_port_data_changes": True,
+            # s, the least that it takes; 2 by default, for which every new server would wait
+            "send_events_interval": 1,
             "dns_domain": "dozen.",
         },
         "database": database_options(plan, "neutron"),
