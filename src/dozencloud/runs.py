@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,6 +23,7 @@ from dozencloud.view import make_listener
 
 WAITS = {"compute-node"}
 """Tasks that wait for something and change nothing."""
+ASK_SECONDS = 5.0  # s between two looks into Nova's list of servers
 KEPT = 5  # runs whose task logs are kept
 ADDRESS = "first-address"
 """Floating IP of the first server in the cloud's state."""
@@ -58,14 +61,10 @@ def start(cloud: Cloud, *, verbose: bool) -> Outcome:
         waits: list[Task] = []
         if bringup.state.get("catalogue"):
             names = tuple(task.name for task in tasks)
+            back = partial(_servers_back, bringup)
             waits = [
                 Task("compute-node", "This node takes servers", bringup.seed.hypervisor, names),
-                Task(
-                    "servers",
-                    "Servers that ran before",
-                    lambda step: _servers_back(bringup, step),
-                    ("compute-node",),
-                ),
+                Task("servers", "Servers that ran before", back, names),
             ]
         report = _run(cloud, [*tasks, *waits], "start", found, verbose)
         return Outcome(cloud, report, worked(report, tasks))
@@ -164,12 +163,19 @@ def _login(bringup: Bringup, *, ask: bool) -> str:
 
 
 def _servers_back(bringup: Bringup, step: Step) -> None:
-    """Until every server that Nova believes to be active on this node has its process."""
+    """Until every server that Nova believes to be active on this node has its process.
+
+    Nova is asked now and then only: on two cores each question delays what it asks for.
+    """
     compute, host = bringup.seed.sdk.compute, bringup.plan.node.name
+    wanted, asked = 0, -math.inf
 
     def back() -> bool | str:
-        servers = compute.servers(details=True, all_projects=True)
-        wanted = sum(s.status == "ACTIVE" and s.compute_host == host for s in servers)
+        nonlocal wanted, asked
+        if time.monotonic() - asked > ASK_SECONDS:
+            servers = compute.servers(details=True, all_projects=True)
+            wanted = sum(s.status == "ACTIVE" and s.compute_host == host for s in servers)
+            asked = time.monotonic()
         running = len(list(processes.find(bringup.cloud, servers=True)))
         return running >= wanted or f"{wanted - running} of {wanted} servers to run"
 

@@ -1,11 +1,13 @@
 """supervisord, with two things added: preloading, and an end for its children when it ends.
 
+A bug that keeps one core busy is gone too (`Options.make_pipes`).
+
 Preloading: the parent imports the libraries that every OpenStack service shares; a Python service
 is then a fork of it instead of a new interpreter, and shares those pages (copy on write). Only
 libraries are loaded before the fork: services register options on one global object
 (oslo.config's cfg.CONF), and nova refuses to start where eventlet is already imported.
 
-Added through `ServerOptions.execve` and an RPC interface, both public in supervisor 4.
+Added through methods of `ServerOptions` and an RPC interface, both public in supervisor 4.
 """
 
 from __future__ import annotations
@@ -189,6 +191,18 @@ def make_interface(supervisor: Any, **config: Any) -> Interface:
 
 class Options(ServerOptions):  # type: ignore[misc]  # supervisor has no type hints
     """supervisord's operating system calls, with `execve` replaced for our own services."""
+
+    def make_pipes(self, stderr: bool = True) -> dict[str, int | None]:  # noqa: FBT001, FBT002
+        """Give a child the null device as its input.
+
+        Nobody writes to a service. Supervisor's poller forgets no descriptor whose process has
+        ended; when the number comes back as the pipe to some child's input, and that child closes
+        it, poll(2) reports POLLERR, which the poller does not know, without end: one busy core.
+        """
+        pipes: dict[str, int | None] = super().make_pipes(stderr)
+        for name in ("stdin", "child_stdin"):
+            self.close_fd(pipes[name])
+        return {**pipes, "stdin": None, "child_stdin": os.open(os.devnull, os.O_RDONLY)}
 
     def execve(self, filename: str, argv: list[str], env: dict[str, str]) -> None:
         """Called in the child, after the user was switched."""

@@ -11,7 +11,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,7 @@ def python(name: str, function: str, user: str = USER, **more: Any) -> Service:
 
 
 # A leader with a child that would outlive it.
+DEAF = tuple(f"deaf-{number}" for number in range(8))
 FAMILY = ("sh", "-c", "sleep 600 & echo $!; wait")
 SERVICES = (
     service("plain", "sleep", "600"),
@@ -76,6 +79,7 @@ SERVICES = (
     service("own-group", "sh", "-c", "trap '' TERM; sleep 600 & echo $!; wait; wait"),
     service("dies", "sh", "-c", "echo the last words; exit 7"),
     service("no-program", "/no/such/program"),
+    *(service(name, "sh", "-c", "exec <&-; exec sleep 600") for name in DEAF),
     python("before", "report"),
     python("after", "report", environment={"A": "100% b,c"}, umask=0o027),
     python("fails", "fail"),
@@ -309,6 +313,29 @@ def test_one_that_ignores_the_request_is_killed(cloud: Cloud, supervisor: Superv
     supervisor.stop("own-group")
     assert 2 <= time.monotonic() - started < 8
     eventually(lambda: gone(leader) and gone(child), 5)
+
+
+def test_it_rests_when_services_closed_their_input(
+    running: tuple[Cloud, Supervisor, int],
+) -> None:
+    _, supervisor, pid = running
+
+    def worked() -> float:
+        """Seconds of processor time."""
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    # All at once, as `up` starts them: descriptors of closed connections become pipes at once.
+    with ThreadPoolExecutor(len(DEAF)) as pool:
+        for _ in range(8):
+            list(pool.map(supervisor.stop, DEAF))
+            list(pool.map(partial(start, supervisor), DEAF))
+    eventually(lambda: all(supervisor.process(name).state == "running" for name in DEAF))
+    before = worked()
+    time.sleep(2)
+    assert worked() - before < 0.5
+    for name in DEAF:
+        supervisor.stop(name)
 
 
 def test_another_user_has_no_way_to_command_it(cloud: Cloud, supervisor: Supervisor) -> None:
