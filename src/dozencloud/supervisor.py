@@ -192,7 +192,7 @@ def make_interface(supervisor: Any, **config: Any) -> Interface:
 class Options(ServerOptions):  # type: ignore[misc]  # supervisor has no type hints
     """supervisord's operating system calls, with `execve` replaced for our own services."""
 
-    def make_pipes(self, stderr: bool = True) -> dict[str, int | None]:  # noqa: FBT001, FBT002
+    def make_pipes(self, stderr: bool = True) -> dict[str, int | None]:
         """Give a child the null device as its input.
 
         Nobody writes to a service. Supervisor's poller forgets no descriptor whose process has
