@@ -145,7 +145,13 @@ def test_a_second_up_changes_nothing(cloud: Cloud) -> None:
 
 def test_destroy_leaves_nothing(cloud: Cloud) -> None:
     machine, _ = cloud
-    machine.run(["./dozen", "destroy", "--yes"], check=True)
+    state = machine.run(["cat", "/var/lib/dozencloud/state.json"], check=True).stdout
+    packages = json.loads(state)["packages-installed"]
+    assert "mariadb-server-core" in packages
+    machine.run(["./dozen", "destroy", "--yes", "--purge-packages"], check=True)
+    status = machine.run(["dpkg-query", "--show", "--showformat=${db:Status-Status} ", *packages])
+    assert "installed" not in status.stdout.split()
+    assert machine.run(["dpkg", "--audit"], check=True).stdout == ""
     assert machine.processes() == []
     links = json.loads(machine.run(["ip", "-json", "link"], check=True).stdout)
     assert {link["ifname"] for link in links} == {"lo", "eth0"}
