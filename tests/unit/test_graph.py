@@ -313,6 +313,20 @@ def test_a_broken_listener_stops_the_run_and_leaves_nothing(tmp_path: Path) -> N
 # ---- interruption ----------------------------------------------------------------------------
 
 
+@pytest.fixture
+def heard_signals() -> Iterator[None]:
+    """Signals as in a terminal; whoever started the tests may ignore some (nohup)."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    kept = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+interrupted = pytest.mark.usefixtures("heard_signals")
+
+
+@interrupted
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupt_kills_the_whole_process_group(tmp_path: Path, number: signal.Signals) -> None:
     pids: list[int] = []
@@ -341,6 +355,7 @@ def test_interrupt_kills_the_whole_process_group(tmp_path: Path, number: signal.
     assert signal.getsignal(number) == kept
 
 
+@interrupted
 def test_a_second_interrupt_kills_what_ignores_the_first(tmp_path: Path) -> None:
     def stubborn(step: Step) -> None:
         script = "trap '' TERM; echo $$ > p; while :; do sleep 0.1; done"
