@@ -78,6 +78,10 @@ POLICY = Path("/usr/sbin/policy-rc.d")
 POLICY_TEXT = "#!/bin/sh\n# DozenCloud, while it installs packages: start no daemon.\nexit 101\n"
 
 
+CONFIGURED = ("installed", "triggers-awaited", "triggers-pending")
+"""dpkg's words for a package that works; another package's triggers may still run (dpkg(1))."""
+
+
 def wanted(distribution: str, version: str, machine: str) -> tuple[str, ...]:
     """Names of all packages for that system."""
     extra = BY_MACHINE.get(machine, ()) + BY_DISTRIBUTION.get((distribution, version), ())
@@ -88,7 +92,11 @@ def missing(names: tuple[str, ...]) -> list[str]:
     """Those that are not installed (or not configured)."""
     query = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n", *names]
     result = subprocess.run(query, check=False, capture_output=True, text=True)
-    there = {line.split()[0] for line in result.stdout.splitlines() if line.endswith(" installed")}
+    there = {
+        name
+        for name, status in (line.split() for line in result.stdout.splitlines())
+        if status in CONFIGURED
+    }
     return [name for name in names if name not in there]
 
 
