@@ -241,5 +241,5 @@ def unpack(packages: Sequence[Path], root: Path) -> None:
                 if full
                 else f"The package {package.name} cannot be unpacked.",
                 "Make about 400 MB free, then run it again." if full else "Run it again.",
-                detail=done.stderr.strip(),
+                detail="\n".join(done.stderr.splitlines()[-3:]),
             )
