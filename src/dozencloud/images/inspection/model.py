@@ -31,6 +31,8 @@ class Compression(StrEnum):
     XZ = "xz"
     ZSTD = "zstd"
     BZIP2 = "bzip2"
+    LZ4 = "lz4"
+    LZMA = "lzma"
 
 
 class Boot(StrEnum):
