@@ -258,6 +258,14 @@ def _uimage(blob: Blob, head: bytes) -> Artefact | None:
     )
 
 
+def is_uimage_ramdisk(head: bytes) -> bool:
+    """Whether this is U-Boot's wrapping around an initial RAM disk."""
+    if len(head) < UIMAGE.size:
+        return False
+    fields = UIMAGE.unpack_from(head)
+    return bool(fields[0] == UIMAGE_MAGIC and fields[9] == UIMAGE_RAMDISK)
+
+
 def _bzimage(blob: Blob, head: bytes) -> Artefact | None:
     if head[0x202:0x206] != b"HdrS" or len(head) < 0x238:
         return None

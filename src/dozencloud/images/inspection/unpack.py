@@ -20,6 +20,8 @@ DICTIONARY = 128 << 20
 """Largest dictionary of xz, lzma and zstd: what the build of a 32-bit kernel asks xz for. Memory is
 taken only as far as the dictionary is filled."""
 OVERHEAD = 16 << 20
+ZSTD_INPUT = 1 << 10
+"""zstd gives all that its input makes, at most 128 KiB for 4 bytes: so 32 MiB for this."""
 
 MAGICS = (
     (b"\x1f\x8b\x08", Compression.GZIP),
@@ -90,23 +92,35 @@ class Blob:
 
 
 class Source:
-    """A blob read from front to back, a little at a time."""
+    """Bytes that come in pieces, read from front to back."""
 
-    def __init__(self, blob: Blob) -> None:
-        self._blob = blob
-        self._at = 0
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
         self._waiting = b""
+
+    @classmethod
+    def of(cls, blob: Blob) -> Source:
+        """A blob from its first byte."""
+        return cls(blob.read(at, PIECE) for at in range(0, blob.size, PIECE))
 
     def read(self, count: int = PIECE, /) -> bytes:
         """The next bytes; fewer only at the end."""
         while len(self._waiting) < count:
-            more = self._blob.read(self._at, PIECE)
+            more = next(self._pieces, b"")
             if not more:
                 break
-            self._at += len(more)
             self._waiting += more
         data, self._waiting = self._waiting[:count], self._waiting[count:]
         return data
+
+    def skip(self, count: int) -> bool:
+        """Pass over bytes; False if there were fewer."""
+        while count > 0:
+            data = self.read(min(count, PIECE))
+            if not data:
+                return False
+            count -= len(data)
+        return True
 
     def unread(self, data: bytes) -> None:
         """Give bytes back, to be read next."""
@@ -167,18 +181,15 @@ def _decompressor(compression: Compression) -> _Decompressor:
 def pieces(source: Source, compression: Compression) -> Iterator[bytes]:
     """What one compressed stream at the front of `source` holds, piece by piece.
 
-    Afterwards `source` stands behind the stream (not for zstd and LZ4, whose readers take all).
+    Afterwards `source` stands behind the stream (not for LZ4's legacy frame, which has no end).
     Damaged if it does not unpack.
     """
     try:
         if compression is Compression.NONE:
-            while data := source.read(PIECE):
+            while data := source.read():
                 yield data
         elif compression is Compression.ZSTD:
-            unpacker = zstandard.ZstdDecompressor(max_window_size=DICTIONARY)
-            with unpacker.stream_reader(source, read_across_frames=True) as reader:  # type: ignore[arg-type]
-                while data := reader.read(PIECE):
-                    yield data
+            yield from _zstd(source)
         elif compression is Compression.LZ4:
             yield from lz4.blocks(source)
         else:
@@ -199,6 +210,17 @@ def _stream(source: Source, unpacker: _Decompressor) -> Iterator[bytes]:
     source.unread(unpacker.unused_data)
 
 
+def _zstd(source: Source) -> Iterator[bytes]:
+    unpacker = zstandard.ZstdDecompressor(max_window_size=DICTIONARY).decompressobj()
+    while not unpacker.eof:
+        data = source.read(ZSTD_INPUT)
+        if not data:
+            raise EOFError
+        if out := unpacker.decompress(data):
+            yield out
+    source.unread(unpacker.unused_data)
+
+
 def unpack(blob: Blob, compression: Compression, limit: int) -> bytes:
     """A compressed stream unpacked, at most `limit` bytes of it.
 
@@ -206,7 +228,7 @@ def unpack(blob: Blob, compression: Compression, limit: int) -> bytes:
     """
     out = bytearray()
     try:
-        for piece in pieces(Source(blob), compression):
+        for piece in pieces(Source.of(blob), compression):
             out += piece
             if len(out) >= limit:
                 break
