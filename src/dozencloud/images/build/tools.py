@@ -54,10 +54,10 @@ def programs(purpose: Purpose) -> dict[str, str]:
 def require(recipe: Recipe) -> None:
     """Raise Problem unless this machine has what the build takes."""
     missing = sorted({p for name, p in programs(recipe.purpose).items() if find(name) is None})
-    foreign = "arch-test" not in missing and not runs(recipe.architecture)
+    foreign = not runs(recipe.architecture)
     emulator = ["qemu-user-static", "binfmt-support"]
     if missing:
-        wanted = missing + (emulator if foreign or "arch-test" in missing else [])
+        wanted = missing + (emulator if foreign else [])
         raise Problem(
             f"Building a Debian image takes programs that are missing here: {', '.join(missing)}.",
             f"Install them: apt-get install {' '.join(wanted)}",
@@ -81,8 +81,10 @@ def require(recipe: Recipe) -> None:
 
 def runs(architecture: Architecture) -> bool:
     """Whether the kernel starts programs of an architecture, by itself or by an emulator."""
-    # armel programs need no more than armhf's do, and arch-test knows both.
-    return subprocess.run(["arch-test", architecture], capture_output=True).returncode == 0
+    test = find("arch-test")
+    if test is None:
+        return False
+    return subprocess.run([test, architecture], capture_output=True).returncode == 0
 
 
 def run(
