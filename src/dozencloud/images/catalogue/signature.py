@@ -17,19 +17,19 @@ def check(key: Key, what: str, data: Path, signature: Path) -> str:
 
     what: the signed file, for the person.
     """
-    status, detail = _gpgv(key, what, [str(signature), str(data)])
-    return _judge(key, what, status, detail)
+    done = _gpgv(key, what, [str(signature), str(data)])
+    return _judge(what, done, _signer(done.stdout, key.fingerprints))
 
 
 def open_clearsigned(key: Key, what: str, signed: Path, plain: Path) -> str:
     """As `check`; what was signed, without anything around it, is written to `plain`.
 
-    Refused with more than one message in the file: `plain` would have the text of all of them.
+    gpgv must be content with the whole file here: what a second message says is not signed by the
+    first one's signature.
     """
-    status, detail = _gpgv(key, what, ["--output", str(plain), str(signed)])
-    if status.count("\n[GNUPG:] PLAINTEXT ") > 1 or status.count("[GNUPG:] NEWSIG") > 1:
-        status = ""
-    return _judge(key, what, status, detail)
+    done = _gpgv(key, what, ["--output", str(plain), str(signed)])
+    signer = "" if done.returncode else _signer(done.stdout, key.fingerprints)
+    return _judge(what, done, signer)
 
 
 def require(key: Key, what: str) -> None:
@@ -48,21 +48,19 @@ def require(key: Key, what: str) -> None:
         )
 
 
-def _gpgv(key: Key, what: str, arguments: list[str]) -> tuple[str, str]:
-    """What gpgv said to programs, and to people."""
+def _gpgv(key: Key, what: str, arguments: list[str]) -> subprocess.CompletedProcess[str]:
     require(key, what)
     command = [GPGV, "--status-fd", "1", "--keyring", str(key.file), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    return done.stdout, done.stderr.strip()
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
 
 
-def _judge(key: Key, what: str, status: str, detail: str) -> str:
-    if signer := _signer(status, key.fingerprints):
+def _judge(what: str, done: subprocess.CompletedProcess[str], signer: str) -> str:
+    if signer:
         return signer
     raise Problem(
-        f"The signature of {what} is not valid: {_reason(status)}.",
+        f"The signature of {what} is not valid: {_reason(done.stdout)}.",
         "Do not use that image. Try again, or another mirror; if it stays so, tell the publisher.",
-        detail=detail,
+        detail=done.stderr.strip(),
     )
 
 
@@ -94,6 +92,7 @@ _REASONS = {
     "EXPSIG": "the signature has expired",
     "REVKEYSIG": "the key was revoked",
     "NO_PUBKEY": "an unknown key made it",
+    "ERROR": "it has more than one message",
     "VALIDSIG": "a key made it that does not belong to the publisher",
 }
 
