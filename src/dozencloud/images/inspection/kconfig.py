@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from dozencloud.images.inspection.model import Arch
 from dozencloud.images.inspection.tree import Tree
 
 LIMIT = 1 << 20
@@ -41,11 +42,12 @@ class Config:
 
 @dataclass(frozen=True)
 class Drivers:
-    """virtio, modules: as in model.Kernel. lpae: None if not known."""
+    """virtio, modules, lpae: as in model.Kernel. arch: of a 32-bit ARM kernel, None if unknown."""
 
     virtio: bool | None = None
     modules: tuple[str, ...] = ()
     lpae: bool | None = None
+    arch: Arch | None = None
 
 
 def drivers(config: Config, modules: tuple[Tree, str] | None) -> Drivers:
@@ -53,7 +55,8 @@ def drivers(config: Config, modules: tuple[Tree, str] | None) -> Drivers:
     if config.known:
         needed = tuple(name for name, option in DISK.items() if config.options.get(option) == "m")
         there = all(config.enabled(option) for option in DISK.values())
-        return Drivers(there, needed if there else (), config.enabled("ARM_LPAE"))
+        arch = Arch.ARMV7L if config.enabled("CPU_V7") else Arch.ARMV6
+        return Drivers(there, needed if there else (), config.enabled("ARM_LPAE"), arch)
     if modules is None:
         return Drivers()
     tree, folder = modules
