@@ -52,6 +52,7 @@ _CALLS = {
     "fstat": (5, 80),
     "futex": (202, 98),
     "getpid": (39, 172),
+    "getrusage": (98, 165),
     "getrandom": (318, 278),
     "gettid": (186, 178),
     "gettimeofday": (96, 169),

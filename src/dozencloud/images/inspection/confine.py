@@ -31,7 +31,7 @@ SLOW = 600
 """Seconds for unpacking a whole image."""
 _ROOT = Path(__file__).parents[3]
 _START = (
-    "import sys; sys.path.append(sys.argv[1]); "
+    "import sys; sys.path.insert(0, sys.argv[1]); "
     "from dozencloud.images.inspection.worker import main; main()"
 )
 
@@ -143,7 +143,8 @@ def _judge(status: int, said: bytes, seconds: float) -> None:
         sentence = str(json.loads(said)["error"])
     except (ValueError, KeyError, TypeError):
         how = signal.Signals(-status).name if status < 0 else f"status {status}"
-        sentence = f"The inspection of the image ended with {how}."
+        last = said.decode("utf-8", "replace").strip().rpartition("\n")[2][:300]
+        sentence = f"The inspection of the image ended with {how}. {last}".rstrip()
     raise BadImage(sentence)
 
 
