@@ -102,6 +102,9 @@ def inspect_disk(opened: Opened, disk: Disk, *, empty: bool = False) -> Inspecti
     )
     decided = verdict.of_disk(findings)
     booted = default.found.kernel if default.found and decided.boot is Boot.KERNEL else None
+    line = ""
+    if booted and system and root:
+        line = verdict.command_line(default, system.root, root.subvolume)
     return replace(
         _basis(opened, decided),
         table=disk.table,
@@ -114,7 +117,7 @@ def inspect_disk(opened: Opened, disk: Disk, *, empty: bool = False) -> Inspecti
         system=system,
         kernel=booted,
         initrd=default.initrd if booted else None,
-        command_line=verdict.command_line(default, system.root) if booted and system else "",
+        command_line=line,
         min_disk=max(1, -(-opened.virtual_size // GIB)),
         min_memory=_memory(decided.boot, system),
         warnings=(*opened.warnings, *disk.warnings, *decided.warnings),

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from dozencloud.images.inspection.tree import Tree
 
-LIMIT = 1 << 20
+LIMIT = 512 << 10
 """Bytes read of one configuration; a grub.cfg of forty kernels has 60 KB."""
 MAX_LINE = 8192
 MAX_ENTRIES = 256
@@ -34,6 +34,8 @@ EXTLINUX_PATHS = (
     "boot/extlinux.conf",
     "extlinux.conf",
 )
+GRUB_LINE = re.compile(r"(?:menuentry|set|blscfg|linux|initrd)|.*[{}]")
+"""Lines of a grub.cfg that matter; splitting the others into words would take most of the time."""
 VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 
@@ -154,7 +156,7 @@ def expand(text: str, variables: dict[str, str]) -> str:
 def _words(line: str) -> list[str]:
     """A line of shell-like words; empty for a comment or one that is no such line."""
     line = line.strip()
-    if not line or line.startswith("#") or len(line) > MAX_LINE:
+    if len(line) > MAX_LINE or not GRUB_LINE.match(line) or line.startswith("#"):
         return []
     try:
         return shlex.split(line, comments=False)

@@ -102,7 +102,7 @@ def _by_uefi(found: Findings, arch: Arch) -> Verdict:
             f"The EFI loader is for {name(arch)}, but the kernel in the image is for "
             f"{name(kernel.arch)}: the loader cannot start it."
         )
-    elif kernel is None and user is not None and user is not arch and not _runs(user, arch):
+    elif kernel is None and user is not None and not found.trouble and not _alike(user, arch):
         reason = (
             f"The EFI loader is for {name(arch)}, but the system in it is {name(user)}: "
             "no kernel for both is in the image."
@@ -190,6 +190,11 @@ def _runs(user: Arch, kernel: Arch) -> bool:
     """Whether a kernel runs programs of an architecture; 64-bit ARM runs both."""
     runs = {Arch.AARCH64: ARM, Arch.ARMV7L: (Arch.ARMV7L, Arch.ARMV6), Arch.X86_64: (Arch.I686,)}
     return user is kernel or user in runs.get(kernel, ())
+
+
+def _alike(user: Arch, arch: Arch) -> bool:
+    """Whether programs are of the width of a loader."""
+    return user is arch or (user is Arch.ARMV6 and arch is Arch.ARMV7L)
 
 
 def _against_kernel(default: Default) -> str:
@@ -314,13 +319,16 @@ def _serial(consoles: tuple[str, ...]) -> bool:
     return any(console.split(",")[0] in (CONSOLE, "hvc0") for console in consoles)
 
 
-def command_line(default: Default, root: str) -> str:
-    """The arguments with which the kernel inside is started."""
+def command_line(default: Default, root: str, subvolume: str = "") -> str:
+    """The arguments with which the kernel inside is started. subvolume: of btrfs, with the root."""
     kept = [
         argument
         for argument in default.arguments
         if argument not in DROPPED_WORDS and not argument.startswith(DROPPED)
     ]
-    wanted = [f"root={root}"] if root else []
-    mode = [] if {"ro", "rw"} & set(kept) else ["rw"]
-    return " ".join([*wanted, *mode, *kept, f"console={CONSOLE}"])
+    added = [f"root={root}"] if root else []
+    if not {"ro", "rw"} & set(kept):
+        added.append("rw")
+    if subvolume and not any(argument.startswith("rootflags=") for argument in kept):
+        added.append(f"rootflags=subvol={subvolume}")
+    return " ".join([*added, *kept, f"console={CONSOLE}"])
