@@ -137,7 +137,7 @@ LAYOUTS = [
     (put_fedora, "fedora-44", VM, Arch.AARCH64, "CHECKSUM, signed by publisher ("),
     (put_alpine, "alpine-3.23", VM, Arch.AARCH64, "over HTTPS; no signature was checked: "),
     (put_opensuse, "opensuse-leap-16.0", VM, Arch.AARCH64, "SHA-256 sum in Leap-16.0-Minimal"),
-    (put_rocky, "rocky-10", VM, Arch.AARCH64, "no signature was checked: Rocky Linux"),
+    (put_rocky, "rocky-10", VM, Arch.AARCH64, "no signature was checked: no signature of the sums"),
     (put_almalinux, "almalinux-10", VM, Arch.AARCH64, "SHA-256 sum in CHECKSUM, signed by"),
     (put_centos, "centos-stream-10", VM, Arch.AARCH64, "over HTTPS"),
     (put_archlinuxarm, "archlinuxarm", CONTAINER, ARMV7, "signature of the image by publisher"),

@@ -9,7 +9,7 @@ from dozencloud.images.catalogue.entries import (
     find,
     load,
 )
-from dozencloud.images.catalogue.fetch import Fetched, fetch
+from dozencloud.images.catalogue.fetch import Fetched, fetch, fetch_url
 
 __all__ = [
     "Choice",
@@ -19,6 +19,7 @@ __all__ = [
     "available",
     "check_mirrors",
     "fetch",
+    "fetch_url",
     "find",
     "load",
 ]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import unquote, urlsplit
 
 import requests
 
@@ -45,11 +46,10 @@ def fetch(
 ) -> Fetched:
     """The chosen file in `folder`; at once if it is there and still what the publisher has.
 
-    mirrors: base addresses by the name of a source, instead of the catalogue's, as in cloud.toml:
+    mirrors: base addresses by the name of a source, instead of the catalogue's: in cloud.toml,
 
-        [images.mirrors]
-        debian = "https://mirror.example.org/debian-cloud-images"
-        ubuntu = "http://10.0.0.1/ubuntu-cloud-images"
+        [image]
+        mirrors = ["ubuntu=http://10.0.0.1/ubuntu-cloud-images"]
 
     The layout below the base is the publisher's; see `mirror` in catalogue.toml. Sums and
     signatures come from the mirror too: signatures prove as much as from the publisher, bare sums
@@ -175,3 +175,49 @@ def _signed(choice: Choice, path: Path, proof: _Proof) -> tuple[str, str]:
     assert choice.file.key and proof.signature  # noqa: S101  (checked when the catalogue is loaded)
     signer = signature.check(choice.file.key, choice.entry.title, path, proof.signature)
     return sums.of_file(path, "sha256"), f"signature of the image by {signer}"
+
+
+SUMS_BESIDE = ("{file}.sha256", "{file}.sha512", "SHA256SUMS", "SHA512SUMS", "CHECKSUM")
+"""Names under which publishers put checksums beside an image."""
+
+
+def fetch_url(url: str, folder: Path, progress: Callable[[int, int], None]) -> Fetched:
+    """An image from an address that is in no catalogue, in `folder`.
+
+    Checked against a checksum that stands beside it, where there is one. Goes on with what an
+    earlier call left; everything that goes wrong is a Problem.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    name = re.sub(r"[^\w.+-]", "_", unquote(urlsplit(url).path).rpartition("/")[2]) or "image"
+    path = folder / name
+    with web.session() as session:
+        digest, where = _sum_beside(session, url)
+        part = path.with_name(f"{name}.part")
+        with web.unfinished(part) as file:
+            web.download(session, url, file, part, digest, progress)
+            if digest:
+                checksum = sums.of_file(part, digest.partition(":")[0])
+                if checksum != digest:
+                    web.forget(part)
+                    raise Problem(
+                        f"{name} from {web.host(url)} is not what was published: its sum is "
+                        f"{checksum}, in {where} stands {digest}.",
+                        "The download was removed. Try again in an hour, or ask the publisher.",
+                    )
+            web.keep(part, path)
+    by = f"{_algorithm(digest)} sum in {where}" if digest else "nothing: no checksum stands beside"
+    return Fetched(path, web.public(url), digest, by)
+
+
+def _sum_beside(session: requests.Session, url: str) -> tuple[str, str]:
+    """The sum of the file at `url` and the name of the file that says it; empty if none does."""
+    folder, _, file = url.partition("?")[0].rpartition("/")
+    for template in SUMS_BESIDE:
+        name = template.format(file=file)
+        try:
+            text = web.text(session, f"{folder}/{name}").decode(errors="replace")
+        except Problem:
+            continue
+        if digest := sums.pick(text, unquote(file), alone="{file}" in template):
+            return digest, name
+    return "", ""
