@@ -25,14 +25,17 @@ from dozencloud.images.inspection.verdict import Findings, Verdict
 from dozencloud.images.inspection.volumes import Disk, Volume, read_disk
 
 GIB = 1 << 30
-EMPTY = 1 << 20
+START = 1 << 20
 """Bytes at the front of a disk that must all be zero for it to count as empty."""
+ISO9660 = (0x8001, b"CD001")
+"""Where a CD says what it is (ECMA-119, 8.1); one for disks too has a partition table besides."""
 DISK_NAME = re.compile(r".*\.(?:raw|img|qcow2|vmdk|vhdx?)", re.IGNORECASE)
 
 # MiB. Tiny boots to its login in 128, which stands for all small systems; the others are what the
 # distributions name as the least for a server, as their first start (cloud-init, package lists)
 # needs it.
 MEMORY = {
+    "tiny": 128,
     "alpine": 128,
     "debian": 512,
     "raspbian": 512,
@@ -63,8 +66,7 @@ def inspect(opened: Opened) -> Inspection:
         size = opened.virtual_size
         disk = read_disk(opened.disk, size)
         opened.disk.seek(0)
-        start = opened.disk.read(min(EMPTY, size))
-        return inspect_disk(opened, disk, empty=not start.strip(b"\0"))
+        return inspect_disk(opened, disk, start=opened.disk.read(min(START, size)))
     if opened.tree is not None:
         return _tree(opened, opened.tree)
     if opened.head is not None:
@@ -72,8 +74,8 @@ def inspect(opened: Opened) -> Inspection:
     return _unknown(opened)
 
 
-def inspect_disk(opened: Opened, disk: Disk, *, empty: bool = False) -> Inspection:
-    """A disk with its file systems."""
+def inspect_disk(opened: Opened, disk: Disk, *, start: bytes) -> Inspection:
+    """A disk with its file systems. start: its first bytes."""
     volumes = [volume for volume in disk.volumes if volume.tree is not None]
     places = [Place(volume.partition.number, volume.tree) for volume in volumes if volume.tree]
     programs = tuple(
@@ -88,15 +90,15 @@ def inspect_disk(opened: Opened, disk: Disk, *, empty: bool = False) -> Inspecti
     places.sort(key=lambda place: place.tree is not tree)
     found = _with_unified(places, programs, kernels.find(places, tree), tree)
     default = _deepened(kernels.default(places, found, tree), tree)
-    system = _system(root, default) if root else None
+    system = _system(root, default) if root else _system_in_kernel(default)
     findings = Findings(
         loaders=programs,
         system=system,
         default=default,
         esp=disk.esp,
         mbr_boot_code=disk.mbr_boot_code,
-        installer=any(v.partition.filesystem == "iso9660" for v in disk.volumes),
-        empty=empty and not disk.volumes,
+        installer=start.startswith(ISO9660[1], ISO9660[0]),
+        empty=not start.strip(b"\0") and not disk.volumes,
         readable=bool(places),
         trouble=next((volume.trouble for volume in disk.volumes if volume.trouble), ""),
     )
@@ -129,12 +131,13 @@ def inspect_bare(opened: Opened, blob: Blob) -> Inspection:
     if initrds.is_initrd(blob):
         contents = initrds.look(blob)
         if contents is not None:
-            initrd = kernels.as_model(contents, 0, "", blob.size, ())
+            initrd = kernels.as_model(contents, 0, "", blob.size)
             basis = _basis(opened, verdict.of_initrd(initrd))
             return replace(basis, format=Format.INITRD, initrds=(initrd,))
     artefact = artefacts.identify(blob, deep=True)
     if artefact is None:
-        return _unknown(opened)
+        program = artefacts.efi_program(blob.read(0, artefacts.HEAD))
+        return _basis(opened, verdict.of_program(program.arch)) if program else _unknown(opened)
     # What is known against a bare kernel's drivers comes from its own configuration alone.
     known = drivers(artefact.config, None)
     kernel = Kernel(
@@ -249,13 +252,29 @@ def _system(root: Volume, default: Default) -> System | None:
     system = systems.read_system(root.tree, partition=root.partition.number, used=root.used)
     return replace(
         system,
-        consoles=tuple(
-            argument.partition("=")[2]
-            for argument in default.arguments
-            if argument.startswith("console=")
-        ),
+        consoles=_consoles(default),
         root=_root_argument(root, root.tree, default),
     )
+
+
+def _system_in_kernel(default: Default) -> System | None:
+    """The system that a unified kernel image names, where there is no root beside it."""
+    found = default.found
+    about = systems.parse_os_release(found.os_release) if found else {}
+    if not about:
+        return None
+    return System(
+        id=about.get("ID", ""),
+        version=about.get("VERSION_ID", ""),
+        name=about.get("PRETTY_NAME") or about.get("NAME", ""),
+        arch=default.initrd.arch if default.initrd else None,
+        consoles=_consoles(default),
+    )
+
+
+def _consoles(default: Default) -> tuple[str, ...]:
+    arguments = (argument.partition("=") for argument in default.arguments)
+    return tuple(value for name, _, value in arguments if name == "console")
 
 
 def _root_argument(root: Volume, tree: Tree, default: Default) -> str:

@@ -31,13 +31,18 @@ class Place:
 
 @dataclass(frozen=True)
 class Found:
-    """A kernel in its place, with what its header says. faulty: why it cannot start."""
+    """A kernel in its place. fault: why it cannot start, in a sentence.
+
+    command_line, os_release, embedded: of a unified kernel image; embedded: where in it the initial
+    RAM disk is, offset and size.
+    """
 
     place: Place
     kernel: Kernel
     fault: str = ""
     command_line: str = ""
-    brings_initrd: bool = False
+    os_release: str = ""
+    embedded: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,14 @@ def examine(place: Place, path: str, root: Tree | None, *, deep: bool = False) -
         modules=known.modules,
         lpae=known.lpae if arch in (Arch.ARMV7L, Arch.ARMV6) else None,
     )
-    return Found(place, kernel, artefact.fault, artefact.command_line, bool(artefact.initrd[1]))
+    return Found(
+        place,
+        kernel,
+        artefact.fault,
+        artefact.command_line,
+        artefact.os_release,
+        artefact.initrd,
+    )
 
 
 def _version(path: str, root: Tree | None) -> str:
@@ -198,7 +210,10 @@ def _resolve_initrd(
 
 
 def _beside(found: Found, places: Sequence[Place]) -> tuple[Initrd | None, bool]:
-    """The initial RAM disk that belongs to a kernel by its name."""
+    """The initial RAM disk inside a kernel, or the one that belongs to it by its name."""
+    if found.embedded[1]:
+        read = read_initrd(found.place, found.kernel.path, found.kernel, found.embedded)
+        return read or (None, False)
     folder, _, name = found.kernel.path.rpartition("/")
     suffix = name.partition("-")[2]
     names = [f"initrd.img-{suffix}", f"initrd-{suffix}", f"initramfs-{suffix}.img"]
@@ -211,25 +226,34 @@ def _beside(found: Found, places: Sequence[Place]) -> tuple[Initrd | None, bool]
     return None, True
 
 
-def read_initrd(place: Place, path: str, kernel: Kernel) -> tuple[Initrd, bool] | None:
+def read_initrd(
+    place: Place, path: str, kernel: Kernel, part: tuple[int, int] | None = None
+) -> tuple[Initrd, bool] | None:
     """An initial RAM disk and whether it could be read to its end; None if it is none."""
     blob = Blob.of_path(place.tree, path)
+    if blob is not None and part is not None:
+        blob = blob.part(*part)
     contents = None if blob is None else initrds.look(blob)
     if blob is None or contents is None:
         return None
-    return as_model(contents, place.number, path, blob.size, kernel.modules), contents.whole
+    return as_model(contents, place.number, path, blob.size, kernel), contents.whole
 
 
 def as_model(
-    contents: initrds.Contents, where: int, path: str, size: int, needed: tuple[str, ...]
+    contents: initrds.Contents, where: int, path: str, size: int, kernel: Kernel | None = None
 ) -> Initrd:
-    """What is told of an initial RAM disk. needed: modules that its kernel lacks."""
+    """What is told of an initial RAM disk, for the kernel that it belongs to."""
+    if kernel is not None and kernel.virtio is not None:
+        virtio: bool | None = set(kernel.modules) <= contents.modules
+    else:
+        # Who made it put in what its kernel lacks.
+        virtio = True if "virtio_blk" in contents.modules else None
     return Initrd(
         where=where,
         path=path,
         compression=contents.compression,
         version=contents.version,
         size=size,
-        virtio=set(needed) <= contents.modules,
+        virtio=virtio,
         arch=contents.arch,
     )

@@ -210,8 +210,7 @@ def _against_kernel(default: Default) -> str:
     title = f"The kernel {kernel.version}" if kernel.version else "The kernel"
     if kernel.virtio is False:
         return f"{title} has no virtio: it sees neither disk nor network of a server."
-    unified = default.found.brings_initrd
-    if kernel.modules and not unified and default.initrd_whole:
+    if kernel.modules and default.initrd_whole:
         missing = " and ".join(kernel.modules)
         if default.initrd is None:
             return f"{title} has {missing} as a module, and no initial RAM disk brings it."
@@ -246,6 +245,13 @@ def of_kernel(kernel: Kernel, fault: str) -> Verdict:
         return Verdict(Boot.NONE, kernel.arch, reason)
     warnings = ("This is a kernel alone: a server needs an initial RAM disk or a root disk too.",)
     return Verdict(Boot.KERNEL, kernel.arch, warnings=warnings)
+
+
+def of_program(arch: Arch | None) -> Verdict:
+    """An EFI program alone is started from an EFI system partition only."""
+    return Verdict(
+        Boot.NONE, arch, f"This is an EFI program for {name(arch)}, neither a kernel nor a disk."
+    )
 
 
 def of_initrd(initrd: Initrd) -> Verdict:
@@ -299,7 +305,7 @@ def _warnings(found: Findings, boot: Boot) -> Iterator[str]:
         )
     if kernel is None:
         yield "No kernel was found in it: whether it has virtio is not known."
-    elif kernel.virtio is None:
+    elif kernel.virtio is None and not (found.default.initrd and found.default.initrd.virtio):
         yield "Whether its kernel has virtio is not known."
     elif not found.default.initrd_whole:
         yield "Its initial RAM disk could not be read whole: whether it has virtio is not known."
@@ -311,7 +317,8 @@ def _warnings(found: Findings, boot: Boot) -> Iterator[str]:
     if boot is Boot.UEFI and system.consoles and not _serial(system.consoles):
         last = system.consoles[-1]
         yield f"Its console is {last}, not {CONSOLE}: the server's console log will stay empty."
-    if not system.cloud_init:
+    # Of a system inside a unified kernel image only the name is known.
+    if system.init and not system.cloud_init:
         yield "No cloud-init in it: it takes neither keys nor a name from the cloud."
 
 
