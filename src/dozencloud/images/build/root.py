@@ -67,6 +67,7 @@ def make(
     extra = {
         "SOURCE_DATE_EPOCH": str(epoch),
         "TMPDIR": str(work),
+        "INITRD": "No",
         "DOZEN_BEFORE": str(work / "before"),
         "DOZEN_AFTER": str(work / "after"),
         "DOZEN_LISTS": str(apt.lists),

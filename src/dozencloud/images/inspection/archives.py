@@ -141,6 +141,13 @@ def index_tar(stream: BinaryIO) -> dict[str, _Entry]:
                 entry = _entry(member, stream, found)
                 if entry is not None:
                     found[path] = entry
+        # The library takes whatever is no header for the end.
+        stream.seek(archive.offset)
+        end = stream.read(tarfile.BLOCKSIZE)
+        if len(end) < tarfile.BLOCKSIZE:
+            raise EOFError
+        if any(end):
+            raise BadImage(f"The tar archive is damaged after {count:,} files.")
     return found
 
 

@@ -7,6 +7,7 @@ used: together they take half a second.
 
 from __future__ import annotations
 
+import io
 import stat
 import struct
 from abc import ABC, abstractmethod
@@ -201,6 +202,8 @@ class Xfs(Mounted):
         return stream
 
 
+SQUASHFS_NO_FRAGMENT = 0xFFFFFFFF
+"""In an inode: all of the file is in blocks of its own."""
 ROOT_SUBVOLUMES = ("@", "root", "@rootfs")
 """Where Ubuntu (and Arch), Fedora, and Debian put the root if it is not the default subvolume."""
 
@@ -283,6 +286,10 @@ class Squashfs(Mounted):
         return Node(inode.mode, size)
 
     def _open(self, inode: Any) -> BinaryIO:
+        header = inode.header
+        if header.fragment != SQUASHFS_NO_FRAGMENT and inode.size < self._fs.block_size:
+            # The library reads the end of a file once for each time that it fits into a block.
+            return io.BytesIO(self._fs._read_fragment(header.fragment, header.offset, inode.size))
         stream: BinaryIO = inode.open()
         return stream
 

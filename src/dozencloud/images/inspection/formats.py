@@ -75,6 +75,7 @@ def open_image(file: BinaryIO, size: int, scratch: Scratch | None = None) -> Ope
     inside = unpacked_head(head, compression, HEAD)
     kind = _format(inside)
     if kind in (Format.KERNEL, Format.INITRD):
+        source.seek(0)
         return Opened(kind, compression, size, head=source)
     return _unpack(source, inside, size, compression, scratch)
 
@@ -113,6 +114,7 @@ def _open(stream: BinaryIO, head: bytes, size: int, scratch: Scratch) -> Opened:
                 tree = Tree(Squashfs(cast(BinaryIO, Cached(stream, size))))
             return Opened(kind, NONE, size, size, tree=tree)
         case Format.KERNEL | Format.INITRD:
+            stream.seek(0)
             return Opened(kind, NONE, size, size, head=stream)
         case _:
             return _raw(stream, size)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-import zstandard
+from backports import zstd
 from dissect.util.stream import AlignedStream
 
 from dozencloud.images.inspection.model import Compression
@@ -34,8 +34,8 @@ MAX_UNPACKED = 16 << 30
 """Bytes to which a compressed image may grow, holes included."""
 MAX_SPOOLED = 4 << 30
 """Bytes of it that are written to the work file: what is not zero in a large server image."""
-ZSTD_WINDOW = 128 << 20
-"""Bytes: what `zstd -d` itself accepts without being asked for more."""
+ZSTD_WINDOW_LOG = 27
+"""128 MiB: what `zstd -d` itself accepts without being asked for more."""
 SPOOL_STEP = 1 << 20
 """Bytes unpacked at a time."""
 MAX_XZ_INDEX = 1 << 20
@@ -225,8 +225,7 @@ def claimed_size(packed: BinaryIO, size: int, compression: Compression) -> int:
                 return _xz_size(packed, size)
             case Compression.ZSTD:
                 packed.seek(0)
-                told = zstandard.get_frame_parameters(packed.read(18)).content_size
-                return 0 if told == zstandard.CONTENTSIZE_UNKNOWN else told
+                return zstd.get_frame_info(packed.read(18)).decompressed_size or 0
             case _:
                 return 0
 
@@ -240,8 +239,8 @@ def _reader(packed: BinaryIO, compression: Compression) -> BinaryIO:
         case Compression.BZIP2:
             return cast(BinaryIO, bz2.BZ2File(packed))
         case Compression.ZSTD:
-            unpack = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
-            return cast(BinaryIO, unpack.stream_reader(packed, read_across_frames=True))
+            options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG}
+            return cast(BinaryIO, zstd.ZstdFile(packed, options=options))
         case _:
             return packed
 

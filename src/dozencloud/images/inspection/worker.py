@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -52,6 +53,7 @@ _BY_MAGIC = {
 
 def main() -> None:
     """Read the order from the command line, lock this process in, obey, and say what went wrong."""
+    logging.disable()  # libraries complain of bad bytes to standard error, where ours is read
     order = json.loads(sys.argv[-1])
     image = cast(BinaryIO, open(order["image"], "rb", buffering=0))  # noqa: SIM115, PTH123
     scratch = Scratch(cast(BinaryIO, open(order["scratch"], "r+b", buffering=0)))  # noqa: SIM115, PTH123
