@@ -111,6 +111,8 @@ def parse_grub(text: str, environment: dict[str, str]) -> Menu:
         command = words[0]
         if command == "menuentry" and len(entries) < MAX_ENTRIES:
             current, depth = Entry(_option(words, "--id"), words[1] if len(words) > 1 else ""), 0
+            if rest := words[words.index("{") + 1 :] if "{" in words else []:
+                current = _command(current, rest, variables)
         elif command == "blscfg":
             blscfg = True
         elif command == "set" and len(words) > 1:

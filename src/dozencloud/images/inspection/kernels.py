@@ -218,6 +218,8 @@ def _beside(found: Found, places: Sequence[Place]) -> tuple[Initrd | None, bool]
     suffix = name.partition("-")[2]
     names = [f"initrd.img-{suffix}", f"initrd-{suffix}", f"initramfs-{suffix}.img"]
     names += [f"initramfs-{suffix}", f"uInitrd-{suffix}", "initrd.img", "initrd", "initramfs.img"]
+    # Arch Linux ARM, whose kernel is just called Image.
+    names.append("initramfs-linux.img")
     for each in names:
         for path in (f"{folder}/{each}".lstrip("/"), f"boot/{each}"):
             here = _resolve_initrd(path, found.place, places, found.kernel)

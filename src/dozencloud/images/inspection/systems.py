@@ -101,9 +101,11 @@ def parse_os_release(text: str) -> dict[str, str]:
         if not equal or not re.fullmatch(r"[A-Z][A-Z0-9_]*", name):
             continue
         try:
-            found[name] = "".join(shlex.split(value)[:1])[:256]
+            plain = "".join(shlex.split(value)[:1])
         except ValueError:
             continue
+        # shlex leaves these two escaped; a shell, and os-release(5), do not.
+        found[name] = re.sub(r"\\([$`])", r"\1", plain)[:256]
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import io
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
@@ -20,8 +21,8 @@ DICTIONARY = 128 << 20
 """Largest dictionary of xz, lzma and zstd: what the build of a 32-bit kernel asks xz for. Memory is
 taken only as far as the dictionary is filled."""
 OVERHEAD = 16 << 20
-ZSTD_INPUT = 1 << 10
-"""zstd gives all that its input makes, at most 128 KiB for 4 bytes: so 32 MiB for this."""
+ZSTD_INPUT = 256
+"""zstd gives all that its input makes, at most 128 KiB for 4 bytes: so 8 MiB for this."""
 
 MAGICS = (
     (b"\x1f\x8b\x08", Compression.GZIP),
@@ -226,13 +227,14 @@ def unpack(blob: Blob, compression: Compression, limit: int) -> bytes:
 
     What unpacked before the damage is kept: a kernel's build puts its size behind the stream.
     """
-    out = bytearray()
+    out = io.BytesIO()
     try:
         for piece in pieces(Source.of(blob), compression):
-            out += piece
-            if len(out) >= limit:
+            out.write(piece)
+            if out.tell() >= limit:
                 break
     except Damaged:
-        if not out:
+        if not out.tell():
             raise
-    return bytes(out[:limit])
+    out.truncate(limit)
+    return out.getvalue()
