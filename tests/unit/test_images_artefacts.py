@@ -243,6 +243,21 @@ def test_a_zimage_unpacked_for_qemu(pack: Callable[[bytes], bytes]) -> None:
     assert made[64:] == kernel32()
 
 
+@pytest.mark.parametrize(
+    ("table", "offset"),
+    [
+        (struct.pack("<7I", 6, 0x5A534C4B, 9, 9, 0x208000, 9, 0), 0x208000),
+        (struct.pack("<7I", 6, 0x5A534C4B, 9, 9, 0xF0000000, 9, 0), 0x8000),
+        (struct.pack("<7I", 6, 0x5A534C4C, 9, 9, 0x208000, 9, 0), 0x8000),
+        (b"", 0x8000),
+    ],
+)
+def test_where_the_kernel_in_a_zimage_runs(table: bytes, offset: int) -> None:
+    data = bytearray(zimage())
+    struct.pack_into("<II", data, 0x34, 0x45454545, len(data))
+    assert artefacts.text_offset(bytes(data) + table) == offset
+
+
 @pytest.mark.parametrize("data", [b"", b"\0" * 99, arm64_image(), zimage(big_endian=True)])
 def test_what_is_no_zimage_is_not_unpacked(data: bytes) -> None:
     with pytest.raises(BadImage):

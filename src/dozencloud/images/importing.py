@@ -236,7 +236,7 @@ def summary(sdk: Any) -> list[dict[str, str]]:
         {
             "name": image.name,
             "status": image.status,
-            "architecture": image.hw_architecture or "",
+            "architecture": image.properties.get("hw_architecture", ""),
             "boots": _method(image),
             "size": f"{(image.size or 0) >> 20} MiB",
             "id": image.id,

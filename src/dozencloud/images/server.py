@@ -47,6 +47,8 @@ class Inspect(task.Task):  # type: ignore[misc]  # taskflow is untyped
             reason = f"{problem.what} {problem.mend}".strip()
             with self.action_wrapper as action:
                 action.set_image_extra_properties({REFUSED: reason[:255]})
+                # Glance leaves it `importing` for ever; now something else can be uploaded.
+                action.set_image_attribute(status="queued")
             # The one exception whose message Glance hands on to the user
             # (glance/async_/taskflow_executor.py).
             raise exception.UploadException(reason) from problem

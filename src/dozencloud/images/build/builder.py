@@ -172,7 +172,12 @@ def _uefi(recipe: Recipe, tree: Path, plan: disk.Layout, raw: Path, epoch: int) 
     )
     disk.make_gpt(raw, plan.size, script)
     serial = files.fat_serial(recipe.identity("esp"))
-    loader = {f"EFI/BOOT/{boot.loader}": tree / f"boot/grub/{boot.grub}/core.efi"}
+    grub = tree / "boot/grub"
+    loader = {
+        f"EFI/BOOT/{boot.loader}": grub / boot.grub / "core.efi",
+        # Debian 12's package upgrades the loader if this folder exists, Debian 13's if core.efi.
+        "EFI/debian/grub.cfg": grub / "early.cfg",
+    }
     disk.make_esp(raw, plan.esp_start, plan.esp_size, serial, loader, epoch)
 
 

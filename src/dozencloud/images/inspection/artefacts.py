@@ -92,8 +92,14 @@ ZIMAGE_STUB = 256 << 10
 ZIMAGE_TRIES = 16
 """The unpacking code itself contains the magic bytes it looks for, a few times."""
 
-VIRT_LOAD_ADDRESS = 0x40008000
-"""RAM of QEMU's `virt` begins at 1 GiB; a 32-bit kernel runs 32 KiB behind a 2 MiB boundary."""
+ZIMAGE_TABLE = struct.Struct("<II")
+"""At 0x34 a word that says that there is a table, then where (arch/arm/boot/compressed/head.S)."""
+ZIMAGE_TABLE_MAGIC, ZIMAGE_SIZES_MAGIC = 0x45454545, 0x5A534C4B
+TEXT_OFFSET = 0x8000
+"""How far behind the beginning of RAM most 32-bit kernels run; the others say it in that table."""
+TEXT_OFFSETS = range(TEXT_OFFSET, 16 << 20)
+VIRT_RAM = 0x40000000
+"""Where RAM of QEMU's `virt` begins (hw/arm/virt.c)."""
 
 LINUX_VERSION = re.compile(rb"Linux version (\S{1,128}) ")
 VERMAGIC_ARM = re.compile(rb"[ -~]{1,160} ARMv([5-8]) ")
@@ -417,16 +423,30 @@ def uncompressed_uimage(zimage: bytes) -> bytes:
     It saves unpacking at every boot (more than a second under emulation).
     """
     kernel = unpack_zimage(zimage)
+    address = VIRT_RAM + text_offset(zimage)
     version = LINUX_VERSION.search(kernel)
     name = b"Linux-" + (version[1] if version else b"")
 
     def header(crc: int) -> bytes:
         return UIMAGE.pack(
-            *(UIMAGE_MAGIC, crc, 0, len(kernel), VIRT_LOAD_ADDRESS, VIRT_LOAD_ADDRESS),
+            *(UIMAGE_MAGIC, crc, 0, len(kernel), address, address),
             *(zlib.crc32(kernel), UIMAGE_LINUX, UIMAGE_ARM, UIMAGE_KERNEL, 0, name[:31]),
         )
 
     return header(zlib.crc32(header(0))) + kernel
+
+
+def text_offset(zimage: bytes) -> int:
+    """How far behind the beginning of RAM the kernel in a zImage runs.
+
+    A kernel that also serves some of Qualcomm's boards, as Debian's does, leaves 2 MiB free; put
+    elsewhere it begins to boot and then hangs (arch/arm/Makefile, textofs-y).
+    """
+    magic, table = ZIMAGE_TABLE.unpack_from(zimage, 0x34)
+    if magic != ZIMAGE_TABLE_MAGIC or table + 20 > len(zimage):
+        return TEXT_OFFSET
+    sizes, offset = struct.unpack_from("<4xI8xI", zimage, table)
+    return offset if sizes == ZIMAGE_SIZES_MAGIC and offset in TEXT_OFFSETS else TEXT_OFFSET
 
 
 def elf_arch(blob: Blob) -> Arch | None:
