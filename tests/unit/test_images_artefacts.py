@@ -243,6 +243,43 @@ def test_a_zimage_unpacked_for_qemu(pack: Callable[[bytes], bytes]) -> None:
     assert made[64:] == kernel32()
 
 
+IMAGE, UIMAGE32 = arm64_image(), artefacts.uncompressed_uimage(zimage())
+TO_START = (
+    (IMAGE, IMAGE),
+    (gzip.compress(IMAGE), IMAGE),
+    (zstandard.compress(IMAGE), IMAGE),
+    (zboot(AARCH64, IMAGE), IMAGE),
+    (pe(AARCH64, {".linux": IMAGE}), IMAGE),
+    (pe(AARCH64, {".linux": zboot(AARCH64, IMAGE)}), IMAGE),
+    (uimage(IMAGE, 22), IMAGE),
+    (uimage(gzip.compress(IMAGE), 22, packed=1), IMAGE),
+    (zimage(), UIMAGE32),
+    (uimage(zimage()), UIMAGE32),
+    (pe(ARM, {".linux": zimage()}), UIMAGE32),
+    (uimage(kernel32()), uimage(kernel32())),
+)
+
+
+@pytest.mark.parametrize(("data", "made"), TO_START)
+def test_kernels_in_the_form_that_qemu_starts(data: bytes, made: bytes) -> None:
+    assert artefacts.for_qemu(Blob.of(data)) == made
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", bzimage(), ELF64, zimage(big_endian=True), pe(AARCH64), pe(AARCH64, {".linux": b"x"})],
+)
+def test_nothing_is_made_of_other_kernels(data: bytes) -> None:
+    with pytest.raises(BadImage):
+        artefacts.for_qemu(Blob.of(data))
+
+
+def test_the_initial_ram_disk_in_a_unified_kernel_image() -> None:
+    data = pe(AARCH64, {".linux": IMAGE, ".initrd": b"070701"})
+    assert artefacts.initrd_of(Blob.of(data)) == b"070701"
+    assert artefacts.initrd_of(Blob.of(IMAGE)) is None
+
+
 @pytest.mark.parametrize(
     ("table", "offset"),
     [
@@ -273,15 +310,29 @@ SEEDS = [case[0][:8192] for case in (*KERNELS, *FAULTS, *PROGRAMS)]
 
 
 @quick
-@given(st.sampled_from(SEEDS), st.lists(st.tuples(st.integers(0, 1200), st.integers(0, 255))))
-def test_flipped_bytes_end_in_an_answer(seed: bytes, flips: list[tuple[int, int]]) -> None:
+@given(
+    st.sampled_from(SEEDS),
+    st.lists(st.tuples(st.integers(0, 1200), st.integers(0, 255))),
+    st.integers(0, 2000),
+)
+def test_damaged_bytes_end_in_an_answer(
+    seed: bytes, flips: list[tuple[int, int]], cut: int
+) -> None:
     data = bytearray(seed)
     for at, value in flips:
         if at < len(data):
             data[at] = value
-    found = artefacts.identify(Blob.of(bytes(data)), deep=True)
-    assert found is None or isinstance(found.kind, KernelKind)
-    artefacts.elf_arch(Blob.of(bytes(data)))
+    for whole in (bytes(data), bytes(data[:cut])):
+        found = artefacts.identify(Blob.of(whole), deep=True)
+        assert found is None or isinstance(found.kind, KernelKind)
+        artefacts.elf_arch(Blob.of(whole))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_header_cut_short_at_every_byte(seed: bytes) -> None:
+    for end in range(0, 160):
+        artefacts.identify(Blob.of(seed[:end]))
+        artefacts.efi_program(seed[:end])
 
 
 @quick

@@ -24,6 +24,7 @@ HEAD = 4096
 """Bytes in which every header is that we know."""
 KERNEL_LIMIT = 128 << 20
 """Largest kernel that is read or unpacked; Ubuntu's arm64 kernel takes 60 MiB."""
+INITRD_LIMIT = 256 << 20
 DEEP_LIMIT = 64 << 20
 """How far a kernel is searched for what it says of itself."""
 
@@ -226,7 +227,7 @@ def _zboot(blob: Blob, head: bytes) -> Artefact | None:
 
 def _zimage(blob: Blob, head: bytes) -> Artefact | None:
     magic = head[0x24:0x28]
-    if magic not in (ZIMAGE_MAGIC, ZIMAGE_MAGIC_BIG):
+    if magic not in (ZIMAGE_MAGIC, ZIMAGE_MAGIC_BIG) or len(head) < 0x40:
         return None
     big = magic == ZIMAGE_MAGIC_BIG or head[0x30:0x34] == b"\x04\x03\x02\x01"
     start, end = struct.unpack_from(">II" if magic == ZIMAGE_MAGIC_BIG else "<II", head, 0x28)
@@ -434,6 +435,38 @@ def uncompressed_uimage(zimage: bytes) -> bytes:
         )
 
     return header(zlib.crc32(header(0))) + kernel
+
+
+def for_qemu(blob: Blob) -> bytes:
+    """A kernel in the form that QEMU starts soonest; BadImage if it has none.
+
+    QEMU unpacks no EFI zboot before version 8.1, no kernel in xz or zstd, and no unified image. A
+    zImage unpacks itself, at every boot again.
+    """
+    found = identify(blob)
+    if found is None or found.kind in (KernelKind.BZIMAGE, KernelKind.ELF):
+        raise BadImage("This is no kernel for ARM.")
+    if found.fault:
+        raise BadImage(found.fault)
+    if found.kind is KernelKind.ZIMAGE:
+        return uncompressed_uimage(blob.read(0, KERNEL_LIMIT))
+    if found.kind in (KernelKind.UIMAGE, KernelKind.UKI):
+        inner = blob.part(*found.payload)
+        nested = identify(inner)
+        if nested is not None and nested.kind not in (KernelKind.UIMAGE, KernelKind.UKI):
+            return for_qemu(inner)
+        if found.kind is KernelKind.UKI:
+            raise BadImage("The unified kernel image holds no kernel that is known.")
+        return blob.read(0, KERNEL_LIMIT)
+    return linux(found, blob)
+
+
+def initrd_of(blob: Blob) -> bytes | None:
+    """The initial RAM disk inside a unified kernel image; None if this is none, or has none."""
+    found = identify(blob)
+    if found is None or found.kind is not KernelKind.UKI or not found.initrd[1]:
+        return None
+    return blob.part(*found.initrd).read(0, INITRD_LIMIT)
 
 
 def text_offset(zimage: bytes) -> int:
