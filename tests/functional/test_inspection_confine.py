@@ -116,6 +116,21 @@ def test_inspect(kind: str) -> None:
     assert [p.filesystem for p in found.partitions] == ["vfat", "ext4"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become someone else")
+def test_inspect_as_a_user() -> None:
+    script = f"""
+import sys
+sys.path.insert(0, {str(SOURCE)!r})
+from dozencloud.images.inspection.confine import inspect_file
+print(inspect_file(0).format)
+"""
+    with made.disk().open("rb") as image:
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", script], stdin=image, capture_output=True, user=12345
+        )
+    assert done.stdout == b"raw\n", done.stderr
+
+
 def test_inspect_behind_a_descriptor_leaves_its_offset() -> None:
     with made.disk().open("rb") as file:
         file.seek(100)

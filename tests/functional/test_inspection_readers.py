@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -331,34 +332,52 @@ def test_lvm_and_others_are_named(tmp_path: Path) -> None:
         assert (volume.partition.filesystem, volume.tree, volume.trouble) == (kind, None, "")
 
 
-def test_btrfs_as_distributions_lay_it_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("subvolume", "default", "told"),
+    [
+        ("root", False, "root"),
+        ("@", False, "@"),
+        ("@rootfs", False, "@rootfs"),
+        ("@/.snapshots/1/snapshot", True, ""),
+    ],
+    ids=["Fedora", "Ubuntu", "Debian", "openSUSE"],
+)
+def test_btrfs_as_distributions_lay_it_out(
+    subvolume: str, default: bool, told: str, tmp_path: Path
+) -> None:
     """Subvolumes and compression come from the kernel's btrfs, where there is one."""
     made.need("mkfs.btrfs", "btrfs", "mount", "umount")
     if os.geteuid() or "btrfs" not in Path("/proc/filesystems").read_text():
         pytest.skip("needs root and a kernel with btrfs")
     path = tmp_path / "btrfs.img"
-    path.write_bytes(b"")
+    path.touch()
     os.truncate(path, 256 * made.MIB)
     made.run("mkfs.btrfs", "-q", path)
     top = tmp_path / "mnt"
     top.mkdir()
     try:
         made.run("mount", "-o", "loop,compress-force=zstd", path, top)
-    except Exception as error:
-        pytest.skip(f"cannot mount btrfs here: {error}")
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"cannot mount btrfs here: {error.stderr!r}")
     try:
-        made.run("btrfs", "subvolume", "create", top / "root")
+        if default:
+            made.run("btrfs", "subvolume", "create", top / "@")
+        root = top / subvolume
+        root.parent.mkdir(parents=True, exist_ok=True)
+        made.run("btrfs", "subvolume", "create", root)
         made.run("btrfs", "subvolume", "create", top / "home")
-        made.run("cp", "-a", f"{made.root()}/.", top / "root")
+        made.run("cp", "-a", f"{made.root()}/.", root)
         for way in ("zlib", "lzo"):
             made.run("mount", "-o", f"remount,compress-force={way}", top)
-            made.run("cp", made.root() / "boot/vmlinuz-6.1", top / "root" / way)
+            made.run("cp", made.root() / "boot/vmlinuz-6.1", root / way)
             made.run("sync", "-f", top)
+        if default:
+            made.run("btrfs", "subvolume", "set-default", root)
     finally:
         made.run("umount", top)
     (volume,) = disk_of(path).volumes
     assert volume.tree is not None, volume.trouble
-    assert volume.subvolume == "root"
+    assert volume.subvolume == told
     is_root(volume.tree)
     for way in ("zlib", "lzo"):
         assert volume.tree.read(way, 1 << 20) == made.KERNEL

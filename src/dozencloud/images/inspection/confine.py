@@ -137,8 +137,10 @@ def _judge(status: int, said: bytes, seconds: float) -> None:
     """BadImage with the reason if the worker did not end well."""
     if status == 0:
         return
-    if status in (-signal.SIGXCPU, -signal.SIGKILL):
+    if status == -signal.SIGXCPU:
         raise BadImage(_too_long(seconds))
+    if status == -signal.SIGKILL:
+        raise BadImage("The inspection of the image was killed: the machine may lack memory.")
     try:
         sentence = str(json.loads(said)["error"])
     except (ValueError, KeyError, TypeError):
