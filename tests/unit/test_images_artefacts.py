@@ -81,7 +81,7 @@ PACKERS: dict[str, tuple[Compression, Callable[[bytes], bytes]]] = {
 def test_every_compression_unpacks_with_bytes_behind_it(name: str) -> None:
     compression, pack = PACKERS[name]
     # More than one step of every decompressor, and not the same over and over.
-    data = b"".join(struct.pack("<IQ", n, n * n) for n in range(100_000))
+    data = b"".join(struct.pack("<IQ", n, n * n) for n in range(50_000))
     packed = pack(data)
     assert compression_of(packed) is compression
     assert unpack(Blob.of(packed + struct.pack("<I", len(data))), compression, 1 << 30) == data
@@ -91,12 +91,12 @@ def test_every_compression_unpacks_with_bytes_behind_it(name: str) -> None:
 @pytest.mark.parametrize("name", PACKERS)
 def test_bombs_stay_in_their_shell(name: str) -> None:
     compression, pack = PACKERS[name]
-    packed = pack(bytes(64 << 20))
+    packed = pack(bytes(48 << 20))
     tracemalloc.start()
     try:
         assert len(unpack(Blob.of(packed), compression, 1 << 20)) == 1 << 20
-        # zstd and LZ4 give up to 8 MiB at once.
-        assert tracemalloc.get_traced_memory()[1] < 40 << 20
+        # zstd and LZ4 give up to 8 MiB at once, which is copied twice.
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
     finally:
         tracemalloc.stop()
 
@@ -303,7 +303,7 @@ def test_what_is_no_zimage_is_not_unpacked(data: bytes) -> None:
 
 def test_a_zimage_that_is_a_bomb_ends() -> None:
     with pytest.raises(BadImage):
-        artefacts.unpack_zimage(zimage(bytes(140 << 20)))
+        artefacts.unpack_zimage(zimage(bytes(140 << 20), zstandard.compress))
 
 
 SEEDS = [case[0][:8192] for case in (*KERNELS, *FAULTS, *PROGRAMS)]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from images_kit import (
     AARCH64,
     ARM,
@@ -414,6 +417,19 @@ DISKS = (
         Arch.AARCH64,
     ),
     Case(
+        "10,000 other files beside the loader",
+        disk(esp(*((f"EFI/BOOT/A{n}.EFI", b"x") for n in range(10_000)), BOOTAA64), debian()),
+        Boot.UEFI,
+        Arch.AARCH64,
+    ),
+    Case(
+        "10,000 files that are called kernels",
+        disk(rooted(root(), {f"boot/vmlinuz-{n}": b"x" for n in range(10_000)})),
+        Boot.NONE,
+        Arch.AARCH64,
+        "No EFI loader and no kernel",
+    ),
+    Case(
         "loader cut short",
         disk(esp(("EFI/BOOT/BOOTAA64.EFI", b"MZ" + bytes(60)))),
         Boot.NONE,
@@ -431,6 +447,42 @@ def test_disks(case: Case) -> None:
     assert bool(found.reason) == (case.boot is Boot.NONE)
     assert found.reason == "" or found.reason.endswith(".")
     assert all(warning.endswith(".") for warning in found.warnings)
+    assert Inspection.from_json(found.to_json()) == found
+
+
+PATHS = (
+    *("EFI/BOOT/BOOTAA64.EFI", "EFI/BOOT/BOOTARM.EFI", "EFI/Linux/a.efi", "EFI/debian/grub.cfg"),
+    *("boot/vmlinuz-6.1", "boot/initrd.img-6.1", "boot/config-6.1", "boot/grub/grub.cfg"),
+    *("boot/grub/grubenv", "loader/entries/a.conf", "loader/loader.conf", "etc/os-release"),
+    *("etc/fstab", "sbin/init", "bin/sh", "lib/modules/6.1/modules.dep", "lib/modules/6.1/vmlinuz"),
+    *("lib/modules/6.1/modules.builtin", "extlinux/extlinux.conf", "config.txt", "cmdline.txt"),
+)
+CONTENTS: tuple[bytes | str | None, ...] = (
+    *(pe(AARCH64), pe(ARM), unified(AARCH64, arm64_image()), arm64_image(), zimage(), bzimage()),
+    *(zboot(AARCH64, b"x"), uimage(kernel32()), initrd("virtio_blk"), ELF64, ELF7, ELF_X86),
+    *(LPAE.encode(), b"ID=debian", b"linux /boot/vmlinuz-6.1 root=x\ninitrd /boot/initrd.img-6.1"),
+    *(
+        b"\xff" * 99,
+        b"",
+        None,
+        "/",
+        "..",
+        "/boot",
+        "vmlinuz-6.1",
+        "/sbin/init",
+        "/EFI/BOOT/BOOTARM.EFI",
+    ),
+)
+
+
+@settings(derandomize=True, deadline=timedelta(seconds=2), max_examples=200)
+@given(st.lists(st.dictionaries(st.sampled_from(PATHS), st.sampled_from(CONTENTS)), max_size=3))
+def test_any_mixture_of_files_ends_in_a_sentence(contents: list[Content]) -> None:
+    kinds = ("vfat", "ext4", "btrfs")
+    image = disk(*(Part(files, kind) for files, kind in zip(contents, kinds, strict=False)))
+    found = inspect_disk(opened(), image, start=START)
+    assert bool(found.reason) == (found.boot is Boot.NONE)
+    assert (found.kernel is not None) == (found.boot is Boot.KERNEL)
     assert Inspection.from_json(found.to_json()) == found
 
 

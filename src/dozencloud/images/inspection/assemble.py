@@ -160,7 +160,7 @@ def inspect_bare(opened: Opened, blob: Blob) -> Inspection:
         kernels=(kernel,),
         kernel=kernel if starts else None,
         command_line=artefact.command_line if starts else "",
-        min_memory=MEMORY_KERNEL,
+        min_memory=MEMORY_KERNEL if starts else 0,
     )
 
 

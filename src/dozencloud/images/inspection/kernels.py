@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,8 @@ KERNEL_NAME = re.compile(
 )
 FOLDERS = ("boot", "", "boot/efi", "EFI/Linux")
 MAX_KERNELS = 32
+MAX_CANDIDATES = 128
+"""Files of one file system that are looked at because of their names."""
 MODULES = ("usr/lib/modules", "lib/modules")
 SKIPPED = ("rescue", ".old", ".sig", ".hmac", ".dpkg", ".txt", ".gz.efi")
 
@@ -63,7 +66,7 @@ def find(places: Sequence[Place], root: Tree | None) -> list[Found]:
     """All kernels, the newest first."""
     found = []
     for place in places:
-        for path in _candidates(place.tree):
+        for path in itertools.islice(_candidates(place.tree), MAX_CANDIDATES):
             one = examine(place, path, root)
             if one is not None:
                 found.append(one)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from dozencloud.images.inspection import artefacts
@@ -11,6 +12,7 @@ from dozencloud.images.inspection.unpack import Blob
 
 MAX_FOLDERS = 64
 MAX_LOADERS = 256
+"""Files that are looked at; an image for three architectures has a dozen."""
 
 REMOVABLE = {
     "bootaa64.efi": Arch.AARCH64,
@@ -26,26 +28,25 @@ is (UEFI 2.10, table 3-3: removable media); it looks on any FAT file system of t
 def find(tree: Tree) -> list[Loader]:
     """The EFI programs under EFI/, in at most two levels of folders."""
     found: list[Loader] = []
-    for path in _programs(tree):
+    for path in itertools.islice(_programs(tree), MAX_LOADERS):
         blob = Blob.of_path(tree, path)
         if blob is None:
             continue
         program = artefacts.efi_program(blob.read(0, artefacts.HEAD))
         if program is not None:
             found.append(Loader(path, program.arch, blob.size))
-        if len(found) >= MAX_LOADERS:
-            break
     return found
 
 
 def _programs(tree: Tree) -> Iterator[str]:
+    """What counts comes first, however many there are: the removable path, and its names there."""
     for top in tree.names(""):
         if top.lower() != "efi":
             continue
-        # The removable path first: it is what counts if there are absurdly many.
         folders = sorted(tree.names(top), key=lambda name: (name.lower() != "boot", name))
         for folder in folders[:MAX_FOLDERS]:
-            for name in tree.names(f"{top}/{folder}"):
+            names = tree.names(f"{top}/{folder}")
+            for name in sorted(names, key=lambda name: (name.lower() not in REMOVABLE, name)):
                 if name.lower().endswith(".efi"):
                     yield f"{top}/{folder}/{name}"
 
