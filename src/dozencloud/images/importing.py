@@ -14,12 +14,10 @@ from typing import Any
 from dozencloud.errors import Problem
 from dozencloud.images.inspection.confine import extract_file, inspect_file, unpack_file
 from dozencloud.images.inspection.model import (
-    Arch,
     Boot,
     Compression,
     Format,
     Inspection,
-    KernelKind,
 )
 from dozencloud.images.inspection.tree import BadImage
 from dozencloud.images.properties import disk_format, merge, properties
@@ -103,7 +101,7 @@ class Importer:
         if not force:
             refuse_hopeless(inspection, name)
         own = own or {}
-        found = merge(own, properties(inspection))
+        found = properties(inspection) if force else merge(own, properties(inspection))
         self._remove_partial(name)
         with self._folder() as folder:
             source = path
@@ -268,24 +266,22 @@ def formats_of(inspection: Inspection) -> tuple[str, str]:
 
 
 def take_out(path: Path, folder: Path, inspection: Inspection) -> Boots:
-    """Kernel and initrd of an image as files, a compressed 32-bit kernel unpacked.
+    """Kernel and initrd of an image as files that QEMU starts.
 
-    QEMU would let the guest unpack it at every boot, which takes more than a second there.
+    A compressed 32-bit kernel is unpacked, which the guest would do at every boot again: more than
+    a second there.
     """
-    from dozencloud.images.inspection.artefacts import uncompressed_uimage
-
-    kernel = inspection.kernel
+    kernel, initrd = inspection.kernel, inspection.initrd
     if kernel is None:
         raise Problem("The image has no kernel that could be started.", "Use another image.")
-    target = folder / "kernel"
-    extract_file(path, kernel.where, kernel.path, target)
-    if kernel.kind is KernelKind.ZIMAGE and kernel.arch is Arch.ARMV7L:
-        target.write_bytes(uncompressed_uimage(target.read_bytes()))
-    if inspection.initrd is None:
-        return Boots(target, None)
-    initrd = folder / "initrd"
-    extract_file(path, inspection.initrd.where, inspection.initrd.path, initrd)
-    return Boots(target, initrd)
+    try:
+        extract_file(path, kernel.where, kernel.path, folder / "kernel", form="kernel")
+        if initrd is None:
+            return Boots(folder / "kernel", None)
+        extract_file(path, initrd.where, initrd.path, folder / "initrd", form="initrd")
+    except BadImage as bad:
+        raise Problem(f"The kernel of the image cannot be used: {bad}", "Get it again.") from bad
+    return Boots(folder / "kernel", folder / "initrd")
 
 
 def file_hash(path: Path, algorithm: str) -> str:

@@ -49,6 +49,7 @@ class Inspect(task.Task):  # type: ignore[misc]  # taskflow is untyped
                 action.set_image_extra_properties({REFUSED: reason[:255]})
                 # Glance leaves it `importing` for ever; now something else can be uploaded.
                 action.set_image_attribute(status="queued")
+            staged.unlink(missing_ok=True)
             # The one exception whose message Glance hands on to the user
             # (glance/async_/taskflow_executor.py).
             raise exception.UploadException(reason) from problem

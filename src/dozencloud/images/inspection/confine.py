@@ -53,13 +53,14 @@ def inspect_file(file: Path | int, *, seconds: float = 30, work: Path = WORK) ->
 
 
 def extract_file(
-    file: Path | int, where: int, path: str, target: Path, *, work: Path = WORK
+    file: Path | int, where: int, path: str, target: Path, *, form: str = "", work: Path = WORK
 ) -> None:
     """Write the file `path` in partition `where` of the image to `target`.
 
-    path: empty for a bare kernel or initrd, which is written as it is.
+    path: empty for a bare kernel or initrd.  form: "kernel" for one that QEMU starts, "initrd" also
+    out of a unified kernel image; empty for the file as it is.
     """
-    order: dict[str, str | int] = {"task": "extract", "where": where, "path": path}
+    order: dict[str, str | int] = {"task": "extract", "where": where, "path": path, "form": form}
     with target.open("wb") as out:
         for piece in _run(file, order, SLOW, None, work):
             out.write(piece)

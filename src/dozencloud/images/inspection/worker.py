@@ -7,14 +7,16 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, cast
 
 from dozencloud.images.inspection import cage
+from dozencloud.images.inspection.artefacts import for_qemu, initrd_of
 from dozencloud.images.inspection.formats import Opened, open_image
 from dozencloud.images.inspection.model import Compression
 from dozencloud.images.inspection.streams import Scratch, Source, Spool, compression_of, seam
 from dozencloud.images.inspection.tree import BadImage, Tree
+from dozencloud.images.inspection.unpack import Blob
 from dozencloud.images.inspection.volumes import read_disk
 
 REFUSED = 3
@@ -98,9 +100,36 @@ def _obey(order: dict[str, str | int], image: BinaryIO, scratch: Scratch) -> Ite
             yield inspect(open_image(image, size, scratch)).to_json().encode()
         case "extract":
             opened = open_image(image, size, scratch)
-            yield from _extract(opened, int(order["where"]), str(order["path"]))
+            where, path = int(order["where"]), str(order["path"])
+            form = FORMS.get(str(order["form"]))
+            if form is None:
+                yield from _extract(opened, where, path)
+            else:
+                yield from _formed(form, _blob(opened, where, path))
         case "unpack":
             yield from _unpack(image, size, scratch)
+
+
+FORMS: dict[str, Callable[[Blob], bytes | None]] = {"kernel": for_qemu, "initrd": initrd_of}
+"""What makes the file that QEMU is handed; None: it is that already."""
+
+
+def _formed(form: Callable[[Blob], bytes | None], blob: Blob) -> Iterator[bytes]:
+    made = form(blob)
+    if made is not None:
+        yield made
+        return
+    for offset in range(0, blob.size, CHUNK):
+        yield blob.read(offset, CHUNK)
+
+
+def _blob(opened: Opened, where: int, path: str) -> Blob:
+    if opened.head is not None:
+        return Blob.of_file(opened.head)
+    blob = Blob.of_path(opened.tree or _volume(opened, where), path)
+    if blob is None or blob.size > MAX_EXTRACT:
+        raise BadImage(f"The image has no file /{path} of a reasonable size.")
+    return blob
 
 
 def _extract(opened: Opened, where: int, path: str) -> Iterator[bytes]:
