@@ -141,6 +141,7 @@ def test_compressed_disk(tool: str, ending: str, compression: Compression, known
     found = opened(packed)
     assert (found.format, found.compression) == (Format.RAW, compression)
     # Where the wrapping does not tell the size, the partition table does, without what is behind.
+    assert len(found.warnings) == (0 if known else 1)
     assert found.virtual_size == (48 if known else 21) * made.MIB + (0 if known else 34 * 512)
     is_disk(disk_of(packed))
 

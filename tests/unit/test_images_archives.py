@@ -160,9 +160,17 @@ def saved(manifest: object, **files: Content) -> bytes:
     return tar({"manifest.json": json.dumps(manifest).encode(), **files})
 
 
+def long_header(kind: bytes) -> bytes:
+    member = tarfile.TarInfo("header")
+    member.type, member.size = kind, 1 << 32
+    return member.tobuf(tarfile.GNU_FORMAT) + bytes(4096)
+
+
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
+        (long_header(tarfile.XHDTYPE), "header of 4,294,967,296 bytes"),
+        (long_header(tarfile.GNUTYPE_LONGNAME), "header of 4,294,967,296 bytes"),
         (tar({"oci-layout": b"", "index.json": b"{"}), "manifest is damaged"),
         (tar({"oci-layout": b"", "index.json": b"[" * 100_000}), "leads back|damaged"),
         (tar({"oci-layout": b"", "index.json": b"[]"}), "not what it should be"),

@@ -7,7 +7,7 @@ import posixpath
 import stat
 import tarfile
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Self, cast
 
 from dissect.util.stream import RangeStream
 
@@ -31,6 +31,8 @@ MAX_JSON = 4 << 20
 """Bytes of an index, manifest or configuration."""
 MAX_NESTING = 4
 """Indexes inside of indexes."""
+MAX_HEADER = 1 << 20
+"""Bytes of one extended header: names and attributes of a file."""
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
 
@@ -124,12 +126,31 @@ class Archive:
         self._children.get(folder, {}).pop(name, None)
 
 
+class _Member(tarfile.TarInfo):
+    """A member whose extended header the library may take into memory."""
+
+    EXTENDED = (
+        tarfile.XHDTYPE,
+        tarfile.XGLTYPE,
+        tarfile.SOLARIS_XHDTYPE,
+        tarfile.GNUTYPE_LONGNAME,
+        tarfile.GNUTYPE_LONGLINK,
+    )
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in cls.EXTENDED and member.size > MAX_HEADER:
+            raise BadImage(f"The tar archive has a header of {member.size:,} bytes.")
+        return member
+
+
 def index_tar(stream: BinaryIO) -> dict[str, _Entry]:
     """The members of a tar by path."""
     found: dict[str, _Entry] = {}
     with seam("The tar archive"):
         stream.seek(0)
-        archive: Any = tarfile.TarFile(fileobj=stream, errorlevel=2)
+        archive: Any = tarfile.TarFile(fileobj=stream, tarinfo=_Member, errorlevel=2)
         count = 0
         while (member := archive.next()) is not None:
             archive.members = []  # it would keep a KiB of each

@@ -14,6 +14,7 @@ import os
 import platform
 import resource
 import struct
+import sys
 import tempfile
 from pathlib import Path
 
@@ -154,7 +155,8 @@ def _forbid_paths() -> None:
 def _forbid_calls() -> None:
     """Answer EPERM to every system call that is not in the list (seccomp(2), linux/filter.h)."""
     machine = platform.machine()
-    if machine not in _AUDIT_ARCHS:
+    # A 32-bit program under a 64-bit kernel has other numbers than the machine's name says.
+    if machine not in _AUDIT_ARCHS or sys.maxsize < 1 << 32:
         return
     calls = [numbers[list(_AUDIT_ARCHS).index(machine)] for numbers in _CALLS.values()]
     load, jump_equal, give = 0x20, 0x15, 0x06

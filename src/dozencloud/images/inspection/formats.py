@@ -34,6 +34,10 @@ MAX_L1 = 1 << 20
 MAX_VHDX_ENTRIES = 2047
 """Of each of its tables (MS-VHDX 2.2.3.1)."""
 NONE = Compression.NONE
+SIZE_OF_TABLE = (
+    "The size of the disk is what its partitions take: the wrapping does not tell it, and it was "
+    "not unpacked to its end."
+)
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,8 @@ def _unpack(
         with seam("The partition table"):
             table = read_table(stream, claimed or spool.size)
         opened = _raw(stream, claimed or table.end or spool.finish())
+        if table.end and not claimed:
+            opened = replace(opened, warnings=(SIZE_OF_TABLE,))
     else:
         opened = _open(stream, inside, spool.finish(), scratch)
     return replace(opened, compression=compression, size=size)
@@ -126,6 +132,8 @@ def _disk(kind: Format, size: int, stream: BinaryIO, virtual: int) -> Opened:
 
 def _raw(stream: BinaryIO, size: int) -> Opened:
     """A raw disk, if it shows a partition table or a file system that anyone knows."""
+    if size > MAX_DISK:
+        raise BadImage(f"The image is absurd: a disk of {size:,} bytes.")
     opened = _disk(Format.RAW, size, stream, size)
     disk = opened.disk
     assert disk is not None  # noqa: S101  (for the type checker)
