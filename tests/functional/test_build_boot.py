@@ -59,6 +59,7 @@ class Machine:
         if tools.find(program) is None:
             pytest.skip(f"needs {program}")
         self.console = ""
+        self.matched = ""
         self._started = time.monotonic()
         self._process = subprocess.Popen(
             [
@@ -85,6 +86,7 @@ class Machine:
                 pytest.fail(f"QEMU ended; console:\n{self.console[-4000:]}")
             self.console += data.decode(errors="replace").replace("\r", "")
         self.console = self.console[found.end() :]
+        self.matched = found[0]
         return time.monotonic() - self._started
 
     def type(self, line: str) -> None:
@@ -277,11 +279,16 @@ def boot(built: Built, folder: Path) -> Machine:
 
 
 def log_in(machine: Machine) -> None:
-    machine.type("debian")
-    machine.wait("Password: ", 60)
-    machine.type(PASSWORD)
-    machine.wait(r"debian@first:~\$ ", 120)
+    """Log in on the console, as soon as cloud-init has set the password; wait for its end."""
+    for _ in range(20):
+        machine.type("debian")
+        machine.wait("Password: ", 120)
+        machine.type(PASSWORD)
+        machine.wait(r"debian@first:~\$ |Login incorrect[^$]*login: ", 120)
+        if "debian@first" in machine.matched:
+            break
     machine.run("stty -echo; PS1=; export TERM=dumb SYSTEMD_PAGER=cat")
+    machine.run("cloud-init status --wait", 600)
 
 
 @long
@@ -302,7 +309,6 @@ def test_debian_boots_and_is_a_cloud_server(
     machine = boot(built, tmp_path)
     machines.append(machine)
     print("login after", round(machine.wait(r"first login: ", 400)), "s")
-    machine.wait(r"Cloud-init v.* finished", 300)
     log_in(machine)
     assert "running" in machine.run("systemctl is-system-running --wait; true", 120)
     size = machine.run("df --output=size -BM / | tail -n 1")
