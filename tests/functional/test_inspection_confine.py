@@ -6,6 +6,8 @@ import gzip
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import diskimages as made
@@ -114,6 +116,23 @@ def test_inspect(kind: str) -> None:
     assert (found.format, found.virtual_size, found.esp) == (Format(kind), 48 * made.MIB, 1)
     assert found.size == path.stat().st_size
     assert [p.filesystem for p in found.partitions] == ["vfat", "ext4"]
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda: made.ext("ext2"), "ext2"),
+        (lambda: made.fat(32), "vfat"),
+        (made.xfs, "xfs"),
+        (made.btrfs, "btrfs"),
+        *((partial(made.squashfs, each), "") for each in ("gzip", "xz", "zstd", "lzo", "lz4")),
+        (lambda: made.tar("xz"), ""),
+    ],
+)
+def test_every_reader_works_in_the_cage(make: Callable[[], Path], kind: str) -> None:
+    """None imports or opens anything when it is too late."""
+    found = inspect_file(make())
+    assert [p.filesystem for p in found.partitions] == ([kind] if kind else [])
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become someone else")
