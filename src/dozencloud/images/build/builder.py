@@ -229,7 +229,7 @@ def load(folder: Path) -> Built | None:
 def _alone(cache: Path, recipe: Recipe, say: Callable[[str], None]) -> Iterator[int]:
     """One build at a time for a suite and architecture, whose apt folder they share.
 
-    mmdebstrap inherits the lock: if this process is killed, the next one waits for its end.
+    mmdebstrap inherits the lock: while any of it runs, no other build begins.
     """
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / f".lock-{_port(recipe)}").open("w") as lock:

@@ -49,7 +49,7 @@ def make(
     """Install the packages; returns a tar archive of the root that depends on them alone.
 
     epoch: seconds since 1970; no file in the archive is newer.
-    lock: a file that mmdebstrap keeps open, so that its lock outlives us if we are killed.
+    lock: a file that mmdebstrap keeps open, so that no other build begins before its end.
     """
     for name, overlay in (("before", files.before(recipe)), ("after", files.after(recipe))):
         _write(work / name, overlay)
@@ -83,8 +83,9 @@ def make(
 def command(recipe: Recipe, work: Path, sources: Path, target: Path) -> list[str]:
     """The command line of mmdebstrap."""
     return [
-        # Its mounts are seen by it alone, and go with it even if it is killed.
-        *("unshare", "--mount", "--propagation", "private"),
+        # If we are killed, all of it ends at once; its mounts, seen by it alone, go with it.
+        *("setpriv", "--pdeathsig", "KILL"),
+        *("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"),
         "mmdebstrap",
         "--verbose",
         "--mode=root",

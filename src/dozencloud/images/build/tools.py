@@ -18,6 +18,7 @@ FOR_ROOT = {
     "mmdebstrap": "mmdebstrap",
     "arch-test": "arch-test",
     "tar": "tar",
+    "setpriv": "util-linux",
     "unshare": "util-linux",
     "apt-get": "apt",
 }
