@@ -16,13 +16,15 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dozencloud.errors import Exit, Problem
 from dozencloud.images import tiny_uefi
-from dozencloud.images.build import Built, Recipe, build, disk, tools
+from dozencloud.images.build import Architecture, Built, Recipe, Suite, build, builder, disk, tools
+from dozencloud.images.build.packages import Apt, Archive, newest
 
 pytestmark = pytest.mark.functional
 
@@ -228,6 +230,28 @@ def test_tiny_boots_by_uefi(cache: Path, tmp_path: Path, machines: list[Machine]
     machines.append(machine)
     machine.wait(r"EXT4-fs \(vda2\): mounted", 90)  # the state, on the second partition
     machine.wait(r"tiny login: ", 30)
+
+
+# Packages
+
+
+@pytest.mark.timeout(180)
+def test_packages_that_were_fetched_still_count(tmp_path: Path) -> None:
+    if not builder.KEYRING.exists():
+        pytest.skip("needs debian-archive-keyring")
+    archive = Archive(builder.MIRROR, builder.SECURITY, builder.KEYRING)
+    apt = Apt(archive, Suite.TRIXIE, Architecture.ARM64, tmp_path)
+    apt.update()
+    before = apt.resolve(["netbase"])
+    assert {"netbase", "dpkg", "libc6"} <= {package.name for package in before}
+    netbase = [package for package in before if package.name == "netbase"]
+    (path,) = apt.fetch(netbase)
+    assert 1_500_000_000 < newest([path]) < time.time()
+    assert apt.resolve(["netbase"]) == before
+
+    path.write_bytes(b"!<arch>\n")
+    with pytest.raises(Problem, match="checksum"):
+        apt.fetch([replace(netbase[0], sha256="0" * 64)])
 
 
 # Whole Debian images

@@ -74,7 +74,13 @@ class Apt:
         self.files = folder / "cache" / "archives"
         self.sources = folder / "sources.list"
         self._config = folder / "apt.conf"
-        for part in (self.lists / "partial", self.files / "partial", folder / "empty"):
+        self._nowhere = folder / "nowhere"
+        for part in (
+            self.lists / "partial",
+            self.files / "partial",
+            folder / "empty",
+            self._nowhere / "partial",
+        ):
             part.mkdir(parents=True, exist_ok=True)
         (folder / "status").write_text("")
         self.sources.write_text(archive.lines(suite))
@@ -86,7 +92,10 @@ class Apt:
 
     def resolve(self, wanted: Sequence[str]) -> tuple[Package, ...]:
         """The packages, all that they need, and what every Debian system has; sorted."""
-        output = self._run(["install", "--print-uris", "-qq", "?essential", *wanted], clean=False)
+        # apt prints no packages whose files it has; so it looks for them where there are none.
+        nowhere = ["-o", f"Dir::Cache::archives={self._nowhere}"]
+        command = [*nowhere, "install", "--print-uris", "-qq", "?essential", *wanted]
+        output = self._run(command, clean=False)
         return tuple(sorted(parse_uris(output), key=lambda package: package.name))
 
     def fetch(self, packages: Sequence[Package]) -> tuple[Path, ...]:
