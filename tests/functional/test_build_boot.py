@@ -304,6 +304,7 @@ def boot(built: Built, folder: Path) -> Machine:
 
 def log_in(machine: Machine) -> None:
     """Log in on the console, as soon as cloud-init has set the password; wait for its end."""
+    time.sleep(5)  # agetty asks the terminal for its size first, and drops what is typed meanwhile
     for _ in range(20):
         machine.type("debian")
         machine.wait("Password: ", 120)
