@@ -15,7 +15,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 import pytest
-import zstandard
+from backports import zstd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from images_kit import (
@@ -68,7 +68,7 @@ def lz4_tool(*options: str) -> Callable[[bytes], bytes]:
 PACKERS: dict[str, tuple[Compression, Callable[[bytes], bytes]]] = {
     "gzip": (Compression.GZIP, gzip.compress),
     "xz": (Compression.XZ, lzma.compress),
-    "zstd": (Compression.ZSTD, zstandard.compress),
+    "zstd": (Compression.ZSTD, zstd.compress),
     "bzip2": (Compression.BZIP2, bz2.compress),
     "lzma": (Compression.LZMA, xz_alone),
     "lz4 legacy": (Compression.LZ4, lz4_tool("-l")),
@@ -112,7 +112,7 @@ def test_what_is_cut_short_is_damaged_or_shorter(name: str) -> None:
 KERNELS = (
     (arm64_image("6.1"), KernelKind.ARM64_IMAGE, Arch.AARCH64, "6.1"),
     (gzip.compress(arm64_image("6.2")), KernelKind.ARM64_IMAGE, Arch.AARCH64, "6.2"),
-    (zstandard.compress(arm64_image("6.3")), KernelKind.ARM64_IMAGE, Arch.AARCH64, "6.3"),
+    (zstd.compress(arm64_image("6.3")), KernelKind.ARM64_IMAGE, Arch.AARCH64, "6.3"),
     (lzma.compress(arm64_image("6.4")), KernelKind.ARM64_IMAGE, Arch.AARCH64, "6.4"),
     (zimage(kernel32("6.5")), KernelKind.ZIMAGE, Arch.ARMV7L, "6.5"),
     (zimage(kernel32("6.6"), lzma.compress), KernelKind.ZIMAGE, Arch.ARMV7L, "6.6"),
@@ -229,7 +229,7 @@ def test_programs(data: bytes, arch: Arch | None) -> None:
     assert artefacts.elf_arch(Blob.of(data)) is arch
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress, zstandard.compress, xz_alone])
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress, zstd.compress, xz_alone])
 def test_a_zimage_unpacked_for_qemu(pack: Callable[[bytes], bytes]) -> None:
     made = artefacts.uncompressed_uimage(zimage(pack=pack))
     magic, crc, _, size, load, entry, data_crc, os, arch, kind, packed, name = struct.unpack(
@@ -247,7 +247,7 @@ IMAGE, UIMAGE32 = arm64_image(), artefacts.uncompressed_uimage(zimage())
 TO_START = (
     (IMAGE, IMAGE),
     (gzip.compress(IMAGE), IMAGE),
-    (zstandard.compress(IMAGE), IMAGE),
+    (zstd.compress(IMAGE), IMAGE),
     (zboot(AARCH64, IMAGE), IMAGE),
     (pe(AARCH64, {".linux": IMAGE}), IMAGE),
     (pe(AARCH64, {".linux": zboot(AARCH64, IMAGE)}), IMAGE),
@@ -303,7 +303,7 @@ def test_what_is_no_zimage_is_not_unpacked(data: bytes) -> None:
 
 def test_a_zimage_that_is_a_bomb_ends() -> None:
     with pytest.raises(BadImage):
-        artefacts.unpack_zimage(zimage(bytes(140 << 20), zstandard.compress))
+        artefacts.unpack_zimage(zimage(bytes(140 << 20), zstd.compress))
 
 
 SEEDS = [case[0][:8192] for case in (*KERNELS, *FAULTS, *PROGRAMS)]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-import zstandard
+from backports import zstd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from images_kit import ELF7, ELF64, arm64_image, initrd, uimage
@@ -23,7 +23,7 @@ PACKERS: tuple[tuple[Compression, Callable[[bytes], bytes]], ...] = (
     (Compression.NONE, bytes),
     (Compression.GZIP, gzip.compress),
     (Compression.XZ, lzma.compress),
-    (Compression.ZSTD, zstandard.compress),
+    (Compression.ZSTD, zstd.compress),
     (Compression.BZIP2, bz2.compress),
     (Compression.LZMA, lambda data: lzma.compress(data, lzma.FORMAT_ALONE)),
 )

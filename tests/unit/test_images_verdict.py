@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -203,9 +204,17 @@ DISKS = (
     ),
     Case(
         "no cloud-init",
-        disk(esp(BOOTAA64), debian(usr__bin__cloudx=b"")),
+        disk(
+            esp(BOOTAA64),
+            rooted(
+                {path: file for path, file in root().items() if "cloud-init" not in path},
+                with_kernel(),
+                grub(),
+            ),
+        ),
         Boot.UEFI,
         Arch.AARCH64,
+        "No cloud-init in it: it takes neither keys nor a name from the cloud.",
     ),
     Case(
         "root that no reader knows",
@@ -621,3 +630,20 @@ def test_a_bare_kernel_is_searched_for_what_it_says_of_itself() -> None:
 def test_blobs_end_where_the_image_ends() -> None:
     blob = Blob.of(b"0123456789").part(8, 1 << 60)
     assert (blob.size, blob.read(1, 1 << 40), blob.read(-1, 4)) == (2, b"9", b"")
+
+
+def rows() -> list[str]:
+    """DISKS as the table in docs/images.md shows them."""
+    lines = []
+    for case in DISKS:
+        found = inspect_disk(opened(), case.disk, start=START)
+        said = " ".join((found.reason, *found.warnings)).strip()
+        how = "no" if found.boot is Boot.NONE else found.boot.value
+        lines.append(f"| {case.name} | {found.arch or ''} | {how} | {said} |")
+    return lines
+
+
+def test_the_table_in_the_documentation() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "images.md").read_text()
+    table = [line for line in page.splitlines() if line.startswith("| ")]
+    assert table[-len(DISKS) :] == rows()

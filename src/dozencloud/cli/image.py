@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 @click.group()
 def image() -> None:
-    """Look into images, import them, get them, build them."""
+    """Look into images, import them, get them, build them.
+
+    \b
+    Examples:
+      ./dozen image inspect some.qcow2
+      sudo ./dozen image get ubuntu-24.04
+    """
 
 
 @image.command()
@@ -251,7 +257,11 @@ def architecture(word: str) -> Arch:
 
 def mirrors(words: tuple[str, ...]) -> dict[str, str]:
     """`image.mirrors` of cloud.toml, by the catalogue's names of the publishers."""
-    return dict(word.split("=", 1) for word in words)
+    from dozencloud.images import catalogue
+
+    found = {name: address for name, _, address in (word.partition("=") for word in words)}
+    catalogue.check_mirrors(catalogue.load(), found)
+    return found
 
 
 def connected(cloud: Cloud) -> Any:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import zstandard
+from backports import zstd
 
 from dozencloud.images.build import files, tools
 from dozencloud.images.build.packages import Apt, Package
@@ -146,9 +146,12 @@ def unpack(archive: Path, folder: Path) -> None:
 def compress(archive: Path, target: Path) -> None:
     """Write the archive as .tar.zst; the same input gives the same bytes."""
     # One thread: with more, the cut into jobs would be part of the result.
-    compressor = zstandard.ZstdCompressor(level=9, write_checksum=True)
-    with archive.open("rb") as source, target.open("wb") as out:
-        compressor.copy_stream(source, out, size=archive.stat().st_size)
+    options: dict[int, int] = {
+        zstd.CompressionParameter.compression_level: 9,
+        zstd.CompressionParameter.checksum_flag: 1,
+    }
+    with archive.open("rb") as source, zstd.open(target, "wb", options=options) as out:
+        shutil.copyfileobj(source, out, 1 << 20)
 
 
 def _write(folder: Path, overlay: dict[str, str]) -> None:

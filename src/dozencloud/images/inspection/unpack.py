@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Protocol
 
-import zstandard
+from backports import zstd
 
 from dozencloud.images.inspection import lz4
 from dozencloud.images.inspection.model import Compression
@@ -174,6 +174,11 @@ def _decompressor(compression: Compression) -> _Decompressor:
         return _Gzip()
     if compression is Compression.BZIP2:
         return bz2.BZ2Decompressor()
+    if compression is Compression.ZSTD:
+        window: dict[int, int] = {
+            zstd.DecompressionParameter.window_log_max: DICTIONARY.bit_length() - 1
+        }
+        return zstd.ZstdDecompressor(options=window)
     if compression is Compression.LZMA:
         return lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=DICTIONARY + OVERHEAD)
     return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=DICTIONARY + OVERHEAD)
@@ -189,13 +194,11 @@ def pieces(source: Source, compression: Compression) -> Iterator[bytes]:
         if compression is Compression.NONE:
             while data := source.read():
                 yield data
-        elif compression is Compression.ZSTD:
-            yield from _zstd(source)
         elif compression is Compression.LZ4:
             yield from lz4.blocks(source)
         else:
             yield from _stream(source, _decompressor(compression))
-    except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, zstandard.ZstdError):
+    except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, zstd.ZstdError):
         raise Damaged(f"What is compressed with {compression} does not unpack.") from None
 
 
@@ -208,17 +211,6 @@ def _stream(source: Source, unpacker: _Decompressor) -> Iterator[bytes]:
             yield out
         elif hungry and not data and not unpacker.eof:
             raise EOFError
-    source.unread(unpacker.unused_data)
-
-
-def _zstd(source: Source) -> Iterator[bytes]:
-    unpacker = zstandard.ZstdDecompressor(max_window_size=DICTIONARY).decompressobj()
-    while not unpacker.eof:
-        data = source.read(ZSTD_INPUT)
-        if not data:
-            raise EOFError
-        if out := unpacker.decompress(data):
-            yield out
     source.unread(unpacker.unused_data)
 
 
