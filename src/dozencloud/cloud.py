@@ -97,6 +97,9 @@ class Image:
 
     mirror: str = setting("http://deb.debian.org/debian", "Debian archive for ARM images.")
     suite: str = setting("trixie", "Debian release that ARM images are made from.")
+    mirrors: tuple[str, ...] = setting(
+        (), "PUBLISHER=ADDRESS: where `dozen image get` fetches from instead."
+    )
 
 
 @dataclass(frozen=True)

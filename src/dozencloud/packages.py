@@ -15,6 +15,7 @@ COMMON = (
     "ca-certificates",
     "e2fsprogs",
     "genisoimage",  # config drives
+    "gpgv",  # signatures of images
     "haproxy",  # metadata proxy of each network (Neutron starts it)
     "iproute2",
     "iptables",  # checksum rule of the metadata namespaces (Neutron sets it)

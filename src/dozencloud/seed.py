@@ -281,7 +281,7 @@ class Seed:
 
     def image_properties(self, tiny: TinyImage) -> dict[str, str]:
         """Glance properties that OpenStack defines for such an image (metadefs, hw_*)."""
-        properties = {
+        return {
             "hw_architecture": tiny.architecture,
             "hw_machine_type": "virt",
             "hw_rng_model": "virtio",
@@ -292,11 +292,6 @@ class Seed:
             "os_distro": "debian",
             "dozen_digest": tiny.digest,
         }
-        if self.node.architecture != tiny.architecture:
-            # Upstream's own way to run another architecture: by emulation.
-            properties["hw_emulation_architecture"] = tiny.architecture
-            del properties["hw_architecture"]
-        return properties
 
     def image_name(self, tiny: TinyImage) -> str:
         return f"tiny-{ {'aarch64': 'arm64', 'armv7l': 'armhf'}[tiny.architecture] }"

@@ -39,7 +39,11 @@ OTHER = Settings(
     compute=Compute(virt_type="qemu", reserved_memory=0),
     internal=Internal(api=1, broker=65535, broker_cluster=3, broker_names=4),
     services=Services(preload=False, threads=64),
-    image=Image(mirror='http://mirror.example/"quoted"\\', suite="forky"),
+    image=Image(
+        mirror='http://mirror.example/"quoted"\\',
+        suite="forky",
+        mirrors=("ubuntu=http://10.0.0.1",),
+    ),
 )
 """Every setting differs from its default."""
 

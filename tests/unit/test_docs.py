@@ -116,13 +116,16 @@ def test_the_picture_is_whole_and_names_every_service(plan: Plan) -> None:
 
 
 def options(command: click.Command) -> set[str]:
-    """Every spelling of a command's own options."""
-    return {
+    """Every spelling of the options of a command, or of all commands in a group below the root."""
+    own = {
         name
         for parameter in command.params
         if isinstance(parameter, click.Option)
         for name in (*parameter.opts, *parameter.secondary_opts)
     }
+    if isinstance(command, click.Group) and command is not cli:
+        return own.union(*(options(each) for each in command.commands.values()))
+    return own
 
 
 @pytest.mark.parametrize("name", cli.commands)
@@ -271,8 +274,8 @@ def bare(requirements: list[str]) -> set[str]:
 
 
 def launcher_packages(path: str) -> set[str]:
-    (words,) = re.findall(r'^\s*packages="([^"$]+)"$', read(path), re.MULTILINE)
-    return set(words.split())
+    words = re.findall(r'^\s*packages="([^"]+)"$', read(path), re.MULTILINE)
+    return {word for line in words for word in line.split()} - {"$packages"}
 
 
 DEPENDENCIES = {

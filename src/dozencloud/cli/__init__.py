@@ -11,6 +11,7 @@ from dozencloud.cli.common import Invocation, Root
 from dozencloud.cli.config import completion, config
 from dozencloud.cli.destroy import destroy
 from dozencloud.cli.doctor import doctor
+from dozencloud.cli.image import image
 from dozencloud.cli.logs import logs
 from dozencloud.cli.power import restart, start, stop
 from dozencloud.cli.status import status
@@ -80,7 +81,7 @@ def cli(ctx: click.Context, root: Path | None, debug: bool) -> None:
 
 for command in (
     *(up, status, logs, restart, stop, start, destroy),
-    *(doctor, env, openstack, ssh, timings, config, completion),
+    *(doctor, env, openstack, image, ssh, timings, config, completion),
 ):
     cli.add_command(command)
 

@@ -1,7 +1,8 @@
 """The few facts that we need from an ELF file, read without any tool.
 
 Field offsets are those of the System V ABI, chapter 4 (object files) and 5 (dynamic linking).
-Only little-endian files are read: every Debian ARM architecture is little-endian.
+`Elf` reads little-endian files only: every Debian ARM architecture is little-endian. `Header` reads
+any, as it is what tells a foreign file from ours.
 """
 
 from __future__ import annotations
@@ -43,6 +44,36 @@ LAYOUT64 = Layout(
     section=struct.Struct("<IIQQQQIIQQ"),
     dynamic=struct.Struct("<QQ"),
 )
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the first 52 (32-bit) or 64 bytes tell. bits: 32 or 64. sections: where their headers
+    are; section_size, section_count: of those headers."""
+
+    bits: int
+    big_endian: bool
+    machine: int
+    flags: int
+    sections: int
+    section_size: int
+    section_count: int
+
+    @classmethod
+    def of(cls, head: bytes) -> Header:
+        """NotElf if it is none."""
+        if (
+            head[:4] != b"\x7fELF"
+            or len(head) < 64
+            or head[4] not in (1, 2)
+            or head[5] not in (1, 2)
+        ):
+            raise NotElf("not an ELF file")
+        order = "<" if head[5] == 1 else ">"
+        (machine,) = struct.unpack_from(f"{order}H", head, 18)
+        offsets = "32xII6xHH" if head[4] == 1 else "40xQI6xHH"
+        at, flags, size, count = struct.unpack_from(order + offsets, head, 0)
+        return cls(head[4] * 32, head[5] == 2, machine, flags, at, size, count)
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,10 @@ def _control_config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
             "workers": 1,
             # New nodes appear without a manual `nova-manage cell_v2 discover_hosts`.
             "discover_hosts_in_cells_interval": 3,
-            "image_metadata_prefilter": True,
+            # It would demand the processor itself (HW_ARCH_*), so that nothing could be emulated,
+            # and knows no trait for armv7l. ImagePropertiesFilter and the images' own required
+            # traits choose among hosts.
+            "image_metadata_prefilter": False,
             # One round over Placement is enough for a cloud of tens of nodes.
             "max_placement_results": 100,
         },

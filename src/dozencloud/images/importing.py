@@ -1,0 +1,308 @@
+"""Images into Glance: inspected, with properties, kernel and initrd beside them where needed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dozencloud.errors import Problem
+from dozencloud.images.inspection.confine import extract_file, inspect_file, unpack_file
+from dozencloud.images.inspection.model import (
+    Boot,
+    Compression,
+    Format,
+    Inspection,
+)
+from dozencloud.images.inspection.tree import BadImage
+from dozencloud.images.properties import disk_format, merge, properties
+
+CHUNK = 1 << 20  # bytes per write
+PARTIAL = "dozen_import"
+"""Property of an image whose upload has not ended; what a killed import leaves is known by it."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is done, bytes so far, and bytes in all."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """An image in Glance. new: it was not there before."""
+
+    id: str
+    name: str
+    inspection: Inspection
+    new: bool
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file on its way into Glance."""
+
+    name: str
+    path: Path
+    disk_format: str
+    container_format: str
+    properties: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Boots:
+    """Kernel, initrd (or None) and what QEMU is to pass, taken out of an image."""
+
+    kernel: Path
+    initrd: Path | None
+
+
+def inspect_or_refuse(path: Path) -> Inspection:
+    """What is in the file; Problem if it cannot be read."""
+    try:
+        return inspect_file(path)
+    except BadImage as bad:
+        raise Problem(f"{path.name} cannot be used: {bad}", "Get the image again.") from bad
+
+
+def refuse_hopeless(inspection: Inspection, name: str) -> None:
+    """Problem if no server starts from it."""
+    if inspection.boot is Boot.NONE:
+        raise Problem(
+            f"{name} cannot start: {inspection.reason}",
+            "Get an image for ARM that starts by UEFI. To import it all the same: --force",
+        )
+
+
+class Importer:
+    """Puts images into one cloud's Glance. work: a folder on a disk with room for an image."""
+
+    def __init__(self, sdk: Any, work: Path, progress: Progress) -> None:
+        self.sdk, self.progress = sdk, progress
+        self.work = work
+        self._images = sdk.image
+
+    def run(
+        self,
+        path: Path,
+        name: str,
+        *,
+        own: Mapping[str, str] | None = None,
+        public: bool = False,
+        force: bool = False,
+    ) -> Imported:
+        """Import the file under that name; the same content again changes nothing.
+
+        own: properties that the person set, which win. force: import what cannot start.
+        """
+        inspection = inspect_or_refuse(path)
+        if not force:
+            refuse_hopeless(inspection, name)
+        own = own or {}
+        found = properties(inspection) if force else merge(own, properties(inspection))
+        self._remove_partial(name)
+        with self._folder() as folder:
+            source = path
+            if inspection.compression is not Compression.NONE and inspection.format in DISKS:
+                source = self._unpack(path, folder, inspection)
+            if inspection.boot is Boot.KERNEL and inspection.format not in (Format.KERNEL,):
+                boots = take_out(path, folder, inspection)
+                found |= self._boot_images(boots, name, public=public)
+            part = Part(name, source, *formats_of(inspection), {**found, **own})
+            there = self._same(part)
+            if there:
+                return Imported(there, name, inspection, new=False)
+            minimum = {"min_disk": inspection.min_disk, "min_ram": inspection.min_memory}
+            return Imported(
+                self._upload(part, public=public, **minimum), name, inspection, new=True
+            )
+
+    def fetch(self, image: str, folder: Path) -> Path:
+        """The content of an image in the cloud as a file."""
+        found = self._images.find_image(image)
+        if found is None:
+            raise Problem(f"There is no image {image} in the cloud.", "See: dozen image list")
+        target = folder / image
+        room_for(folder, found.size or 0)
+        with target.open("wb") as out:
+            for chunk in self._images.download_image(found, stream=True).iter_content(CHUNK):
+                out.write(chunk)
+                self.progress("fetched", out.tell(), found.size or 0)
+        return target
+
+    def _boot_images(self, boots: Boots, name: str, *, public: bool) -> dict[str, str]:
+        """Kernel and initrd as images of their own; their links."""
+        parts = {"kernel_id": Part(f"{name}-kernel", boots.kernel, "aki", "aki", {})}
+        if boots.initrd:
+            parts["ramdisk_id"] = Part(f"{name}-initrd", boots.initrd, "ari", "ari", {})
+        return {
+            link: self._same(part) or self._upload(part, public=public)
+            for link, part in parts.items()
+        }
+
+    @contextmanager
+    def _folder(self) -> Iterator[Path]:
+        self.work.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="import-", dir=self.work) as folder:
+            yield Path(folder)
+
+    def _unpack(self, path: Path, folder: Path, inspection: Inspection) -> Path:
+        target = folder / "disk"
+        size = inspection.virtual_size
+        room_for(folder, size)
+        with target.open("wb") as out:
+            for chunk in unpack_file(path):
+                out.write(chunk)
+                self.progress("unpacked", out.tell(), size)
+        return target
+
+    def _same(self, part: Part) -> str:
+        """Id of an active image of that name with the same content; empty if there is none.
+
+        Its properties are brought up to date. Content is compared only where the size is the
+        same, by the hash that Glance made (sha512 by default).
+        """
+        size = part.path.stat().st_size
+        for image in self._images.images(name=part.name):
+            if image.status != "active" or image.size != size or not image.hash_value:
+                continue
+            if file_hash(part.path, image.hash_algo) == image.hash_value:
+                self._update(image, part.properties)
+                return str(image.id)
+        return ""
+
+    def _update(self, image: Any, wanted: Mapping[str, str]) -> None:
+        there = {**image.properties, **image.to_dict(original_names=True)}
+        changed = {k: v for k, v in wanted.items() if str(there.get(k, "")) != v}
+        if changed:
+            self._images.update_image(image.id, **changed)
+
+    def _remove_partial(self, name: str) -> None:
+        for kind in ("", "-kernel", "-initrd"):
+            for image in list(self._images.images(name=f"{name}{kind}")):
+                if image.status != "active" and PARTIAL in image.properties:
+                    self._images.delete_image(image)
+
+    def _upload(self, part: Part, *, public: bool, min_disk: int = 0, min_ram: int = 0) -> str:
+        """Id of the new image; nothing is left of one that could not be uploaded."""
+        image = self._images.create_image(
+            name=part.name,
+            disk_format=part.disk_format,
+            container_format=part.container_format,
+            visibility="public" if public else "private",
+            min_disk=min_disk,
+            min_ram=min_ram,
+            allow_duplicates=True,
+            **{PARTIAL: "1"},
+            **part.properties,
+        )
+        try:
+            answer = self._images.put(
+                f"/images/{image.id}/file",
+                headers={"Content-Type": "application/octet-stream"},
+                data=self._read(part),
+            )
+            if answer.status_code != 204:
+                raise Problem(
+                    f"Glance did not take {part.name}: {said(answer)}.",
+                    "See the log of glance (dozen logs glance), then run this again.",
+                )
+            body = [{"op": "remove", "path": f"/{PARTIAL}"}]
+            kind = "application/openstack-images-v2.1-json-patch"
+            self._images.patch(f"/images/{image.id}", json=body, headers={"Content-Type": kind})
+        except BaseException:
+            with suppress(Exception):  # the cause is what must be heard
+                self._images.delete_image(image.id)
+            raise
+        return str(image.id)
+
+    def _read(self, part: Part) -> Iterator[bytes]:
+        size = part.path.stat().st_size
+        sent = 0
+        with part.path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                yield chunk
+                sent += len(chunk)
+                self.progress(f"{part.name} uploaded", sent, size)
+
+
+def summary(sdk: Any) -> list[dict[str, str]]:
+    """The cloud's images in words, without the kernels and initrds that belong to others."""
+    return [
+        {
+            "name": image.name,
+            "status": image.status,
+            "architecture": image.properties.get("hw_architecture", ""),
+            "boots": _method(image),
+            "size": f"{(image.size or 0) >> 20} MiB",
+            "id": image.id,
+        }
+        for image in sdk.image.images()
+        if image.container_format not in ("aki", "ari")
+    ]
+
+
+def _method(image: Any) -> str:
+    if image.container_format == "docker":
+        return Boot.ROOTFS.value
+    return Boot.KERNEL.value if image.kernel_id else Boot.UEFI.value
+
+
+DISKS = (Format.RAW, Format.QCOW2, Format.VMDK, Format.VHDX)
+
+
+def formats_of(inspection: Inspection) -> tuple[str, str]:
+    """Glance's disk and container format."""
+    if inspection.boot is Boot.ROOTFS:
+        # Glance's word for an archive of a root file system; it looks into `bare` ones only.
+        return "raw", "docker"
+    if inspection.format is Format.KERNEL:
+        return "aki", "aki"
+    if inspection.format is Format.INITRD:
+        return "ari", "ari"
+    return disk_format(inspection), "bare"
+
+
+def take_out(path: Path, folder: Path, inspection: Inspection) -> Boots:
+    """Kernel and initrd of an image as files that QEMU starts.
+
+    A compressed 32-bit kernel is unpacked, which the guest would do at every boot again: more than
+    a second there.
+    """
+    kernel, initrd = inspection.kernel, inspection.initrd
+    if kernel is None:
+        raise Problem("The image has no kernel that could be started.", "Use another image.")
+    try:
+        extract_file(path, kernel.where, kernel.path, folder / "kernel", form="kernel")
+        if initrd is None:
+            return Boots(folder / "kernel", None)
+        extract_file(path, initrd.where, initrd.path, folder / "initrd", form="initrd")
+    except BadImage as bad:
+        raise Problem(f"The kernel of the image cannot be used: {bad}", "Get it again.") from bad
+    return Boots(folder / "kernel", folder / "initrd")
+
+
+def file_hash(path: Path, algorithm: str) -> str:
+    """Hexadecimal digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def said(answer: Any) -> str:
+    """The words of an HTTP error of an OpenStack API."""
+    text = str(answer.text).strip()
+    return (text.splitlines()[-1] if text else f"HTTP {answer.status_code}").rstrip(".")[:300]
+
+
+def room_for(folder: Path, size: int) -> None:
+    """Problem if the file system of `folder` has less than `size` bytes free."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    state = os.statvfs(there)
+    free = state.f_bavail * state.f_frsize
+    if free < size:
+        raise Problem(
+            f"{there} has {free >> 20} MiB free; the image needs {size >> 20} MiB.",
+            "Make room there, then run this again.",
+        )

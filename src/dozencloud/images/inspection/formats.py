@@ -1,0 +1,305 @@
+"""What an image file is, by its own bytes, and the disk, tree or kernel inside it."""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO, cast
+
+from dissect.util.stream import AlignedStream, OverlayStream
+
+from dozencloud.images.inspection.archives import read_archive
+from dozencloud.images.inspection.filesystems import Squashfs, kind_of
+from dozencloud.images.inspection.model import Arch, Compression, Format
+from dozencloud.images.inspection.streams import (
+    Cached,
+    Scratch,
+    Source,
+    Spool,
+    claimed_size,
+    compression_of,
+    seam,
+    unpacked_head,
+)
+from dozencloud.images.inspection.tables import read_table
+from dozencloud.images.inspection.tree import BadImage, Tree
+
+HEAD = 1 << 20
+"""Bytes in which every format shows itself: a VMDK's descriptor lies within them."""
+MAX_DISK = 64 << 40
+"""Bytes of a virtual disk: what VMDK and VHDX can describe at most."""
+MAX_L1 = 1 << 20
+"""Entries of a qcow2's first table: a disk of 512 TiB with the usual clusters."""
+MAX_VHDX_ENTRIES = 2047
+"""Of each of its tables (MS-VHDX 2.2.3.1)."""
+NONE = Compression.NONE
+SIZE_OF_TABLE = (
+    "The size of the disk is what its partitions take: the wrapping does not tell it, and it was "
+    "not unpacked to its end."
+)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An image file opened for inspection: one of `disk`, `tree` and `head` is there.
+
+    size: bytes of the file; virtual_size: of the disk in it, or of an archive's files.
+    disk: seekable, read-only. head: a bare kernel or initrd from its first byte (seekable, still
+    compressed if it came so). arch: as a container image's configuration tells it.
+    None of the three: the format is not known.
+    """
+
+    format: Format
+    compression: Compression
+    size: int
+    virtual_size: int = 0
+    disk: BinaryIO | None = None
+    tree: Tree | None = None
+    head: BinaryIO | None = None
+    arch: Arch | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def open_image(file: BinaryIO, size: int, scratch: Scratch | None = None) -> Opened:
+    """Open the image in `file` of `size` bytes; BadImage if it cannot be read.
+
+    scratch: where a compressed image is unpacked to; a file in /var/tmp if it is not given.
+    """
+    if size == 0:
+        raise BadImage("The file is empty.")
+    source = cast(BinaryIO, Source(file, size))
+    with seam("The image"):
+        source.seek(0)
+        head = source.read(HEAD)
+    scratch = scratch or Scratch()
+    compression = compression_of(head)
+    if compression is Compression.NONE:
+        return _open(source, head, size, scratch)
+    inside = unpacked_head(head, compression, HEAD)
+    kind = _format(inside)
+    if kind in (Format.KERNEL, Format.INITRD):
+        source.seek(0)
+        return Opened(kind, compression, size, head=source)
+    return _unpack(source, inside, size, compression, scratch)
+
+
+def _unpack(
+    source: BinaryIO, inside: bytes, size: int, compression: Compression, scratch: Scratch
+) -> Opened:
+    """An image in a wrapping. A disk is unpacked as far as it is read, all others to their end."""
+    claimed = claimed_size(source, size, compression)
+    spool = Spool(source, compression, scratch)
+    stream = cast(BinaryIO, spool)
+    if _format(inside) is Format.UNKNOWN:
+        with seam("The partition table"):
+            table = read_table(stream, claimed or spool.size)
+        opened = _raw(stream, claimed or table.end or spool.finish())
+        if table.end and not claimed:
+            opened = replace(opened, warnings=(SIZE_OF_TABLE,))
+    else:
+        opened = _open(stream, inside, spool.finish(), scratch)
+    return replace(opened, compression=compression, size=size)
+
+
+def _open(stream: BinaryIO, head: bytes, size: int, scratch: Scratch) -> Opened:
+    match kind := _format(head):
+        case Format.QCOW2:
+            return _disk(kind, size, *_qcow2(stream, head))
+        case Format.VMDK:
+            return _disk(kind, size, *_vmdk(stream, head, size))
+        case Format.VHDX:
+            return _disk(kind, size, *_vhdx(stream))
+        case Format.TAR:
+            cached = cast(BinaryIO, Cached(stream, size))
+            store, arch, container = read_archive(cached, scratch)
+            kind = Format.OCI if container else kind
+            return Opened(kind, NONE, size, store.used, tree=Tree(store), arch=arch)
+        case Format.SQUASHFS:
+            with seam("The squashfs file system"):
+                tree = Tree(Squashfs(cast(BinaryIO, Cached(stream, size))))
+            return Opened(kind, NONE, size, size, tree=tree)
+        case Format.KERNEL | Format.INITRD:
+            stream.seek(0)
+            return Opened(kind, NONE, size, size, head=stream)
+        case _:
+            return _raw(stream, size)
+
+
+def _disk(kind: Format, size: int, stream: BinaryIO, virtual: int) -> Opened:
+    return Opened(kind, NONE, size, virtual, disk=cast(BinaryIO, Cached(stream, virtual)))
+
+
+def _raw(stream: BinaryIO, size: int) -> Opened:
+    """A raw disk, if it shows a partition table or a file system that anyone knows."""
+    if size > MAX_DISK:
+        raise BadImage(f"The image is absurd: a disk of {size:,} bytes.")
+    opened = _disk(Format.RAW, size, stream, size)
+    disk = opened.disk
+    assert disk is not None  # noqa: S101  (for the type checker)
+    with seam("The disk"):
+        known = read_table(disk, size).kind or kind_of(disk)
+    if known == "iso9660":
+        raise BadImage("The file is an ISO 9660 image: a CD to install from, not a server's disk.")
+    return opened if known else Opened(Format.UNKNOWN, NONE, size)
+
+
+_MAGICS: tuple[tuple[int, bytes, Format], ...] = (
+    (0, b"QFI\xfb", Format.QCOW2),
+    (0, b"KDMV", Format.VMDK),
+    (0, b"COWD", Format.VMDK),
+    (0, b"# Disk DescriptorFile", Format.VMDK),
+    (0, b"vhdxfile", Format.VHDX),
+    (0, b"hsqs", Format.SQUASHFS),
+    (0, b"070701", Format.INITRD),
+    (0, b"070702", Format.INITRD),
+    (0, b"\x02\x21\x4c\x18", Format.INITRD),  # LZ4 as Linux packs it
+    (0, b"\x5d\x00\x00", Format.INITRD),  # LZMA
+    (0, b"\x89LZO", Format.INITRD),
+    (0x38, b"ARM\x64", Format.KERNEL),
+    (0x24, b"\x18\x28\x6f\x01", Format.KERNEL),  # zImage
+    (0x202, b"HdrS", Format.KERNEL),  # bzImage
+    (0, b"\x7fELF", Format.KERNEL),
+    (0, b"MZ", Format.KERNEL),  # unified kernel image, EFI zboot
+    (257, b"ustar", Format.TAR),
+)
+_UIMAGE = b"\x27\x05\x19\x56"
+_UIMAGE_RAMDISK = 3
+"""Type of U-Boot's header, at byte 30 (include/image.h)."""
+
+_REFUSED: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"QED\0", "QED"),
+    (0x40, b"\x7f\x10\xda\xbe", "VDI"),
+    (0, b"conectix", "VHD"),
+    (0, b"<<< Oracle", "VDI"),
+    (0, b"LUKS\xba\xbe", "LUKS-encrypted"),
+)
+
+
+def _format(head: bytes) -> Format:
+    for offset, magic, name in _REFUSED:
+        if head[offset : offset + len(magic)] == magic:
+            raise BadImage(f"The file is a {name} image, which cannot be looked into.")
+    if head.startswith(_UIMAGE) and len(head) > 64:
+        return Format.INITRD if head[30] == _UIMAGE_RAMDISK else Format.KERNEL
+    for offset, magic, kind in _MAGICS:
+        if head[offset : offset + len(magic)] == magic:
+            return kind
+    return Format.UNKNOWN
+
+
+class Whole(AlignedStream):  # type: ignore[misc]
+    """The file under a virtual disk: what it refers to must be there."""
+
+    def __init__(self, stream: BinaryIO, size: int) -> None:
+        super().__init__(size)
+        self._stream = stream
+
+    def read(self, n: int = -1) -> bytes:
+        if n and self.tell() >= self.size:
+            raise BadImage("The image is cut off: it refers to bytes beyond its end.")
+        return cast(bytes, super().read(n))
+
+    def _read(self, offset: int, length: int) -> bytes:
+        self._stream.seek(offset)
+        return self._stream.read(length)
+
+
+def _checked(kind: str, head: bytes, tail: bytes) -> None:
+    """The checks that Glance makes of an uploaded image."""
+    from oslo_utils.imageutils import format_inspector
+
+    found = format_inspector.get_inspector(kind)
+    if found is None:
+        raise BadImage(f"Glance has no checks for {kind}.")
+    inspector = found()
+    inspector.eat_chunk(head)
+    inspector.eat_chunk(tail)
+    inspector.finish()
+    try:
+        inspector.safety_check()
+    except format_inspector.SafetyCheckFailed as error:
+        told = "; ".join(str(each) for each in error.failures.values())
+        raise BadImage(f"Glance would refuse this {kind} image: {told}.") from None
+
+
+def _qcow2(stream: BinaryIO, head: bytes) -> tuple[BinaryIO, int]:
+    with seam("The qcow2 image"):
+        (version,) = struct.unpack_from(">I", head, 4)
+        backing, _, _, virtual, encrypted, l1 = struct.unpack_from(">QIIQII", head, 8)
+        features = struct.unpack_from(">Q", head, 72)[0] if version > 2 else 0
+    if backing:
+        raise BadImage("The qcow2 image needs a backing file: it is not whole.")
+    if features & 4:
+        raise BadImage("The qcow2 image keeps its data in another file: it is not whole.")
+    if encrypted:
+        raise BadImage("The qcow2 image is encrypted.")
+    if features & 16:
+        raise BadImage("The qcow2 image has extended L2 entries, which cannot be read.")
+    if virtual > MAX_DISK or l1 > MAX_L1:
+        raise BadImage(f"The qcow2 image is absurd: a disk of {virtual:,} bytes.")
+    with seam("The qcow2 image"):
+        from dissect.hypervisor.disk.qcow2 import QCow2
+
+        _checked("qcow2", head, b"")
+        whole = Whole(stream, _size(stream))
+        file = whole if version > 2 else _version3(whole, head)
+        return cast(BinaryIO, QCow2(cast(BinaryIO, file)).open()), virtual
+
+
+def _version3(whole: BinaryIO, head: bytes) -> BinaryIO:
+    """The library reads the fields that version 3 added, where version 2 has something else."""
+    fields = struct.pack(">QQQII", 0, 0, 0, 4, 104)
+    overlay = OverlayStream(whole, _size(whole))
+    overlay.add(4, struct.pack(">I", 3))
+    overlay.add(72, fields + bytes(16))
+    return cast(BinaryIO, overlay)
+
+
+def _size(stream: BinaryIO) -> int:
+    return cast(int, cast(Any, stream).size)
+
+
+def _vmdk(stream: BinaryIO, head: bytes, size: int) -> tuple[BinaryIO, int]:
+    if not head.startswith(b"KDMV"):
+        raise BadImage("The VMDK file only describes a disk whose content is in other files.")
+    parent = re.search(rb"^\s*parentCID\s*=\s*(\w+)", head, re.MULTILINE)
+    if parent and parent[1].lower() != b"ffffffff":
+        raise BadImage("The VMDK image needs a parent image: it is not whole.")
+    if len(re.findall(rb"^(?:RW|RDONLY|NOACCESS) \d+ \w+", head, re.MULTILINE)) > 1:
+        raise BadImage("The VMDK image keeps parts of its data in other files: it is not whole.")
+    with seam("The VMDK image"):
+        from dissect.hypervisor.disk.vmdk import VMDK
+
+        stream.seek(max(0, size - HEAD))
+        _checked("vmdk", head, stream.read(HEAD) if size > HEAD else b"")
+        disk = VMDK(Whole(stream, size))
+        if disk.size > MAX_DISK:
+            raise BadImage(f"The VMDK image is absurd: a disk of {disk.size:,} bytes.")
+        return cast(BinaryIO, disk), disk.size
+
+
+def _vhdx(stream: BinaryIO) -> tuple[BinaryIO, int]:
+    with seam("The VHDX image"):
+        from dissect.hypervisor.disk import c_vhdx, vhdx
+
+        whole = Whole(stream, _size(stream))
+        regions = 3 * c_vhdx.ALIGNMENT
+        _counted(whole, regions + 8, "<I")
+        where = vhdx.RegionTable(whole, regions).get(c_vhdx.METADATA_REGION_GUID)
+        _counted(whole, where.file_offset + 10, "<H")
+        metadata = vhdx.MetadataTable(whole, where.file_offset, where.length)
+        if metadata.get(c_vhdx.FILE_PARAMETERS_GUID).has_parent:
+            raise BadImage("The VHDX image needs a parent image: it is not whole.")
+        whole.seek(0)
+        disk = vhdx.VHDX(whole)
+        if disk.size > MAX_DISK:
+            raise BadImage(f"The VHDX image is absurd: a disk of {disk.size:,} bytes.")
+        return cast(BinaryIO, disk), disk.size
+
+
+def _counted(stream: BinaryIO, offset: int, form: str) -> None:
+    stream.seek(offset)
+    (count,) = struct.unpack(form, stream.read(struct.calcsize(form)))
+    if count > MAX_VHDX_ENTRIES:
+        raise BadImage(f"The VHDX image has a table of {count:,} entries.")

@@ -1,0 +1,276 @@
+"""Read-only streams under the parsers: counted, cached, unpacked; and the seam for their errors."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import struct
+import tempfile
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from backports import zstd
+from dissect.util.stream import AlignedStream
+
+from dozencloud.images.inspection.model import Compression
+from dozencloud.images.inspection.tree import BadImage
+
+MAX_READS = 2_000_000
+"""Reads of the file in one inspection. A large distribution's image takes some thousands; a tree
+of blocks that leads back into itself would never end."""
+MAX_READ = 256 << 20
+"""Bytes that one read may ask for: more than any initrd that firmware loads into a small server."""
+CACHED_BLOCK = 64 << 10
+"""Bytes: the usual cluster of qcow2, so that a compressed one is unpacked once."""
+CACHED_BLOCKS = 256
+"""16 MiB together: the metadata that a walk through a file system comes back to."""
+MAX_UNPACKED = 16 << 30
+"""Bytes to which a compressed image may grow, holes included."""
+MAX_SPOOLED = 4 << 30
+"""Bytes of it that are written to the work file: what is not zero in a large server image."""
+ZSTD_WINDOW_LOG = 27
+"""128 MiB: what `zstd -d` itself accepts without being asked for more."""
+SPOOL_STEP = 1 << 20
+"""Bytes unpacked at a time."""
+MAX_XZ_INDEX = 1 << 20
+"""Bytes of an xz index: 100,000 blocks."""
+
+_COMPRESSIONS = {
+    b"\x1f\x8b\x08": Compression.GZIP,
+    b"\xfd7zXZ\x00": Compression.XZ,
+    b"\x28\xb5\x2f\xfd": Compression.ZSTD,
+    b"BZh": Compression.BZIP2,
+}
+
+
+@contextmanager
+def seam(what: str) -> Iterator[None]:
+    """Turn whatever a library raises on bad bytes into a sentence about `what`."""
+    try:
+        yield
+    except BadImage:
+        raise
+    except MemoryError:
+        raise BadImage(f"{what} asks for more memory than an inspection may take.") from None
+    except RecursionError:
+        raise BadImage(f"{what} leads back into itself.") from None
+    except EOFError:
+        raise BadImage(f"{what} ends before it is complete.") from None
+    except Exception as error:
+        text = "".join(c if c.isprintable() else "?" for c in f"{type(error).__name__}: {error}")
+        raise BadImage(f"{what} is damaged ({text[:160]}).") from error
+
+
+def printable(name: str) -> str:
+    """A name that is not UTF-8, with question marks where it is not."""
+    return name.encode("utf-8", "replace").decode()
+
+
+def compression_of(head: bytes) -> Compression:
+    """What is wrapped around the bytes that begin with `head`."""
+    return next(
+        (c for magic, c in _COMPRESSIONS.items() if head.startswith(magic)), Compression.NONE
+    )
+
+
+class Source(AlignedStream):  # type: ignore[misc]
+    """The image file, without its name (so no library finds its neighbours), with counted reads."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        super().__init__(size, align=4096)
+        self._file = file
+        self._reads = 0
+
+    def _read(self, offset: int, length: int) -> bytes:
+        self._reads += 1
+        if self._reads > MAX_READS:
+            raise BadImage(f"The image takes more than {MAX_READS:,} reads: it has no end.")
+        length = min(length, self.size - offset)
+        if length > MAX_READ:
+            raise BadImage(f"The image asks for {length:,} bytes in one piece.")
+        self._file.seek(offset)
+        return self._file.read(length)
+
+
+class Cached(AlignedStream):  # type: ignore[misc]
+    """A stream whose blocks are kept for a while."""
+
+    def __init__(self, stream: BinaryIO, size: int) -> None:
+        super().__init__(size, align=CACHED_BLOCK)
+        self._stream = stream
+        self._blocks: OrderedDict[int, bytes] = OrderedDict()
+
+    def _read(self, offset: int, length: int) -> bytes:
+        length = min(length, self.size - offset)
+        if length > MAX_READ:
+            raise BadImage(f"The image asks for {length:,} bytes in one piece.")
+        if length > CACHED_BLOCK * 4:
+            return self._fetch(offset, length)
+        return b"".join(
+            self._block(start) for start in range(offset, offset + length, CACHED_BLOCK)
+        )
+
+    def _block(self, start: int) -> bytes:
+        block = self._blocks.pop(start, None)
+        if block is None:
+            block = self._fetch(start, min(CACHED_BLOCK, self.size - start))
+        self._blocks[start] = block
+        if len(self._blocks) > CACHED_BLOCKS:
+            self._blocks.popitem(last=False)
+        return block
+
+    def _fetch(self, offset: int, length: int) -> bytes:
+        with seam("The disk"):
+            self._stream.seek(offset)
+            return self._stream.read(length).ljust(length, b"\0")
+
+
+class Scratch:
+    """The work file: an unnamed file into which one compressed stream after another is unpacked."""
+
+    def __init__(self, file: BinaryIO | None = None, folder: Path = Path("/var/tmp")) -> None:  # noqa: S108
+        self._file = file
+        self._folder = folder
+        self._last: Spool | None = None
+        self.end = 0
+        self.written = 0
+
+    def place(self, spool: Spool) -> int:
+        """Where `spool` begins: behind the last one, which is unpacked to its end."""
+        if self._last is not None:
+            self._last.finish()
+        self._last = spool
+        return self.end
+
+    def fileno(self) -> int:
+        if self._file is None:
+            self._file = cast(
+                BinaryIO,
+                tempfile.TemporaryFile(dir=self._folder),  # noqa: SIM115  (lives as long)
+            )
+        return self._file.fileno()
+
+
+class Spool(AlignedStream):  # type: ignore[misc]
+    """A compressed stream with random access: unpacked into the work file as far as it is read."""
+
+    def __init__(self, packed: BinaryIO, compression: Compression, scratch: Scratch) -> None:
+        super().__init__(MAX_UNPACKED, align=SPOOL_STEP)
+        packed.seek(0)
+        self._reader = _reader(packed, compression)
+        self._scratch = scratch
+        self._start = scratch.place(self)
+        self._done = 0
+        self.complete = False
+
+    def finish(self) -> int:
+        """Unpack all of it; its size."""
+        self._unpack(MAX_UNPACKED + 1)
+        return self._done
+
+    def _unpack(self, until: int) -> None:
+        while not self.complete and self._done < until:
+            with seam("The compressed image"):
+                piece = self._reader.read(SPOOL_STEP)
+            if not piece:
+                self.complete = True
+                self.size = self._done
+                return
+            if self._done + len(piece) > MAX_UNPACKED:
+                raise BadImage(f"The image unpacks to more than {MAX_UNPACKED >> 30} GiB.")
+            if piece.strip(b"\0"):
+                self._scratch.written += len(piece)
+                if self._scratch.written > MAX_SPOOLED:
+                    raise BadImage(
+                        f"The image unpacks to more than {MAX_SPOOLED >> 30} GiB of data."
+                    )
+                with seam("The compressed image"):
+                    os.pwrite(self._scratch.fileno(), piece, self._start + self._done)
+            self._done += len(piece)
+            self._scratch.end = self._start + self._done
+
+    def _read(self, offset: int, length: int) -> bytes:
+        self._unpack(offset + length)
+        length = max(0, min(length, self._done - offset))
+        if length > MAX_READ:
+            raise BadImage(f"The image asks for {length:,} bytes in one piece.")
+        data = os.pread(self._scratch.fileno(), length, self._start + offset)
+        return data.ljust(length, b"\0")
+
+
+def unpacked_head(head: bytes, compression: Compression, length: int) -> bytes:
+    """The first bytes inside of a compressed stream that begins with `head`."""
+    found = b""
+    with seam("The compressed image"):
+        reader = _reader(io.BytesIO(head), compression)
+        try:
+            while len(found) < length and (piece := reader.read(length - len(found))):
+                found += piece
+        except EOFError:
+            pass
+    return found
+
+
+def claimed_size(packed: BinaryIO, size: int, compression: Compression) -> int:
+    """Bytes to which the stream unpacks as its own header or index says; 0 if it does not."""
+    with seam("The compressed image"):
+        match compression:
+            case Compression.XZ:
+                return _xz_size(packed, size)
+            case Compression.ZSTD:
+                packed.seek(0)
+                return zstd.get_frame_info(packed.read(18)).decompressed_size or 0
+            case _:
+                return 0
+
+
+def _reader(packed: BinaryIO, compression: Compression) -> BinaryIO:
+    match compression:
+        case Compression.GZIP:
+            return cast(BinaryIO, gzip.GzipFile(fileobj=packed))
+        case Compression.XZ:
+            return cast(BinaryIO, lzma.LZMAFile(packed))
+        case Compression.BZIP2:
+            return cast(BinaryIO, bz2.BZ2File(packed))
+        case Compression.ZSTD:
+            options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG}
+            return cast(BinaryIO, zstd.ZstdFile(packed, options=options))
+        case _:
+            return packed
+
+
+def _xz_size(packed: BinaryIO, size: int) -> int:
+    """The sum of the sizes in the index (The .xz File Format, 2.1.2 and 4)."""
+    packed.seek(max(0, size - 12))
+    footer = packed.read(12)
+    if footer[10:] != b"YZ":
+        return 0
+    length = (struct.unpack("<I", footer[4:8])[0] + 1) * 4
+    if length > min(MAX_XZ_INDEX, size - 24):
+        return 0
+    packed.seek(size - 12 - length)
+    index = packed.read(length)
+    records, at = _varint(index, 1)
+    total = 0
+    for _ in range(min(records, length)):
+        _, at = _varint(index, at)
+        unpacked, at = _varint(index, at)
+        total += unpacked
+    return total
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80 or shift > 63:
+            return value, at

@@ -1,0 +1,233 @@
+"""Images: what inspection calls bootable boots in the cloud; what it refuses really does not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from testcloud import TestCloud, eventually
+
+from dozencloud.images import tiny, tiny_uefi
+from dozencloud.images.build import disk
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+MIB = 1 << 20
+SILENCE = 20.0
+"""Seconds after which a server that boots has shown its login prompt; emulated, on two cores."""
+EFI_X86 = b"MZ" + bytes(58) + (64).to_bytes(4, "little") + b"PE\0\0\x64\x86" + bytes(400)
+"""The start of an EFI program for x86-64."""
+MBR_PARTITION = (
+    b"\x80\0\0\0\x83\0\0\0" + (2048).to_bytes(4, "little") + (4096).to_bytes(4, "little")
+)
+
+
+@dataclass(frozen=True)
+class Made:
+    """Files to make images from: tiny's, of both widths."""
+
+    folder: Path
+    arm64: tiny.TinyImage
+    armhf: tiny.TinyImage
+    uefi: Path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def images_go(cloud: TestCloud) -> Iterator[None]:
+    """Images that the tests make are removed in the end."""
+    before = {image.id for image in cloud.sdk.image.images()}
+    yield
+    for image in list(cloud.sdk.image.images()):
+        if image.id not in before:
+            cloud.sdk.image.delete_image(image)
+
+
+@pytest.fixture(scope="module")
+def made(cloud: TestCloud, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    cache = cloud.cloud.cache
+    return Made(
+        tmp_path_factory.mktemp("images"),
+        tiny.build("aarch64", cache),
+        tiny.build("armv7l", cache),
+        tiny_uefi.build(cache).disk,
+    )
+
+
+def by_kernel(made: Made, image: tiny.TinyImage) -> Path:
+    """An ext4 root file system with a kernel in it and no loader, as board images have."""
+    top = made.folder / f"root-{image.architecture}"
+    (top / "boot").mkdir(parents=True)
+    (top / "etc").mkdir()
+    shutil.copy(image.kernel, top / "boot/vmlinuz-6.12")
+    shutil.copy(image.initrd, top / "boot/initrd.img-6.12")
+    (top / "etc/os-release").write_text("ID=tiny\nVERSION_ID=1\n")
+    (top / "etc/fstab").write_text("LABEL=tiny-state / ext4 defaults 0 1\n")
+    target = made.folder / f"kernel-{image.architecture}.img"
+    make = ["mke2fs", "-q", "-t", "ext4", "-L", "tiny-state", "-d", str(top), str(target), "120M"]
+    subprocess.run(make, check=True, env={"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"})
+    return target
+
+
+def arm64_uefi(made: Made) -> Path:
+    return made.uefi
+
+
+def arm64_kernel(made: Made) -> Path:
+    return by_kernel(made, made.arm64)
+
+
+def armhf_kernel(made: Made) -> Path:
+    return by_kernel(made, made.armhf)
+
+
+def x86_loader(made: Made) -> Path:
+    """A whole EFI system partition, as of an x86 cloud image."""
+    target = made.folder / "x86.img"
+    with target.open("wb") as file:
+        file.truncate(40 * MIB)
+    program = made.folder / "bootx64.efi"
+    program.write_bytes(EFI_X86)
+    disk.make_esp(target, 0, 40 * MIB, 0x12345678, {"EFI/BOOT/BOOTX64.EFI": program}, 1 << 30)
+    return target
+
+
+def bios(made: Made) -> Path:
+    """Boot code and a partition in a master boot record."""
+    target = made.folder / "bios.img"
+    record = b"\xeb\x63\x90" + bytes(443) + MBR_PARTITION + bytes(48) + b"\x55\xaa"
+    target.write_bytes(record + bytes(4 * MIB))
+    return target
+
+
+@pytest.fixture
+def server(cloud: TestCloud) -> Iterator[Callable[[str], Any]]:
+    """Starts a server of an image by its name."""
+    admin = cloud.admin()
+
+    def start(image: str) -> Any:
+        found = cloud.sdk.image.find_image(image)
+        network = cloud.sdk.network.find_network("private")
+        made = admin.create(image, network, image_id=found.id)
+        return cloud.sdk.compute.wait_for_server(made, interval=0.5, wait=60)
+
+    yield start
+    admin.clear()
+
+
+def console(cloud: TestCloud, server: Any) -> str:
+    return str(cloud.sdk.compute.get_server_console_output(server)["output"])
+
+
+@pytest.mark.parametrize(
+    ("make", "machine"),
+    [(arm64_uefi, "aarch64"), (arm64_kernel, "aarch64"), (armhf_kernel, "armv7l")],
+)
+def test_what_inspection_calls_bootable_boots(
+    cloud: TestCloud,
+    made: Made,
+    server: Callable[[str], Any],
+    make: Callable[[Made], Path],
+    machine: str,
+) -> None:
+    path = make(made)
+    name = make.__name__
+    said = cloud.dozen("image", "import", str(path), "--name", name).stdout
+    assert said.startswith(f"Imported: {name} (")
+    assert cloud.dozen("image", "import", str(path), "--name", name).stdout.startswith("Already")
+    found = server(name)
+    eventually(
+        lambda: "login:" in console(cloud, found),
+        seconds=90,
+        what="the login prompt",
+        every=1,
+    )
+    assert f"({machine}, Linux" in console(cloud, found)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (x86_loader, "x86-64 loader only: this image cannot start on ARM."),
+        (bios, "MBR boot code and no EFI system partition: ARM has no BIOS."),
+    ],
+)
+def test_what_it_refuses_does_not_boot_when_forced(
+    cloud: TestCloud,
+    made: Made,
+    server: Callable[[str], Any],
+    make: Callable[[Made], Path],
+    reason: str,
+) -> None:
+    path, name = make(made), make.__name__
+    refused = cloud.dozen("image", "import", str(path), "--name", name, code=1)
+    assert reason in refused.stderr
+    assert cloud.sdk.image.find_image(name) is None
+
+    own = ["hw_architecture=aarch64", "hw_firmware_type=uefi", "hw_machine_type=virt"]
+    options = [word for each in own for word in ("--property", each)]
+    cloud.dozen("image", "import", str(path), "--name", name, "--force", *options)
+    found = server(name)
+    eventually(
+        lambda: (
+            "UEFI Interactive Shell" in console(cloud, found)
+            or "No bootable option" in console(cloud, found)
+            or "failed to load" in console(cloud, found)
+        ),
+        seconds=90,
+        what="the firmware's complaint",
+        every=1,
+    )
+    assert "login:" not in console(cloud, found)
+
+
+def test_a_32_bit_kernel_in_64_bit_state_is_silent(
+    cloud: TestCloud, made: Made, server: Callable[[str], Any]
+) -> None:
+    path = made.folder / "kernel-armv7l.img"
+    if not path.exists():
+        by_kernel(made, made.armhf)
+    name = "wrong-state"
+    own = ("--property", "hw_architecture=aarch64")
+    refused = cloud.dozen("image", "import", str(path), "--name", name, *own, code=1)
+    assert "hw_architecture says aarch64, but its bytes are armv7l" in refused.stderr
+    cloud.dozen("image", "import", str(path), "--name", name, "--force", *own)
+    found = server(name)
+    time.sleep(SILENCE)
+    assert console(cloud, found).strip() == ""
+
+
+def test_glance_does_the_same_for_imports_by_the_api(
+    cloud: TestCloud, made: Made, server: Callable[[str], Any]
+) -> None:
+    def api(path: Path, kind: str, name: str, *more: str) -> Any:
+        formats = ("--disk-format", kind, "--container-format", "bare", *more)
+        cloud.dozen("openstack", "image", "create", "--import", "--file", str(path), *formats, name)
+        image = cloud.sdk.image
+
+        def ended() -> Any:
+            found = image.find_image(name)
+            return found if found.status in ("active", "queued") else None
+
+        return eventually(ended, seconds=60, what=f"the end of the import of {name}")
+
+    right = api(made.uefi, "qcow2", "api-right", "--property", "hw_video_model=none")
+    assert right.status == "active"
+    assert right.properties["hw_architecture"] == "aarch64"
+    assert right.properties["hw_firmware_type"] == "uefi"
+    assert right.hw_video_model == "none"  # the owner's word
+    found = server("api-right")
+    eventually(lambda: "login:" in console(cloud, found), seconds=90, what="login", every=1)
+
+    wrong = api(bios(made), "raw", "api-wrong")
+    assert wrong.status == "queued"
+    assert "ARM has no BIOS." in wrong.properties["dozen_refused"]
+    lie = api(made.uefi, "qcow2", "api-lie", "--property", "hw_architecture=x86_64")
+    assert "says x86_64, but its bytes are aarch64" in lie.properties["dozen_refused"]
+    assert list((cloud.cloud.lib / "glance" / "staging").iterdir()) == []

@@ -1,0 +1,380 @@
+"""Images built by real programs, and booted.
+
+DOZEN_TEST_CACHE names a folder that keeps packages and images between runs. DOZEN_LONG=1 adds the
+builds of whole Debian images, which take many minutes each under emulation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import select
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dozencloud.errors import Exit, Problem
+from dozencloud.images import tiny_uefi
+from dozencloud.images.build import Architecture, Built, Recipe, Suite, build, builder, disk, tools
+from dozencloud.images.build.packages import Apt, Archive, newest
+
+pytestmark = pytest.mark.functional
+
+EPOCH = 1_700_000_000
+IDENTITY = uuid.UUID("6f1b3f0a-5d0e-4b57-9d0c-0d4f4b6c2f11")
+
+MACHINES = {
+    "arm64": ("qemu-system-aarch64", "cortex-a57"),
+    "armhf": ("qemu-system-arm", "cortex-a15"),
+}
+FIRMWARE = {"arm64": "AAVMF", "armhf": "AAVMF32"}
+PASSWORD = "a-password-for-the-test"
+
+long = pytest.mark.skipif(
+    os.environ.get("DOZEN_LONG") != "1", reason="takes many minutes: set DOZEN_LONG=1"
+)
+disk_tools = pytest.mark.skipif(
+    any(tools.find(name) is None for name in (*tools.FOR_DISK, *tools.FOR_UEFI)),
+    reason="needs e2fsprogs, qemu-utils, fdisk, dosfstools and mtools",
+)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    kept = os.environ.get("DOZEN_TEST_CACHE")
+    return Path(kept) / "images" if kept else tmp_path_factory.mktemp("images")
+
+
+class Machine:
+    """One emulated machine and its serial console."""
+
+    def __init__(self, architecture: str, *arguments: str) -> None:
+        program, cpu = MACHINES[architecture]
+        if tools.find(program) is None:
+            pytest.skip(f"needs {program}")
+        self.console = ""
+        self.matched = ""
+        self._started = time.monotonic()
+        self._process = subprocess.Popen(
+            [
+                *(program, "-M", "virt", "-cpu", cpu, "-m", "1024", "-display", "none"),
+                *("-nodefaults", "-serial", "stdio", "-device", "virtio-rng-pci"),
+                *("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="),
+                *arguments,
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    def wait(self, pattern: str, seconds: float) -> float:
+        """Seconds from the start until the pattern is on the console; what precedes is dropped."""
+        assert self._process.stdout
+        end = time.monotonic() + seconds
+        while not (found := re.search(pattern, self.console)):
+            left = end - time.monotonic()
+            if left < 0 or not select.select([self._process.stdout], [], [], left)[0]:
+                pytest.fail(f"no {pattern} within {seconds} s; console:\n{self.console[-4000:]}")
+            data = os.read(self._process.stdout.fileno(), 65536)
+            if not data:
+                pytest.fail(f"QEMU ended; console:\n{self.console[-4000:]}")
+            self.console += data.decode(errors="replace").replace("\r", "")
+        self.console = self.console[found.end() :]
+        self.matched = found[0]
+        return time.monotonic() - self._started
+
+    def type(self, line: str) -> None:
+        assert self._process.stdin
+        self._process.stdin.write(line.encode() + b"\n")
+        self._process.stdin.flush()
+
+    def run(self, command: str, seconds: float = 60) -> str:
+        """Run a command in the shell of the console; returns its output, fails if it fails."""
+        self.console = ""
+        self.type(f"{command}; echo status-$?-end")
+        before = r"(?s)(.*?)status-(\d+)-end\n"
+        end = time.monotonic() + seconds
+        self.wait(r"\n", seconds)  # the echo of what was typed
+        assert self._process.stdout
+        while not (found := re.match(before, self.console)):
+            if time.monotonic() > end:
+                pytest.fail(f"{command} does not end; console:\n{self.console[-4000:]}")
+            if select.select([self._process.stdout], [], [], 1)[0]:
+                data = os.read(self._process.stdout.fileno(), 65536)
+                self.console += data.decode(errors="replace").replace("\r", "")
+        assert found[2] == "0", found[1]
+        return found[1]
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture
+def machines() -> Iterator[list[Machine]]:
+    started: list[Machine] = []
+    yield started
+    for machine in started:
+        machine.stop()
+
+
+def firmware(architecture: str, folder: Path) -> tuple[str, ...]:
+    """QEMU's arguments for UEFI, with variables of its own."""
+    code = Path(f"/usr/share/AAVMF/{FIRMWARE[architecture]}_CODE.fd")
+    if not code.exists():
+        pytest.skip(f"needs {code} (qemu-efi-aarch64, qemu-efi-arm)")
+    variables = folder / "variables.fd"
+    if not variables.exists():
+        shutil.copyfile(code.with_name(code.name.replace("CODE", "VARS")), variables)
+    return (
+        *("-drive", f"if=pflash,format=raw,readonly=on,file={code}"),
+        *("-drive", f"if=pflash,format=raw,file={variables}"),
+    )
+
+
+def drive(path: Path) -> tuple[str, ...]:
+    return (
+        *("-drive", f"if=none,id=disk,format=qcow2,file={path}"),
+        *("-device", "virtio-blk-pci,drive=disk"),
+    )
+
+
+# Disks
+
+
+def make_tree(folder: Path, dates: Sequence[int]) -> Path:
+    """A small root whose files were read and changed at other times than another's."""
+    for number in range(60):
+        path = folder / "etc" / f"file-{number}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{number}\n" * number * 100)
+        os.utime(path, (dates[number % len(dates)], EPOCH))
+    (folder / "loader").write_bytes(bytes(range(256)) * 400)
+    (folder / "link").symlink_to("etc/file-1")
+    for path in (folder / "loader", folder / "etc", folder):
+        os.utime(path, (EPOCH, EPOCH))
+    os.utime(folder / "link", (EPOCH, EPOCH), follow_symlinks=False)
+    return folder
+
+
+def make_disk(tree: Path, raw: Path) -> disk.Layout:
+    plan = disk.layout(disk.root_size(disk.used(tree)))
+    script = disk.partition_script(
+        plan, tiny_uefi.LINUX_DATA, IDENTITY, uuid.UUID(int=1), uuid.UUID(int=2)
+    )
+    disk.make_gpt(raw, plan.size, script)
+    files = {"EFI/BOOT/BOOTAA64.EFI": tree / "loader"}
+    disk.make_esp(raw, plan.esp_start, plan.esp_size, 0x12345678, files, EPOCH)
+    disk.make_root(raw, plan.root_start, plan.root_size, tree, IDENTITY, EPOCH)
+    return plan
+
+
+@disk_tools
+def test_a_disk_from_a_tree_is_whole_and_the_same_twice(tmp_path: Path) -> None:
+    first = make_tree(tmp_path / "first", [EPOCH])
+    raw = tmp_path / "first.raw"
+    plan = make_disk(first, raw)
+    time.sleep(1.1)  # the time of change, in whole seconds, differs
+    second = make_tree(tmp_path / "second", [EPOCH + 5, EPOCH - 99])
+    make_disk(second, tmp_path / "second.raw")
+    hashes = []
+    for name in ("first", "second"):
+        disk.compress(tmp_path / f"{name}.raw", tmp_path / f"{name}.qcow2")
+        hashes.append(hashlib.sha256((tmp_path / f"{name}.qcow2").read_bytes()).hexdigest())
+    assert hashes[0] == hashes[1]
+
+    table = json.loads(tools.run(["sfdisk", "--json", raw], "the table"))["partitiontable"]
+    assert [part["type"] for part in table["partitions"]] == [disk.ESP_TYPE, tiny_uefi.LINUX_DATA]
+    tools.run(["sfdisk", "--verify", raw], "the table")
+
+    part = tmp_path / "root.raw"
+    with raw.open("rb") as source, part.open("wb") as out:
+        source.seek(plan.root_start)
+        out.write(source.read(plan.root_size))
+    tools.run(["e2fsck", "-fn", part], "the check")
+    cat = tools.run(["debugfs", "-R", "cat /etc/file-3", part], "the file")
+    assert cat == (first / "etc/file-3").read_text()
+    about = tools.run(["debugfs", "-R", "stat /etc/file-3", part], "the times")
+    assert set(re.findall(r"time: (0x\w+:\w+)", about)) == {f"{EPOCH:#x}:00000000"}
+
+    copy = tmp_path / "copy"
+    where = f"{raw}@@{plan.esp_start}"
+    tools.run(["mcopy", "-i", where, "::/EFI/BOOT/BOOTAA64.EFI", copy], "the copy")
+    assert copy.read_bytes() == (first / "loader").read_bytes()
+
+
+@disk_tools
+def test_a_tree_that_does_not_fit_is_a_problem(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "tree", [EPOCH])
+    (tree / "big").write_bytes(os.urandom(40 * disk.MIB))
+    with pytest.raises(Problem, match="mke2fs could not make the root file system"):
+        disk.make_root(tmp_path / "raw", 0, 48 * disk.MIB, tree, IDENTITY, EPOCH)
+
+
+@disk_tools
+@pytest.mark.timeout(180)
+def test_tiny_boots_by_uefi(cache: Path, tmp_path: Path, machines: list[Machine]) -> None:
+    built = tiny_uefi.build(cache)
+    assert tiny_uefi.build(cache) == built
+    copy = tmp_path / "disk.qcow2"
+    shutil.copyfile(built.disk, copy)
+    machine = Machine("arm64", *firmware("arm64", tmp_path), *drive(copy))
+    machines.append(machine)
+    machine.wait(r"EXT4-fs \(vda2\): mounted", 90)  # the state, on the second partition
+    machine.wait(r"tiny login: ", 30)
+
+
+# Packages
+
+
+@pytest.mark.timeout(180)
+def test_packages_that_were_fetched_still_count(tmp_path: Path) -> None:
+    if not builder.KEYRING.exists():
+        pytest.skip("needs debian-archive-keyring")
+    archive = Archive(builder.MIRROR, builder.SECURITY, builder.KEYRING)
+    apt = Apt(archive, Suite.TRIXIE, Architecture.ARM64, tmp_path)
+    apt.update()
+    before = apt.resolve(["netbase"])
+    assert {"netbase", "dpkg", "libc6"} <= {package.name for package in before}
+    netbase = [package for package in before if package.name == "netbase"]
+    (path,) = apt.fetch(netbase)
+    assert 1_500_000_000 < newest([path]) < time.time()
+    assert apt.resolve(["netbase"]) == before
+
+    path.write_bytes(b"!<arch>\n")
+    with pytest.raises(Problem, match="checksum"):
+        apt.fetch([replace(netbase[0], sha256="0" * 64)])
+
+
+# Whole Debian images
+
+
+def config_drive(folder: Path) -> Path:
+    """Metadata as Nova writes it: a password for the user debian."""
+    if tools.find("genisoimage") is None:
+        pytest.skip("needs genisoimage")
+    latest = folder / "config" / "openstack" / "latest"
+    latest.mkdir(parents=True)
+    about = {"uuid": str(IDENTITY), "hostname": "first.novalocal", "admin_pass": PASSWORD}
+    (latest / "meta_data.json").write_text(json.dumps(about))
+    user_data = f"#cloud-config\npassword: {PASSWORD}\nchpasswd: {{expire: false}}\n"
+    (latest / "user_data").write_text(user_data)
+    target = folder / "config.iso"
+    subprocess.run(
+        [
+            *("genisoimage", "-quiet", "-o", target, "-ldots", "-allow-lowercase"),
+            *("-allow-multidot", "-l", "-J", "-r", "-V", "config-2", folder / "config"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return target
+
+
+def boot(built: Built, folder: Path) -> Machine:
+    """Start an image on a disk that is larger than the image, with a config drive."""
+    copy = folder / "disk.qcow2"
+    if not copy.exists():
+        shutil.copyfile(built.image, copy)
+        tools.run(["qemu-img", "resize", copy, "4G"], "the larger disk")
+        config_drive(folder)
+    architecture = built.recipe.architecture
+    how: tuple[str, ...]
+    if built.kernel and built.initrd:
+        how = ("-kernel", str(built.kernel), "-initrd", str(built.initrd))
+        how += ("-append", built.command_line)
+    else:
+        how = firmware(architecture, folder)
+    return Machine(
+        architecture,
+        *how,
+        *drive(copy),
+        *("-device", "virtio-scsi-pci", "-device", "scsi-cd,drive=config"),
+        *("-drive", f"if=none,id=config,format=raw,media=cdrom,file={folder / 'config.iso'}"),
+    )
+
+
+def log_in(machine: Machine) -> None:
+    """Log in on the console, as soon as cloud-init has set the password; wait for its end."""
+    time.sleep(5)  # agetty asks the terminal for its size first, and drops what is typed meanwhile
+    for _ in range(20):
+        machine.type("debian")
+        machine.wait("Password: ", 120)
+        machine.type(PASSWORD)
+        machine.wait(r"debian@first:~\$ |Login incorrect[^$]*login: ", 120)
+        if "debian@first" in machine.matched:
+            break
+    machine.run("stty -echo; PS1=; export TERM=dumb SYSTEMD_PAGER=cat")
+    machine.run("cloud-init status --wait", 600)
+
+
+@long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(
+    ("architecture", "purpose"),
+    [("arm64", "vm"), ("arm64", "kernel"), ("armhf", "kernel"), ("armhf", "vm")],
+)
+def test_debian_boots_and_is_a_cloud_server(
+    architecture: str, purpose: str, cache: Path, tmp_path: Path, machines: list[Machine]
+) -> None:
+    recipe = Recipe.parse("debian-13", architecture, purpose)
+    built = build(recipe, cache, say=print)
+    started = time.monotonic()
+    assert build(recipe, cache) == built
+    assert time.monotonic() - started < 60
+
+    machine = boot(built, tmp_path)
+    machines.append(machine)
+    print("login after", round(machine.wait(r"first login: ", 400)), "s")
+    log_in(machine)
+    assert "running" in machine.run("systemctl is-system-running --wait; true", 120)
+    size = machine.run("df --output=size -BM / | tail -n 1")
+    assert int(size.strip().removesuffix("M")) > 3500  # it grew with the disk
+    assert machine.run("systemctl is-active ssh systemd-networkd").split() == ["active"] * 2
+    assert "UNINIT" not in machine.run("cat /etc/machine-id | sed 's/^$/UNINIT/'").upper()
+    assert machine.run("sudo cat /etc/shadow | grep ^root:").startswith("root:*:")
+    assert "ssh_host_ed25519_key" in machine.run("ls /etc/ssh")
+    if purpose == "vm":
+        # As at a kernel upgrade: update-grub writes grub.cfg anew, and the loader finds it.
+        assert "done" in machine.run("sudo update-grub 2>&1", 120)
+        machine.type("sudo systemctl reboot")
+        machine.wait(r"Linux version", 180)
+        machine.wait(r"first login: ", 300)
+
+
+@long
+@pytest.mark.timeout(3600)
+def test_a_container_root_is_the_same_twice(cache: Path, tmp_path: Path) -> None:
+    recipe = Recipe.parse("debian-13", "armel", "container")
+    first = build(recipe, cache, say=print)
+    second = build(recipe, tmp_path, say=print)
+    assert first.digest == second.digest
+    sums = [hashlib.sha256(built.image.read_bytes()).hexdigest() for built in (first, second)]
+    assert sums[0] == sums[1]
+    names = tools.run(["tar", "--zstd", "-tf", first.image], "the list").splitlines()
+    assert "./usr/bin/cloud-init" in names
+    assert not [name for name in names if re.search(r"ssh_host_|/var/log/.*\.log|\.deb$", name)]
+
+
+def test_what_is_missing_is_said_before_work_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in tools.programs(Recipe.parse("debian-13", "arm64", "vm").purpose):
+        (folder / name).write_text("#!/bin/sh\nexit 1\n")  # arch-test: cannot run it
+        (folder / name).chmod(0o755)
+    monkeypatch.setattr(tools, "PATH", str(folder))
+    with pytest.raises(Problem, match="cannot run arm64 programs") as caught:
+        build(Recipe.parse("debian-13", "arm64", "vm"), tmp_path / "cache")
+    assert "qemu-user-static" in caught.value.mend
+    assert caught.value.code is Exit.UNFIT
+    assert not (tmp_path / "cache").exists()
