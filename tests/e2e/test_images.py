@@ -15,7 +15,7 @@ import pytest
 from testcloud import TestCloud, eventually
 
 from dozencloud.images import tiny, tiny_uefi
-from dozencloud.images.build import disk
+from dozencloud.images.debian import disk
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 

@@ -23,8 +23,8 @@ import pytest
 
 from dozencloud.errors import Exit, Problem
 from dozencloud.images import tiny_uefi
-from dozencloud.images.build import Architecture, Built, Recipe, Suite, build, builder, disk, tools
-from dozencloud.images.build.packages import Apt, Archive, newest
+from dozencloud.images.debian import Architecture, Built, Recipe, Suite, build, builder, disk, tools
+from dozencloud.images.debian.packages import Apt, Archive, newest
 
 pytestmark = pytest.mark.functional
 

@@ -12,7 +12,7 @@ import pytest
 
 from dozencloud.errors import Exit, Problem
 from dozencloud.images import debs
-from dozencloud.images.build import (
+from dozencloud.images.debian import (
     Architecture,
     Purpose,
     Recipe,
@@ -23,7 +23,7 @@ from dozencloud.images.build import (
     root,
     tools,
 )
-from dozencloud.images.build import packages as apt
+from dozencloud.images.debian import packages as apt
 
 VM = Recipe(Suite.TRIXIE, Architecture.ARM64, Purpose.VM)
 KERNEL = replace(VM, purpose=Purpose.KERNEL)

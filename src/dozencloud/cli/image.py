@@ -179,7 +179,7 @@ def build(
     Example:
       sudo ./dozen image build debian-13 --arch armhf --for kernel
     """
-    from dozencloud.images import build as builder
+    from dozencloud.images import debian as builder
     from dozencloud.preflight import need_root
 
     recipe = builder.Recipe.parse(system, arch, purpose)

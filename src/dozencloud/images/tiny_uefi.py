@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dozencloud.images import debs, tiny, uki
-from dozencloud.images.build import disk, tools
-from dozencloud.images.build.recipe import BOOTS, Architecture
+from dozencloud.images.debian import disk, tools
+from dozencloud.images.debian.recipe import BOOTS, Architecture
 
 VERSION = 1
 """Raise it when this module makes something else from the same tiny image."""

@@ -9,8 +9,8 @@ install by itself, and the 32-bit stub of systemd has no room for a kernel's sec
 
 from __future__ import annotations
 
-from dozencloud.images.build.builder import KEYRING, MIRROR, SECURITY, Built, build
-from dozencloud.images.build.recipe import Architecture, Purpose, Recipe, Suite
+from dozencloud.images.debian.builder import KEYRING, MIRROR, SECURITY, Built, build
+from dozencloud.images.debian.recipe import Architecture, Purpose, Recipe, Suite
 
 __all__ = [
     "KEYRING",

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from dozencloud.errors import Problem
-from dozencloud.images.build import disk, files, root, tools
-from dozencloud.images.build.packages import Apt, Archive, Package, newest
-from dozencloud.images.build.recipe import Purpose, Recipe
+from dozencloud.images.debian import disk, files, root, tools
+from dozencloud.images.debian.packages import Apt, Archive, Package, newest
+from dozencloud.images.debian.recipe import Purpose, Recipe
 
 VERSION = 1
 """Raise it when this package makes something else from the same recipe, files and packages."""

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 from dozencloud.errors import Exit, Problem
 from dozencloud.images import debs
-from dozencloud.images.build.recipe import Architecture, Suite
+from dozencloud.images.debian.recipe import Architecture, Suite
 
 SECONDS_ALL = 1800
 """For one apt command: enough for 200 MB over a slow line."""

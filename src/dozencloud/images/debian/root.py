@@ -12,9 +12,9 @@ from pathlib import Path
 
 from backports import zstd
 
-from dozencloud.images.build import files, tools
-from dozencloud.images.build.packages import Apt, Package
-from dozencloud.images.build.recipe import Purpose, Recipe
+from dozencloud.images.debian import files, tools
+from dozencloud.images.debian.packages import Apt, Package
+from dozencloud.images.debian.recipe import Purpose, Recipe
 
 HOOKS = Path(__file__).parent / "hooks"
 

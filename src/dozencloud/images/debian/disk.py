@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dozencloud.images.build import tools
+from dozencloud.images.debian import tools
 
 MIB = 1 << 20
 SECTOR = 512

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterable, Mapping
 
 from dozencloud.errors import Exit, Problem
-from dozencloud.images.build.recipe import Architecture, Purpose, Recipe
+from dozencloud.images.debian.recipe import Architecture, Purpose, Recipe
 
 # sbin is not on every user's path; mke2fs and sfdisk live there.
 PATH = os.environ.get("PATH", "/usr/bin") + ":/usr/sbin:/sbin"

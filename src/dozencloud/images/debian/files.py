@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from dozencloud.images.build.recipe import Purpose, Recipe
+from dozencloud.images.debian.recipe import Purpose, Recipe
 
 CONSOLE = "console=ttyAMA0"
 """The serial port of QEMU's `virt` machine; a getty comes with it (systemd-getty-generator)."""
