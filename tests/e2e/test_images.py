@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -203,19 +206,24 @@ def test_a_32_bit_kernel_in_64_bit_state_is_silent(
     assert console(cloud, found).strip() == ""
 
 
+def ended(cloud: TestCloud, name: str) -> Any:
+    """The image after its import."""
+
+    def found() -> Any:
+        image = cloud.sdk.image.find_image(name)
+        tasks = cloud.sdk.image.get(f"/images/{image.id}/tasks").json()["tasks"]
+        return image if tasks and tasks[0]["status"] in ("success", "failure") else None
+
+    return eventually(found, seconds=60, what=f"the end of the import of {name}")
+
+
 def test_glance_does_the_same_for_imports_by_the_api(
     cloud: TestCloud, made: Made, server: Callable[[str], Any]
 ) -> None:
     def api(path: Path, kind: str, name: str, *more: str) -> Any:
         formats = ("--disk-format", kind, "--container-format", "bare", *more)
         cloud.dozen("openstack", "image", "create", "--import", "--file", str(path), *formats, name)
-        image = cloud.sdk.image
-
-        def ended() -> Any:
-            found = image.find_image(name)
-            return found if found.status in ("active", "queued") else None
-
-        return eventually(ended, seconds=60, what=f"the end of the import of {name}")
+        return ended(cloud, name)
 
     right = api(made.uefi, "qcow2", "api-right", "--property", "hw_video_model=none")
     assert right.status == "active"
@@ -231,3 +239,32 @@ def test_glance_does_the_same_for_imports_by_the_api(
     lie = api(made.uefi, "qcow2", "api-lie", "--property", "hw_architecture=x86_64")
     assert "says x86_64, but its bytes are aarch64" in lie.properties["dozen_refused"]
     assert list((cloud.cloud.lib / "glance" / "staging").iterdir()) == []
+
+
+def test_web_download_is_inspected_too(cloud: TestCloud, made: Made) -> None:
+    outside = cloud.cloud.link[0]
+    serve = [sys.executable, "-m", "http.server", "80", "--bind", outside]
+    with subprocess.Popen(
+        [*serve, "--directory", str(made.uefi.parent)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as web:
+        try:
+            eventually(partial(answers, outside), seconds=10, what="the web server")
+            cloud.sdk.image.create_image(
+                name="from-web", disk_format="qcow2", container_format="bare"
+            )
+            where = ("--uri", f"http://{outside}/{made.uefi.name}")
+            method = ("--method", "web-download", *where, "from-web")
+            cloud.dozen("openstack", "image", "import", *method)
+            found = ended(cloud, "from-web")
+        finally:
+            web.kill()
+    assert found.status == "active"
+    assert found.properties["hw_architecture"] == "aarch64"
+
+
+def answers(address: str) -> bool:
+    """Somebody listens on port 80."""
+    with socket.socket() as probe:
+        return probe.connect_ex((address, 80)) == 0
