@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from testcloud import TestCloud, eventually
 
-from dozencloud.images import tiny, tiny_uefi
+from dozencloud.images import debs, tiny, tiny_uefi
 from dozencloud.images.debian import disk
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -90,6 +90,31 @@ def armhf_kernel(made: Made) -> Path:
     return by_kernel(made, made.armhf)
 
 
+def armhf_uefi(made: Made) -> Path:
+    """An EFI system partition with systemd-boot, kernel and initrd, all of 32 bits."""
+    work = made.folder / "armhf-uefi"
+    work.mkdir()
+    source = debs.Source("http://deb.debian.org/debian", "trixie", tiny.KEYRING)
+    debs.unpack(debs.fetch(source, "armhf", ["systemd-boot-efi"], work / "apt"), work / "root")
+    entry, loader = work / "tiny.conf", work / "loader.conf"
+    entry.write_text(
+        f"title tiny\nlinux /vmlinuz\ninitrd /initrd\noptions {made.armhf.command_line}\n"
+    )
+    loader.write_text("default tiny.conf\ntimeout 0\n")
+    target = made.folder / "armhf-uefi.img"
+    files = {
+        "EFI/BOOT/BOOTARM.EFI": work / "root/usr/lib/systemd/boot/efi/systemd-bootarm.efi",
+        "vmlinuz": made.armhf.kernel,
+        "initrd": made.armhf.initrd,
+        "loader/entries/tiny.conf": entry,
+        "loader/loader.conf": loader,
+    }
+    with target.open("wb") as file:
+        file.truncate(96 * MIB)
+    disk.make_esp(target, 0, 96 * MIB, 0x12345678, files, 1 << 30)
+    return target
+
+
 def x86_loader(made: Made) -> Path:
     """A whole EFI system partition, as of an x86 cloud image."""
     target = made.folder / "x86.img"
@@ -130,7 +155,12 @@ def console(cloud: TestCloud, server: Any) -> str:
 
 @pytest.mark.parametrize(
     ("make", "machine"),
-    [(arm64_uefi, "aarch64"), (arm64_kernel, "aarch64"), (armhf_kernel, "armv7l")],
+    [
+        (arm64_uefi, "aarch64"),
+        (arm64_kernel, "aarch64"),
+        (armhf_uefi, "armv7l"),
+        (armhf_kernel, "armv7l"),
+    ],
 )
 def test_what_inspection_calls_bootable_boots(
     cloud: TestCloud,

@@ -19,6 +19,9 @@ from dozencloud.errors import Problem
 from dozencloud.images.debian import disk, files, root, tools
 from dozencloud.images.debian.packages import Apt, Archive, Package, newest
 from dozencloud.images.debian.recipe import Purpose, Recipe
+from dozencloud.images.inspection.confine import inspect_file
+from dozencloud.images.inspection.model import Boot
+from dozencloud.images.inspection.tree import BadImage
 
 VERSION = 1
 """Raise it when this package makes something else from the same recipe, files and packages."""
@@ -109,6 +112,7 @@ def _build(
             root.compress(tar, out / f"{recipe.name}.tar.zst")
         else:
             _disk(recipe, tar, epoch, out, work)
+        _check(recipe, out)
         _finish(out, recipe, digest, packages)
         if final.exists():
             shutil.rmtree(final)
@@ -138,6 +142,26 @@ def key(recipe: Recipe, packages: Sequence[Package]) -> str:
             "packages": [asdict(package) for package in packages],
         }
     )
+
+
+BOOT = {Purpose.VM: Boot.UEFI, Purpose.KERNEL: Boot.KERNEL, Purpose.CONTAINER: Boot.ROOTFS}
+"""How an image for each purpose must start."""
+
+
+def _check(recipe: Recipe, out: Path) -> None:
+    """Problem if inspection would not call the image what it is meant to be."""
+    ending = "tar.zst" if recipe.purpose is Purpose.CONTAINER else "qcow2"
+    try:
+        found = inspect_file(out / f"{recipe.name}.{ending}", seconds=300, work=out)
+        boot, reason = found.boot, found.reason
+    except BadImage as bad:
+        boot, reason = Boot.NONE, str(bad)
+    if boot is not BOOT[recipe.purpose]:
+        raise Problem(
+            f"The image was built, but it does not start by {BOOT[recipe.purpose]}: "
+            f"{reason or boot}",
+            "A package may have changed: report it, with this sentence.",
+        )
 
 
 def _disk(recipe: Recipe, tar: Path, epoch: int, out: Path, work: Path) -> None:
