@@ -147,7 +147,8 @@ def destroy(cloud: Cloud, say: Say = lambda text: None, *, purge: bool = False) 
     if not other_clouds(cloud):
         users.remove("dozen-", GROUP)
     packages.remove_policy()
-    if purge and installed:
+    installed = packages.removable(installed) if purge and installed else []
+    if installed:
         say(f"{len(installed)} packages go")
         environment = {**os.environ, **packages.APT_ENVIRONMENT}
         words = ["apt-get", "--quiet", "--assume-yes", "purge", "--autoremove", *installed]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -155,6 +156,18 @@ def install(step: Step, names: tuple[str, ...], state: State) -> None:
     if new:
         step.run(["systemctl", "disable", "--now", "--quiet", *new], check=False)
     state.set(BEGUN, None)
+
+
+def removable(names: Sequence[str]) -> list[str]:
+    """Those that are there and that apt lets go: a system is not to lose its essential packages.
+
+    Fields of deb-control(5); `Important` is apt's older word for `Protected`.
+    """
+    fields = "${Essential}${Protected}${Important}"
+    query = ["dpkg-query", "--show", f"--showformat=${{Package}} {fields}\n", *names]
+    result = subprocess.run(query, check=False, capture_output=True, text=True)
+    words = (line.split() for line in result.stdout.splitlines())
+    return [name for name, *kept in words if not any("yes" in each for each in kept)]
 
 
 def remove_policy() -> None:

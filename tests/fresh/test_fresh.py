@@ -150,7 +150,8 @@ def test_destroy_leaves_nothing(cloud: Cloud) -> None:
     assert "mariadb-server-core" in packages
     machine.run(["./dozen", "destroy", "--yes", "--purge-packages"], check=True)
     status = machine.run(["dpkg-query", "--show", "--showformat=${db:Status-Status} ", *packages])
-    assert "installed" not in status.stdout.split()
+    # e2fsprogs is protected (deb-control(5)): a system keeps it once it has it.
+    assert status.stdout.split().count("installed") == ("e2fsprogs" in packages)
     assert machine.run(["dpkg", "--audit"], check=True).stdout == ""
     assert machine.processes() == []
     links = json.loads(machine.run(["ip", "-json", "link"], check=True).stdout)

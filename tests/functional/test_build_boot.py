@@ -77,19 +77,25 @@ class Machine:
 
     def wait(self, pattern: str, seconds: float) -> float:
         """Seconds from the start until the pattern is on the console; what precedes is dropped."""
+        if not self.sees(pattern, seconds):
+            pytest.fail(f"no {pattern} within {seconds} s; console:\n{self.console[-4000:]}")
+        return time.monotonic() - self._started
+
+    def sees(self, pattern: str, seconds: float) -> bool:
+        """Whether the pattern comes in time; then what precedes it is dropped."""
         assert self._process.stdout
         end = time.monotonic() + seconds
         while not (found := re.search(pattern, self.console)):
             left = end - time.monotonic()
             if left < 0 or not select.select([self._process.stdout], [], [], left)[0]:
-                pytest.fail(f"no {pattern} within {seconds} s; console:\n{self.console[-4000:]}")
+                return False
             data = os.read(self._process.stdout.fileno(), 65536)
             if not data:
                 pytest.fail(f"QEMU ended; console:\n{self.console[-4000:]}")
             self.console += data.decode(errors="replace").replace("\r", "")
         self.console = self.console[found.end() :]
         self.matched = found[0]
-        return time.monotonic() - self._started
+        return True
 
     def type(self, line: str) -> None:
         assert self._process.stdin
@@ -304,10 +310,11 @@ def boot(built: Built, folder: Path) -> Machine:
 
 def log_in(machine: Machine) -> None:
     """Log in on the console, as soon as cloud-init has set the password; wait for its end."""
-    time.sleep(5)  # agetty asks the terminal for its size first, and drops what is typed meanwhile
-    for _ in range(20):
+    for _ in range(30):
+        # agetty asks the terminal for its size first, and drops what is typed meanwhile.
         machine.type("debian")
-        machine.wait("Password: ", 120)
+        if not machine.sees("Password: ", 15):
+            continue
         machine.type(PASSWORD)
         machine.wait(r"debian@first:~\$ |Login incorrect[^$]*login: ", 120)
         if "debian@first" in machine.matched:

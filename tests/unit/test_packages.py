@@ -55,6 +55,11 @@ def test_installing_nothing_runs_nothing(tmp_path: Path) -> None:
     assert not state.path.exists()
 
 
+def test_what_a_system_cannot_do_without_is_not_removed() -> None:
+    assert packages.removable(["dpkg", "coreutils", "e2fsprogs", "no-such-package"]) == []
+    assert packages.removable(["python3-minimal"]) == ["python3-minimal"]
+
+
 def test_apt_never_asks() -> None:
     words = packages.apt("install", "nginx")
     assert words[0] == "apt-get"
