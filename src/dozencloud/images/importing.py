@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -76,6 +78,28 @@ def refuse_hopeless(inspection: Inspection, name: str) -> None:
         )
 
 
+@contextmanager
+def work_folder(parent: Path) -> Iterator[Path]:
+    """A folder for one import; those of imports that were killed are removed."""
+    parent.mkdir(parents=True, exist_ok=True)
+    for old in parent.glob("import-*"):
+        with suppress(OSError), held(old):
+            shutil.rmtree(old)
+    with tempfile.TemporaryDirectory(prefix="import-", dir=parent) as folder, held(Path(folder)):
+        yield Path(folder)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a lock on the folder, which ends with this process; OSError if another holds it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 class Importer:
     """Puts images into one cloud's Glance. work: a folder on a disk with room for an image."""
 
@@ -103,7 +127,7 @@ class Importer:
         own = own or {}
         found = properties(inspection) if force else merge(own, properties(inspection))
         self._remove_partial(name)
-        with self._folder() as folder:
+        with work_folder(self.work) as folder:
             source = path
             if inspection.compression is not Compression.NONE and inspection.format in DISKS:
                 source = self._unpack(path, folder, inspection)
@@ -141,12 +165,6 @@ class Importer:
             link: self._same(part) or self._upload(part, public=public)
             for link, part in parts.items()
         }
-
-    @contextmanager
-    def _folder(self) -> Iterator[Path]:
-        self.work.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="import-", dir=self.work) as folder:
-            yield Path(folder)
 
     def _unpack(self, path: Path, folder: Path, inspection: Inspection) -> Path:
         target = folder / "disk"
