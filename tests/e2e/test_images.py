@@ -263,6 +263,15 @@ def test_glance_does_the_same_for_imports_by_the_api(
     found = server("api-right")
     eventually(lambda: "login:" in console(cloud, found), seconds=90, what="login", every=1)
 
+    by_hand = made.folder / "kernel-armv7l.img"
+    if not by_hand.exists():
+        by_kernel(made, made.armhf)
+    kernel = api(by_hand, "raw", "api-kernel")
+    assert kernel.status == "active"
+    assert cloud.sdk.image.get_image(kernel.kernel_id).disk_format == "aki"
+    found = server("api-kernel")
+    eventually(lambda: "login:" in console(cloud, found), seconds=90, what="login", every=1)
+
     wrong = api(bios(made), "raw", "api-wrong")
     assert wrong.status == "queued"
     assert "ARM has no BIOS." in wrong.properties["dozen_refused"]
