@@ -97,7 +97,8 @@ def signer() -> Iterator[Signer]:
         made.run("--passphrase", "", "--quick-gen-key", who, "ed25519", "sign", "never")
     yield made
     subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=True)
-    shutil.rmtree(home)
+    # The agent takes its sockets away itself, perhaps just now.
+    shutil.rmtree(home, ignore_errors=True)
 
 
 def chosen(signer: Signer, name: str, kind: Kind = Kind.VM, arch: Arch = Arch.AARCH64) -> Choice:
