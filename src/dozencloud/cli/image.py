@@ -83,7 +83,7 @@ def import_(
       sudo ./dozen image import https://images.example.org/board.img.xz
     """
     cloud = invocation.as_root("image", "import", source)
-    cache = cloud.lib / "cache" / "images"
+    cache = cloud.cache / "images"
     with shown() as progress, local(invocation, source, progress, cache) as path:
         done = importer(cloud, progress).run(
             path, name or stem(source), own=pairs(own), public=public, force=force
@@ -141,7 +141,7 @@ def get(
     kind = catalogue.Kind.CONTAINER if container else catalogue.Kind.VM
     choice = catalogue.find(catalogue.load(), name, architecture(arch), kind)
     cloud = None if download else invocation.as_root("image", "get", name)
-    folder = download or invocation.cloud.lib / "cache" / "images"
+    folder = download or invocation.cloud.cache / "images"
     with shown() as progress:
         fetched = catalogue.fetch(
             choice,
@@ -187,7 +187,7 @@ def build(
     cloud = invocation.cloud if no_import else invocation.existing()
     built = builder.build(
         recipe,
-        invocation.cloud.lib / "cache" / "build",
+        invocation.cloud.cache / "build",
         say=lambda line: click.echo(line, err=True),
         mirror=cloud.settings.image.mirror,
     )
@@ -276,7 +276,7 @@ def importer(cloud: Cloud, progress: Progress) -> Importer:
     """An importer into that cloud."""
     from dozencloud.images.importing import Importer
 
-    return Importer(connected(cloud), cloud.lib / "cache" / "images", progress)
+    return Importer(connected(cloud), cloud.cache / "images", progress)
 
 
 def tell(done: Imported) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import shutil
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dozencloud.errors import Problem
+from dozencloud.images.files import file_hash
 from dozencloud.images.inspection.confine import extract_file, inspect_file, unpack_file
 from dozencloud.images.inspection.model import (
     Boot,
@@ -55,7 +55,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Boots:
-    """Kernel, initrd (or None) and what QEMU is to pass, taken out of an image."""
+    """Kernel and initrd (or None), taken out of an image."""
 
     kernel: Path
     initrd: Path | None
@@ -131,7 +131,7 @@ class Importer:
             source = path
             if inspection.compression is not Compression.NONE and inspection.format in DISKS:
                 source = self._unpack(path, folder, inspection)
-            if inspection.boot is Boot.KERNEL and inspection.format not in (Format.KERNEL,):
+            if inspection.boot is Boot.KERNEL and inspection.format is not Format.KERNEL:
                 boots = take_out(path, folder, inspection)
                 found |= self._boot_images(boots, name, public=public)
             part = Part(name, source, *formats_of(inspection), {**found, **own})
@@ -300,12 +300,6 @@ def take_out(path: Path, folder: Path, inspection: Inspection) -> Boots:
     except BadImage as bad:
         raise Problem(f"The kernel of the image cannot be used: {bad}", "Get it again.") from bad
     return Boots(folder / "kernel", folder / "initrd")
-
-
-def file_hash(path: Path, algorithm: str) -> str:
-    """Hexadecimal digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def said(answer: Any) -> str:

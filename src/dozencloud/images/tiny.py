@@ -26,6 +26,7 @@ from typing import Any
 from dozencloud.errors import Problem
 from dozencloud.images import cpio, debs, kmod
 from dozencloud.images.elf import Elf
+from dozencloud.images.files import building, file_hash, sync
 
 RECIPE = 1
 """Raise it when this module makes something else from the same packages and guest files."""
@@ -178,26 +179,15 @@ def build(
     pointer = cache / f"tiny-{architecture}-{suite}-{recipe[:16]}"
     if (known := _load(pointer)) is not None:
         return known
-    try:
-        with _alone(cache):
-            if (known := _load(pointer)) is not None:
-                return known
-            _remove_leftovers(cache)
-            with tempfile.TemporaryDirectory(prefix=".build-", dir=cache) as work:
-                if not keyring.exists():
-                    await_tools()
-                source = debs.Source(mirror, suite, keyring)
-                return _build(architecture, source, recipe, pointer, Path(work), say, await_tools)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise Problem(
-                f"The disk under {cache} became full while the image was built.",
-                "Make about 400 MB free, then run it again.",
-            ) from error
-        raise Problem(
-            f"The image cannot be built in {cache}: {error.strerror or error}.",
-            "Check that folder's rights and disk, then run it again.",
-        ) from error
+    with building(cache, "400 MB"), _alone(cache):
+        if (known := _load(pointer)) is not None:
+            return known
+        _remove_leftovers(cache)
+        with tempfile.TemporaryDirectory(prefix=".build-", dir=cache) as work:
+            if not keyring.exists():
+                await_tools()
+            source = debs.Source(mirror, suite, keyring)
+            return _build(architecture, source, recipe, pointer, Path(work), say, await_tools)
 
 
 def _build(
@@ -214,7 +204,7 @@ def _build(
     (work / "apt").mkdir()
     wanted = (port.kernel_package, *PACKAGES)
     packages = debs.fetch(source, port.debian, wanted, work / "apt", without=NOT_FETCHED)
-    digest = _digest({"recipe": recipe, "packages": [(p.name, _file_hash(p)) for p in packages]})
+    digest = _digest({"recipe": recipe, "packages": [(p.name, file_hash(p)) for p in packages]})
     say(f"unpacking {len(packages)} packages")
     root = work / "root"
     debs.unpack(packages, root)
@@ -253,7 +243,7 @@ def _build(
     link = work / "pointer"
     link.symlink_to(final.name)
     link.rename(pointer)
-    _sync_folder(pointer.parent)
+    sync(pointer.parent)
     image = _load(pointer)
     if image is None:
         raise Problem(f"The image in {final} vanished while it was built.", "Run it again.")
@@ -400,17 +390,8 @@ def _finish(folder: Path, about: dict[str, Any]) -> None:
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     (folder / MANIFEST).write_text(json.dumps({**about, "files": files}, indent=1) + "\n")
     for path in folder.iterdir():
-        with path.open("rb") as stream:
-            os.fsync(stream.fileno())
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync(path)
+    sync(folder)
 
 
 def _load(folder: Path) -> TinyImage | None:
@@ -470,8 +451,3 @@ def _recipe_digest(port: Port, suite: str) -> str:
 
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

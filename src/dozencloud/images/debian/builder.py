@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +17,7 @@ from dozencloud.errors import Problem
 from dozencloud.images.debian import disk, files, root, tools
 from dozencloud.images.debian.packages import Apt, Archive, Package, newest
 from dozencloud.images.debian.recipe import Purpose, Recipe
+from dozencloud.images.files import building, file_hash, sync
 from dozencloud.images.inspection.confine import inspect_file
 from dozencloud.images.inspection.model import Boot
 from dozencloud.images.inspection.tree import BadImage
@@ -72,19 +71,8 @@ def build(
     tools.require(recipe)
     cache = cache.absolute()  # apt takes relative paths as relative to its own folders
     archive = Archive(mirror.rstrip("/"), security.rstrip("/"), keyring, proxy)
-    try:
-        with _alone(cache, recipe, say) as lock:
-            return _build(recipe, cache, archive, say, lock)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise Problem(
-                f"The disk under {cache} became full while the image was built.",
-                "Make about 3 GB free, then run it again.",
-            ) from error
-        raise Problem(
-            f"The image cannot be built in {cache}: {error.strerror or error}.",
-            "Check that folder's rights and disk, then run it again.",
-        ) from error
+    with building(cache, "3 GB"), _alone(cache, recipe, say) as lock:
+        return _build(recipe, cache, archive, say, lock)
 
 
 def _build(
@@ -117,7 +105,7 @@ def _build(
         if final.exists():
             shutil.rmtree(final)
         out.rename(final)
-        _sync(cache)
+        sync(cache)
     _forget_older(cache, recipe, final)
     apt.forget_older(packages)
     built = load(final)
@@ -215,15 +203,15 @@ def _finish(folder: Path, recipe: Recipe, digest: str, packages: Sequence[Packag
         "digest": digest,
         "command_line": (files.command_line(recipe) if recipe.purpose is Purpose.KERNEL else ""),
         "files": {
-            path.name: {"size": path.stat().st_size, "sha256": _file_hash(path)}
+            path.name: {"size": path.stat().st_size, "sha256": file_hash(path)}
             for path in sorted(folder.iterdir())
         },
         "packages": {f"{p.name}:{p.architecture}": p.version for p in packages},
     }
     (folder / MANIFEST).write_text(json.dumps(about, indent=1) + "\n")
     for path in folder.iterdir():
-        _sync(path)
-    _sync(folder)
+        sync(path)
+    sync(folder)
 
 
 def load(folder: Path) -> Built | None:
@@ -275,18 +263,5 @@ def _port(recipe: Recipe) -> str:
     return f"{recipe.suite}-{recipe.architecture}"
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

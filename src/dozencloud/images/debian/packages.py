@@ -7,7 +7,6 @@ mmdebstrap then installs, for it gets the same lists and the same files.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import subprocess
@@ -19,6 +18,7 @@ from urllib.parse import unquote
 from dozencloud.errors import Exit, Problem
 from dozencloud.images import debs
 from dozencloud.images.debian.recipe import Architecture, Suite
+from dozencloud.images.files import file_hash
 
 SECONDS_ALL = 1800
 """For one apt command: enough for 200 MB over a slow line."""
@@ -104,7 +104,7 @@ class Apt:
         self._run(["install", "--download-only", *exact])
         found = tuple(self.files / package.file for package in packages)
         for package, path in zip(packages, found, strict=True):
-            if not path.is_file() or _sha256(path) != package.sha256:
+            if not path.is_file() or file_hash(path) != package.sha256:
                 path.unlink(missing_ok=True)
                 raise Problem(
                     f"The package {package.file} does not have the checksum that the signed list"
@@ -187,11 +187,6 @@ def _made(package: Path) -> int:
     with package.open("rb") as stream:
         head = stream.read(36)
     return int(head[24:36])
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _settings(folder: Path, architecture: Architecture, proxy: str) -> str:

@@ -131,7 +131,33 @@ def _limited(size: int) -> None:
         raise BadImage(f"A directory takes {size:,} bytes.")
 
 
-class Ext(Mounted):
+class Inodes(Mounted):
+    """A file system that dissect shows as inodes of one shape: ext and XFS."""
+
+    _fs: Any
+
+    def _mode(self, inode: Any) -> int:
+        raise NotImplementedError
+
+    def _root(self) -> Any:
+        return self._fs.root
+
+    def _entries(self, inode: Any) -> Iterator[tuple[str, Any]]:
+        _limited(inode.size)
+        return ((each.filename, each) for each in inode.iterdir())
+
+    def _describe(self, inode: Any) -> Node:
+        mode = self._mode(inode)
+        if stat.S_ISLNK(mode):
+            return Node(mode, inode.size, printable(inode.link) if inode.size <= MAX_LINK else "")
+        return Node(mode, inode.size)
+
+    def _open(self, inode: Any) -> BinaryIO:
+        stream: BinaryIO = inode.open()
+        return stream
+
+
+class Ext(Inodes):
     """ext2, ext3, ext4."""
 
     def __init__(self, volume: BinaryIO) -> None:
@@ -151,25 +177,11 @@ class Ext(Mounted):
         free = self._fs.sb.s_free_blocks_count_hi << 32 | self._fs.sb.s_free_blocks_count_lo
         self.used = max(0, self._fs.block_count - free) * self._fs.block_size
 
-    def _root(self) -> Any:
-        return self._fs.root
-
-    def _entries(self, inode: Any) -> Iterator[tuple[str, Any]]:
-        _limited(inode.size)
-        return ((each.filename, each) for each in inode.iterdir())
-
-    def _describe(self, inode: Any) -> Node:
-        mode = inode.inode.i_mode
-        if stat.S_ISLNK(mode):
-            return Node(mode, inode.size, printable(inode.link) if inode.size <= MAX_LINK else "")
-        return Node(mode, inode.size)
-
-    def _open(self, inode: Any) -> BinaryIO:
-        stream: BinaryIO = inode.open()
-        return stream
+    def _mode(self, inode: Any) -> int:
+        return int(inode.inode.i_mode)
 
 
-class Xfs(Mounted):
+class Xfs(Inodes):
     """XFS."""
 
     kind = "xfs"
@@ -184,22 +196,8 @@ class Xfs(Mounted):
         blocks = self._fs.sb.sb_dblocks - self._fs.sb.sb_fdblocks
         self.used = max(0, blocks) * self._fs.block_size
 
-    def _root(self) -> Any:
-        return self._fs.root
-
-    def _entries(self, inode: Any) -> Iterator[tuple[str, Any]]:
-        _limited(inode.size)
-        return ((each.filename, each) for each in inode.iterdir())
-
-    def _describe(self, inode: Any) -> Node:
-        mode = inode.inode.di_mode
-        if stat.S_ISLNK(mode):
-            return Node(mode, inode.size, printable(inode.link) if inode.size <= MAX_LINK else "")
-        return Node(mode, inode.size)
-
-    def _open(self, inode: Any) -> BinaryIO:
-        stream: BinaryIO = inode.open()
-        return stream
+    def _mode(self, inode: Any) -> int:
+        return int(inode.inode.di_mode)
 
 
 SQUASHFS_NO_FRAGMENT = 0xFFFFFFFF
