@@ -11,6 +11,9 @@ from nova.objects.fields import Architecture
 from nova.virt.libvirt import config as libvirt_config
 from nova.virt.libvirt import driver as libvirt_driver
 
+from dozencloud.compute import clusters
+from dozencloud.compute.abilities import abilities
+
 # Since this version libvirt accepts <loader secure='no'/> beside firmware='efi'.
 # https://libvirt.org/news.html, 9.2.0; refused since 8.6.0.
 LOADER_SECURE_ACCEPTED = (9, 2, 0)
@@ -83,6 +86,19 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
             has_kernel=bool(instance.kernel_id),
             accepts_loader_secure=self._host.has_min_version(LOADER_SECURE_ACCEPTED),
         )
+
+    def _get_guest_config(self, instance: Any, *args: Any, **kwargs: Any) -> Any:
+        guest = super()._get_guest_config(instance, *args, **kwargs)
+        found = abilities(self._host)
+        if clusters.matter(found):
+            others = [each for each in self._host.list_guests() if each.uuid != instance.uuid]
+            clusters.settle(
+                guest,
+                found,
+                frozenset(self._get_vcpu_available()),
+                [each.get_xml_desc() for each in others],
+            )
+        return guest
 
     def _set_features(self, guest: Any, os_type: Any, image_meta: Any, flavor: Any) -> None:
         super()._set_features(guest, os_type, image_meta, flavor)

@@ -16,6 +16,20 @@ OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
         "flavor",
         "old_guest",
     ),
+    "nova.virt.libvirt.driver:LibvirtDriver._get_guest_config": (
+        "self",
+        "instance",
+        "network_info",
+        "image_meta",
+        "disk_info",
+        "rescue",
+        "block_device_info",
+        "context",
+        "mdevs",
+        "accel_info",
+        "share_info",
+        "old_guest",
+    ),
     "nova.virt.libvirt.driver:LibvirtDriver._set_features": (
         "self",
         "guest",
@@ -44,7 +58,11 @@ OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
 
 USED: tuple[str, ...] = (
     "nova.exception:HypervisorUnavailable",
+    "nova.virt.hardware:parse_cpu_spec",
+    "nova.virt.libvirt.driver:LibvirtDriver._get_vcpu_available",
+    "nova.virt.libvirt.guest:Guest.get_xml_desc",
     "nova.virt.libvirt.host:Host.get_connection",
+    "nova.virt.libvirt.host:Host.list_guests",
     "nova.virt.libvirt.host:Host.has_min_version",
     "nova.virt.libvirt.config:LibvirtConfigGuestController",
     "nova.virt.libvirt.config:LibvirtConfigGuestDisk",
