@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from testcloud import TestCloud, eventually
 
-from dozencloud.images import debs, tiny, tiny_uefi
+from dozencloud.images import apt, debs, tiny, tiny_uefi
 from dozencloud.images.debian import disk
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -94,7 +94,7 @@ def armhf_uefi(made: Made) -> Path:
     """An EFI system partition with systemd-boot, kernel and initrd, all of 32 bits."""
     work = made.folder / "armhf-uefi"
     work.mkdir()
-    source = debs.Source("http://deb.debian.org/debian", "trixie", tiny.KEYRING)
+    source = apt.Source("http://deb.debian.org/debian", "trixie", tiny.KEYRING)
     debs.unpack(debs.fetch(source, "armhf", ["systemd-boot-efi"], work / "apt"), work / "root")
     entry, loader = work / "tiny.conf", work / "loader.conf"
     entry.write_text(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dozencloud.errors import Exit, Problem
-from dozencloud.images import debs
+from dozencloud.images import apt
 from dozencloud.images.debian import (
     Architecture,
     Purpose,
@@ -23,12 +23,14 @@ from dozencloud.images.debian import (
     root,
     tools,
 )
-from dozencloud.images.debian import packages as apt
+from dozencloud.images.debian import packages as debian_packages
 
 VM = Recipe(Suite.TRIXIE, Architecture.ARM64, Purpose.VM)
 KERNEL = replace(VM, purpose=Purpose.KERNEL)
 CONTAINER = replace(VM, purpose=Purpose.CONTAINER)
-BASH = apt.Package("bash", "5.2.37-2+b10", "arm64", "bash_5.2.37-2+b10_arm64.deb", "ab" * 32)
+BASH = debian_packages.Package(
+    "bash", "5.2.37-2+b10", "arm64", "bash_5.2.37-2+b10_arm64.deb", "ab" * 32
+)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ W: a warning
 
 
 def test_what_apt_would_fetch() -> None:
-    found = apt.parse_uris(URIS)
+    found = debian_packages.parse_uris(URIS)
     assert found[0] == BASH
     assert [(p.name, p.version, p.architecture) for p in found[1:]] == [
         ("libcap2", "1:2.75-10", "arm64"),
@@ -127,7 +129,7 @@ def test_the_date_of_packages_is_that_of_the_newest(tmp_path: Path) -> None:
     for name, seconds in (("a", 1700000000), ("b", 999999999)):
         member = f"{'debian-binary':16}{seconds:<12}{0:<6}{0:<6}{'100644':8}{4:<10}`\n2.0\n"
         (tmp_path / name).write_text(f"!<arch>\n{member}")
-    assert apt.newest([tmp_path / "a", tmp_path / "b"]) == 1700000000
+    assert debian_packages.newest([tmp_path / "a", tmp_path / "b"]) == 1700000000
 
 
 def test_a_mirror_in_the_middle_of_an_update() -> None:
@@ -135,12 +137,12 @@ def test_a_mirror_in_the_middle_of_an_update() -> None:
         "E: Failed to fetch http://m/dists/trixie/main/Packages.xz"
         "  File has unexpected size (334084 != 349884). Mirror sync in progress?"
     )
-    problem = apt.explain(output, debs.Source("http://m", "trixie", Path("/k")))
+    problem = apt.explain(output, apt.Source("http://m", "trixie", Path("/k")))
     assert problem.what.startswith("The mirror is being updated: http://m/dists")
 
 
 def test_sources_are_signed_and_have_updates_and_security() -> None:
-    archive = apt.Archive("http://m/debian", "http://s/security", Path("/k.gpg"))
+    archive = debian_packages.Archive("http://m/debian", "http://s/security", Path("/k.gpg"))
     assert archive.lines(Suite.TRIXIE).splitlines() == [
         "deb [signed-by=/k.gpg] http://m/debian trixie main",
         "deb [signed-by=/k.gpg] http://m/debian trixie-updates main",
@@ -149,9 +151,9 @@ def test_sources_are_signed_and_have_updates_and_security() -> None:
 
 
 def test_without_keys_nothing_is_fetched(tmp_path: Path) -> None:
-    archive = apt.Archive("http://m", "http://s", tmp_path / "none.gpg")
+    archive = debian_packages.Archive("http://m", "http://s", tmp_path / "none.gpg")
     with pytest.raises(Problem, match="signing keys") as caught:
-        apt.Apt(archive, Suite.TRIXIE, Architecture.ARM64, tmp_path)
+        debian_packages.Apt(archive, Suite.TRIXIE, Architecture.ARM64, tmp_path)
     assert "debian-archive-keyring" in caught.value.mend
 
 

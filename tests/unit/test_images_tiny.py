@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from dozencloud.errors import Problem
-from dozencloud.images import debs, tiny
+from dozencloud.images import apt, tiny
 
-SOURCE = debs.Source("http://mirror.example/debian", "trixie", Path("/keys.gpg"))
+SOURCE = apt.Source("http://mirror.example/debian", "trixie", Path("/keys.gpg"))
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ SOURCE = debs.Source("http://mirror.example/debian", "trixie", Path("/keys.gpg")
     ],
 )
 def test_a_failed_download_is_one_sentence_and_a_mend(output: str, said: str) -> None:
-    problem = debs.explain(output, SOURCE)
+    problem = apt.explain(output, SOURCE)
     assert said in problem.what
     assert problem.what.endswith(".")
     assert problem.mend
@@ -53,7 +53,7 @@ def test_only_the_way_to_the_mirror_is_taken_from_the_host() -> None:
             'Dir::Cache "var/cache/apt";',
         ]
     )
-    assert debs.network_settings(dump) == [
+    assert apt.network_settings(dump) == [
         'Acquire::http::Proxy "http://proxy:3142";',
         'Acquire::ForceIPv4 "true";',
     ]

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from dozencloud.errors import Problem
-from dozencloud.images import cpio, debs, kmod
+from dozencloud.images import apt, cpio, debs, kmod
 from dozencloud.images.elf import Elf
 from dozencloud.images.files import building, file_hash, sync
 
@@ -186,13 +186,13 @@ def build(
         with tempfile.TemporaryDirectory(prefix=".build-", dir=cache) as work:
             if not keyring.exists():
                 await_tools()
-            source = debs.Source(mirror, suite, keyring)
+            source = apt.Source(mirror, suite, keyring)
             return _build(architecture, source, recipe, pointer, Path(work), say, await_tools)
 
 
 def _build(
     architecture: str,
-    source: debs.Source,
+    source: apt.Source,
     recipe: str,
     pointer: Path,
     work: Path,

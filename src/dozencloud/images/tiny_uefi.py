@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dozencloud.images import debs, tiny, uki
+from dozencloud.images import apt, debs, tiny, uki
 from dozencloud.images.debian import disk, tools
 from dozencloud.images.debian.recipe import BOOTS, Architecture
 
@@ -57,7 +57,7 @@ def build(
         with tempfile.TemporaryDirectory(prefix=".build-uefi-", dir=cache) as name:
             work = Path(name)
             say(f"fetching systemd's EFI stub from Debian {suite}")
-            stub = _stub(debs.Source(mirror, suite, keyring), work)
+            stub = _stub(apt.Source(mirror, suite, keyring), work)
             say("making the UEFI disk")
             out = _disk(image, stub, digest, work)
             with out.open("rb") as stream:
@@ -66,7 +66,7 @@ def build(
     return TinyDisk(target, digest)
 
 
-def _stub(source: debs.Source, work: Path) -> bytes:
+def _stub(source: apt.Source, work: Path) -> bytes:
     (work / "apt").mkdir()
     debs.unpack(debs.fetch(source, "arm64", [STUB_PACKAGE], work / "apt"), work / "root")
     return (work / "root" / STUB).read_bytes()

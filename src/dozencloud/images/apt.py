@@ -1,0 +1,220 @@
+"""apt with state, cache and configuration of its own, for packages that images are made from.
+
+It works while the host's apt is busy, leaves nothing on the host, and needs a foreign architecture
+neither enabled nor runnable. Only the host's way to the network (proxy, address family, retries,
+validity dates) is taken over.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dozencloud.errors import Exit, Problem
+
+HOST_SETTINGS = (
+    "Acquire::http",
+    "Acquire::https",
+    "Acquire::ForceIPv4",
+    "Acquire::ForceIPv6",
+    "Acquire::Retries",
+    "Acquire::Check-Date",
+    "Acquire::Check-Valid-Until",
+    "Acquire::Max-ValidTime",
+    "Acquire::Max-FutureTime",
+)
+"""apt settings that say how to reach a mirror; never those that say whom to trust."""
+
+SECONDS_TO_CONNECT = 15
+SECONDS_ALL = 1800
+"""For one command: enough for 200 MB over a slow line."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where packages come from and who vouches for them."""
+
+    mirror: str
+    suite: str
+    keyring: Path
+
+
+def require_keys(keyring: Path) -> None:
+    """Raise Problem unless the keys that vouch for packages are here."""
+    if not keyring.is_file():
+        raise Problem(
+            f"Debian's signing keys are not here ({keyring}).",
+            "Install them: apt-get install debian-archive-keyring",
+            code=Exit.UNFIT,
+        )
+
+
+def configure(folder: Path, architecture: str, *, proxy: str = "") -> Path:
+    """Make the folders and the file that APT_CONFIG names; returns the file.
+
+    architecture: Debian's name (arm64, armhf).   proxy: URL; by default that of the host's apt.
+    The caller writes `status` (what counts as installed) and `sources.list` into the folder.
+    """
+    for part in ("state/lists/partial", "cache/archives/partial", "empty"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    settings = {
+        "Dir::State": folder / "state",
+        "Dir::State::status": folder / "status",
+        "Dir::Cache": folder / "cache",
+        "Dir::Log": folder / "log",
+        "Dir::Etc::sourcelist": folder / "sources.list",
+        "Dir::Etc::main": "/dev/null",
+        "Dir::Etc::parts": folder / "empty",
+        "Dir::Etc::sourceparts": folder / "empty",
+        "Dir::Etc::preferences": "/dev/null",
+        "Dir::Etc::preferencesparts": folder / "empty",
+        "Dir::Etc::trusted": "/dev/null",
+        "Dir::Etc::trustedparts": folder / "empty",
+        "APT::Architecture": architecture,
+        "APT::Install-Recommends": "false",
+        "APT::Get::Assume-Yes": "true",
+        # Without this, an unreachable mirror is a warning and `update` succeeds.
+        "APT::Update::Error-Mode": "any",
+        "Acquire::ForceHash": "SHA256",
+        "Acquire::Languages": "none",
+        "Acquire::http::Timeout": SECONDS_TO_CONNECT,
+        "Acquire::https::Timeout": SECONDS_TO_CONNECT,
+        "Acquire::Retries": 2,
+        # The folder is ours alone, often out of reach for apt's download user.
+        "APT::Sandbox::User": "root",
+    }
+    lines = [f'{name} "{value}";' for name, value in settings.items()]
+    lines.append(f'APT::Architectures {{ "{architecture}"; }};')
+    # The host's lines come after ours: what an administrator set for reaching a mirror wins.
+    lines += _host_settings()
+    if proxy:
+        lines += [f'Acquire::{scheme}::Proxy "{proxy}";' for scheme in ("http", "https")]
+    config = folder / "apt.conf"
+    config.write_text("\n".join([*lines, ""]))
+    return config
+
+
+def run(arguments: Sequence[str], config: Path, source: Source, *, clean: bool = False) -> str:
+    """Run apt-get and return its output.
+
+    clean: without what it says about errors and warnings.
+    """
+    try:
+        done = subprocess.run(
+            ["apt-get", "-q", *arguments],
+            env={**os.environ, "APT_CONFIG": str(config), "LC_ALL": "C.UTF-8"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE if clean else subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=SECONDS_ALL,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise Problem(
+            "There is no apt-get on this machine.",
+            "The image is made from Debian's packages: run this on Debian or Ubuntu.",
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise Problem(
+            f"The Debian mirror {source.mirror} was too slow: no end after"
+            f" {SECONDS_ALL // 60} minutes.",
+            "Name a nearer mirror, then run it again.",
+        ) from None
+    if done.returncode != 0:
+        raise explain(done.stdout + (done.stderr or ""), source)
+    return done.stdout
+
+
+def _host_settings() -> list[str]:
+    found = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=False)
+    return network_settings(found.stdout)
+
+
+def network_settings(dump: str) -> list[str]:
+    """The lines of `apt-config dump` that say how to reach a mirror."""
+    return [
+        line
+        for line in dump.splitlines()
+        if re.match(rf"(?:{'|'.join(HOST_SETTINGS)})(?:::[^ ]*)? ", line)
+        and not line.endswith(' "";')
+    ]
+
+
+def explain(output: str, source: Source) -> Problem:
+    """What went wrong in an apt command, from its output (in English)."""
+    errors = [line for line in output.splitlines() if line.startswith(("E:", "W:", "Err:"))]
+    detail = "\n".join((errors or output.splitlines())[-8:])
+    mirror, suite = source.mirror, source.suite
+
+    stale = re.search(r"^E: Failed to fetch (\S+)\s+File has unexpected size", output, re.M)
+    if stale:
+        return Problem(
+            f"The mirror is being updated: {stale[1]} does not fit its signed index yet.",
+            "Run it again in some minutes, or name another mirror.",
+        )
+
+    def said(*parts: str) -> bool:
+        return any(part in output for part in parts)
+
+    if said("No space left on device", "You don't have enough free space"):
+        return Problem(
+            "The disk became full while packages for the image were downloaded.",
+            "Make about 400 MB free, then run it again.",
+            detail=detail,
+        )
+    missing = re.search(r"Unable to locate package (\S+)", output) or re.search(
+        r"Package '?([^\s']+)'? has no installation candidate", output
+    )
+    if missing:
+        return Problem(
+            f"The mirror {mirror} has no package {missing[1]} in {suite}.",
+            "Name a mirror and a suite that have it (Debian 13 is trixie).",
+            detail=detail,
+        )
+    if said("Could not resolve", "Temporary failure resolving"):
+        return Problem(
+            f"The name of the Debian mirror {mirror} cannot be resolved.",
+            "Check the network and DNS of this machine, or set apt's proxy.",
+            detail=detail,
+        )
+    if said("NO_PUBKEY", "is not signed", "not valid: ", "BADSIG", "couldn't be verified"):
+        if said("404  Not Found", "does not have a Release file"):
+            return _no_suite(source, detail)
+        return Problem(
+            f"What {mirror} sent for {suite} is not signed by a key in {source.keyring}.",
+            "Update the package debian-archive-keyring, or use a mirror that you trust.",
+            detail=detail,
+        )
+    if said("Could not connect", "Connection refused", "Connection timed out", "unreachable"):
+        return Problem(
+            f"The Debian mirror {mirror} does not answer.",
+            "Check the network of this machine, or name another mirror.",
+            detail=detail,
+        )
+    if said("404  Not Found", "does not have a Release file"):
+        return _no_suite(source, detail)
+    if said("is not valid yet", "is expired"):
+        return Problem(
+            f"The dates of {mirror} {suite} do not fit the clock of this machine.",
+            "Set the clock (date), then run it again.",
+            detail=detail,
+        )
+    return Problem(
+        f"Packages for the image could not be fetched from {mirror}.",
+        "The lines below say why; mend that, then run it again.",
+        detail=detail,
+    )
+
+
+def _no_suite(source: Source, detail: str) -> Problem:
+    return Problem(
+        f"There is no Debian {source.suite} at {source.mirror}.",
+        "Check the mirror's address (it ends with /debian on most mirrors).",
+        detail=detail,
+    )
