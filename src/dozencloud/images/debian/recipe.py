@@ -86,6 +86,9 @@ PACKAGES = (
     "iproute2",
     "iputils-ping",
     "less",
+    "libpam-systemd",
+    # Debian 13 no longer has it on every system; without it the console's getty starts for ever.
+    "login",
     "netbase",
     "openssh-server",
     "sudo",
