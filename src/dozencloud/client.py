@@ -3,15 +3,61 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 from dozencloud.cloud import Cloud
 from dozencloud.errors import Problem
 
 CLOUD_NAME = "dozen"
 """As in clouds.yaml (dozencloud.seed writes it)."""
+
+
+def clouds_yaml(cloud: Cloud) -> Path:
+    """The administrator's clouds.yaml; Problem if it cannot be read."""
+    path = cloud.etc / "clouds.yaml"
+    if not path.exists():
+        raise Problem("This cloud was never brought up completely.", f"Run: {cloud.command('up')}")
+    if not os.access(path, os.R_OK):
+        raise Problem(f"{path} is for root only: the password is in it.", "Use sudo.")
+    return path
+
+
+def connect(cloud: Cloud) -> Any:
+    """openstacksdk connection as whom OS_CLOUD or OS_AUTH_URL say, else as administrator."""
+    from openstack.config import OpenStackConfig
+    from openstack.connection import Connection
+    from openstack.exceptions import ConfigException
+
+    if os.environ.get("OS_CLOUD") or os.environ.get("OS_AUTH_URL"):
+        try:
+            return Connection(config=OpenStackConfig(app_name="dozen").get_one())
+        except ConfigException as error:
+            raise Problem(
+                f"The settings of your OpenStack client are not complete: {error}",
+                "See OS_CLOUD and clouds.yaml.",
+            ) from error
+    files = [str(clouds_yaml(cloud))]
+    config = OpenStackConfig(config_files=files, load_envvars=False, app_name="dozen")
+    return Connection(config=config.get_one(CLOUD_NAME))
+
+
+def find_server(sdk: Any, name: str) -> Any:
+    """The server of that name or id; Problem if there is none that this user may see."""
+    from openstack.exceptions import DuplicateResource
+
+    try:
+        server = sdk.compute.find_server(name)
+    except DuplicateResource:
+        raise Problem(
+            f"Several servers are called {name}.", "Say its id: openstack server list"
+        ) from None
+    if server is None:
+        raise Problem(f"There is no server called {name}.", "See: openstack server list")
+    return server
 
 
 def environment(inherited: Mapping[str, str], clouds_yaml: Path) -> dict[str, str]:

@@ -5,24 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from dozencloud.cli.common import Invocation, pass_invocation
-from dozencloud.errors import Problem
-
-if TYPE_CHECKING:
-    from dozencloud.cloud import Cloud
-
-
-def _clouds_yaml(cloud: Cloud) -> Path:
-    path = cloud.etc / "clouds.yaml"
-    if not path.exists():
-        raise Problem("This cloud was never brought up completely.", f"Run: {cloud.command('up')}")
-    if not os.access(path, os.R_OK):
-        raise Problem(f"{path} is for root only: the password is in it.", "Use sudo.")
-    return path
 
 
 @click.command()
@@ -47,12 +33,12 @@ def env(invocation: Invocation, form: str) -> None:
       sudo ./dozen env --format yaml > clouds.yaml
     """
     cloud = invocation.existing()
-    path = _clouds_yaml(cloud)
+    from dozencloud import client
+
+    path = client.clouds_yaml(cloud)
     if form == "yaml":
         click.echo(path.read_text(), nl=False)
         return
-    from dozencloud import client
-
     others = os.environ.get("SUDO_UID", "0") != "0"
     for line in client.exports(path, Path(sys.prefix), for_others=others):
         click.echo(line)
@@ -78,7 +64,7 @@ def openstack(invocation: Invocation, arguments: tuple[str, ...]) -> None:
     from dozencloud import client
 
     program = Path(sys.prefix, "bin", "openstack")
-    environment = client.environment(os.environ, _clouds_yaml(cloud))
+    environment = client.environment(os.environ, client.clouds_yaml(cloud))
     os.execve(program, [str(program), *arguments], environment)  # noqa: S606
 
 
