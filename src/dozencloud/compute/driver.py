@@ -11,7 +11,7 @@ from nova.objects.fields import Architecture
 from nova.virt.libvirt import config as libvirt_config
 from nova.virt.libvirt import driver as libvirt_driver
 
-from dozencloud.compute import clusters
+from dozencloud.compute import clusters, published
 from dozencloud.compute.abilities import abilities
 
 # Since this version libvirt accepts <loader secure='no'/> beside firmware='efi'.
@@ -86,6 +86,24 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
             has_kernel=bool(instance.kernel_id),
             accepts_loader_secure=self._host.has_min_version(LOADER_SECURE_ACCEPTED),
         )
+
+    def get_available_resource(self, nodename: str) -> dict[str, Any]:
+        resources: dict[str, Any] = super().get_available_resource(nodename)
+        claimed = resources["supported_instances"]
+        resources["supported_instances"] = published.instances(abilities(self._host), claimed)
+        return resources
+
+    def update_provider_tree(
+        self, provider_tree: Any, nodename: str, allocations: Any = None
+    ) -> None:
+        super().update_provider_tree(provider_tree, nodename, allocations=allocations)
+        found = abilities(self._host)
+        usable = {"VCPU": self._get_vcpu_available(), "PCPU": self._get_pcpu_available()}
+        said = provider_tree.data(nodename).inventory
+        provider_tree.update_inventory(nodename, published.inventory(found, said, usable))
+        traits = published.traits(found)
+        provider_tree.add_traits(nodename, *(name for name, has in traits.items() if has))
+        provider_tree.remove_traits(nodename, *(name for name, has in traits.items() if not has))
 
     def _get_guest_config(self, instance: Any, *args: Any, **kwargs: Any) -> Any:
         guest = super()._get_guest_config(instance, *args, **kwargs)

@@ -16,6 +16,13 @@ OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
         "flavor",
         "old_guest",
     ),
+    "nova.virt.libvirt.driver:LibvirtDriver.get_available_resource": ("self", "nodename"),
+    "nova.virt.libvirt.driver:LibvirtDriver.update_provider_tree": (
+        "self",
+        "provider_tree",
+        "nodename",
+        "allocations",
+    ),
     "nova.virt.libvirt.driver:LibvirtDriver._get_guest_config": (
         "self",
         "instance",
@@ -59,6 +66,11 @@ OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
 USED: tuple[str, ...] = (
     "nova.exception:HypervisorUnavailable",
     "nova.virt.hardware:parse_cpu_spec",
+    "nova.compute.provider_tree:ProviderTree.add_traits",
+    "nova.compute.provider_tree:ProviderTree.data",
+    "nova.compute.provider_tree:ProviderTree.remove_traits",
+    "nova.compute.provider_tree:ProviderTree.update_inventory",
+    "nova.virt.libvirt.driver:LibvirtDriver._get_pcpu_available",
     "nova.virt.libvirt.driver:LibvirtDriver._get_vcpu_available",
     "nova.virt.libvirt.guest:Guest.get_xml_desc",
     "nova.virt.libvirt.host:Host.get_connection",

@@ -22,10 +22,17 @@ MACHINES = {
 }
 """QEMU's machine for each architecture."""
 
-TRAITS = {Arch.AARCH64: "COMPUTE_ARCH_AARCH64"}
-"""Traits of hosts that start such servers, with hardware or by emulation.
+TRAITS = {
+    Arch.AARCH64: "COMPUTE_ARCH_AARCH64",
+    Arch.ARMV7L: "CUSTOM_COMPUTE_ARCH_ARMV7L",
+    Arch.RISCV64: "COMPUTE_ARCH_RISCV64",
+    Arch.PPC64LE: "COMPUTE_ARCH_PPC64LE",
+    Arch.S390X: "COMPUTE_ARCH_S390X",
+    Arch.MIPSEL: "COMPUTE_ARCH_MIPSEL",
+}
+"""Traits of hosts that start such servers, in hardware or by emulation.
 
-os-traits has none for 32-bit ARM; Nova's ImagePropertiesFilter holds those back.
+os-traits has none for 32-bit ARM; our driver publishes one. HW_ARCH_ARMV7 would exclude emulation.
 """
 
 DISK_FORMATS = {Format.QCOW2: "qcow2", Format.VMDK: "vmdk", Format.VHDX: "vhdx"}
