@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 from testcloud import Guest, Tenant, TestCloud
+from tinyimages import Made
+
+from dozencloud.images import tiny, tiny_uefi
 
 PLACE = Path("/var/tmp")  # noqa: S108  (on a real disk, and a short path)
 KEPT_LOGS = PLACE / "dozen-e2e-logs"
@@ -64,6 +67,18 @@ def admin(cloud: TestCloud) -> Iterator[Tenant]:
     project = cloud.admin()
     yield project
     project.clear()
+
+
+@pytest.fixture(scope="session")
+def made(cloud: TestCloud, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """What images are made from."""
+    cache = cloud.cloud.cache
+    return Made(
+        tmp_path_factory.mktemp("images"),
+        tiny.build("aarch64", cache),
+        tiny.build("armv7l", cache),
+        tiny_uefi.build(cache).disk,
+    )
 
 
 @pytest.fixture

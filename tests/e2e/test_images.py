@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from testcloud import TestCloud, eventually
+from tinyimages import Made, arm64_kernel, arm64_uefi, armhf_kernel, armhf_uefi
 
-from dozencloud.images import apt, debs, tiny, tiny_uefi
 from dozencloud.images.debian import disk
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -32,16 +29,6 @@ MBR_PARTITION = (
 )
 
 
-@dataclass(frozen=True)
-class Made:
-    """Files to make images from: tiny's, of both widths."""
-
-    folder: Path
-    arm64: tiny.TinyImage
-    armhf: tiny.TinyImage
-    uefi: Path
-
-
 @pytest.fixture(scope="module", autouse=True)
 def images_go(cloud: TestCloud) -> Iterator[None]:
     """Images that the tests make are removed in the end."""
@@ -50,69 +37,6 @@ def images_go(cloud: TestCloud) -> Iterator[None]:
     for image in list(cloud.sdk.image.images()):
         if image.id not in before:
             cloud.sdk.image.delete_image(image)
-
-
-@pytest.fixture(scope="module")
-def made(cloud: TestCloud, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    cache = cloud.cloud.cache
-    return Made(
-        tmp_path_factory.mktemp("images"),
-        tiny.build("aarch64", cache),
-        tiny.build("armv7l", cache),
-        tiny_uefi.build(cache).disk,
-    )
-
-
-def by_kernel(made: Made, image: tiny.TinyImage) -> Path:
-    """An ext4 root file system with a kernel in it and no loader, as board images have."""
-    top = made.folder / f"root-{image.architecture}"
-    (top / "boot").mkdir(parents=True)
-    (top / "etc").mkdir()
-    shutil.copy(image.kernel, top / "boot/vmlinuz-6.12")
-    shutil.copy(image.initrd, top / "boot/initrd.img-6.12")
-    (top / "etc/os-release").write_text("ID=tiny\nVERSION_ID=1\n")
-    (top / "etc/fstab").write_text("LABEL=tiny-state / ext4 defaults 0 1\n")
-    target = made.folder / f"kernel-{image.architecture}.img"
-    make = ["mke2fs", "-q", "-t", "ext4", "-L", "tiny-state", "-d", str(top), str(target), "120M"]
-    subprocess.run(make, check=True, env={"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"})
-    return target
-
-
-def arm64_uefi(made: Made) -> Path:
-    return made.uefi
-
-
-def arm64_kernel(made: Made) -> Path:
-    return by_kernel(made, made.arm64)
-
-
-def armhf_kernel(made: Made) -> Path:
-    return by_kernel(made, made.armhf)
-
-
-def armhf_uefi(made: Made) -> Path:
-    """An EFI system partition with systemd-boot, kernel and initrd, all of 32 bits."""
-    work = made.folder / "armhf-uefi"
-    work.mkdir()
-    source = apt.Source("http://deb.debian.org/debian", "trixie", tiny.KEYRING)
-    debs.unpack(debs.fetch(source, "armhf", ["systemd-boot-efi"], work / "apt"), work / "root")
-    entry, loader = work / "tiny.conf", work / "loader.conf"
-    entry.write_text(
-        f"title tiny\nlinux /vmlinuz\ninitrd /initrd\noptions {made.armhf.command_line}\n"
-    )
-    loader.write_text("default tiny.conf\ntimeout 0\n")
-    target = made.folder / "armhf-uefi.img"
-    files = {
-        "EFI/BOOT/BOOTARM.EFI": work / "root/usr/lib/systemd/boot/efi/systemd-bootarm.efi",
-        "vmlinuz": made.armhf.kernel,
-        "initrd": made.armhf.initrd,
-        "loader/entries/tiny.conf": entry,
-        "loader/loader.conf": loader,
-    }
-    with target.open("wb") as file:
-        file.truncate(96 * MIB)
-    disk.make_esp(target, 0, 96 * MIB, 0x12345678, files, 1 << 30)
-    return target
 
 
 def x86_loader(made: Made) -> Path:
@@ -223,9 +147,7 @@ def test_what_it_refuses_does_not_boot_when_forced(
 def test_a_32_bit_kernel_in_64_bit_state_is_silent(
     cloud: TestCloud, made: Made, server: Callable[[str], Any]
 ) -> None:
-    path = made.folder / "kernel-armv7l.img"
-    if not path.exists():
-        by_kernel(made, made.armhf)
+    path = armhf_kernel(made)
     name = "wrong-state"
     own = ("--property", "hw_architecture=aarch64")
     refused = cloud.dozen("image", "import", str(path), "--name", name, *own, code=1)
@@ -263,9 +185,7 @@ def test_glance_does_the_same_for_imports_by_the_api(
     found = server("api-right")
     eventually(lambda: "login:" in console(cloud, found), seconds=90, what="login", every=1)
 
-    by_hand = made.folder / "kernel-armv7l.img"
-    if not by_hand.exists():
-        by_kernel(made, made.armhf)
+    by_hand = armhf_kernel(made)
     kernel = api(by_hand, "raw", "api-kernel")
     assert kernel.status == "active"
     assert cloud.sdk.image.get_image(kernel.kernel_id).disk_format == "aki"
