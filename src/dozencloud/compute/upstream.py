@@ -65,6 +65,13 @@ OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
 
 USED: tuple[str, ...] = (
     "nova.exception:HypervisorUnavailable",
+    "nova.scheduler.host_manager:HostManager.get_host_states_by_uuids",
+    "nova.scheduler.manager:SchedulerManager.select_destinations",
+    "nova.scheduler.utils:ResourceRequest.get_request_group",
+    "nova.scheduler.utils:ResourceRequest.merged_resources",
+    "nova.scheduler.utils:request_is_rebuild",
+    "nova.scheduler.utils:resources_from_request_spec",
+    "nova.scheduler.weights:BaseHostWeigher",
     "nova.virt.hardware:parse_cpu_spec",
     "nova.compute.provider_tree:ProviderTree.add_traits",
     "nova.compute.provider_tree:ProviderTree.data",

@@ -80,11 +80,17 @@ def _control_config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
             # New nodes appear without a manual `nova-manage cell_v2 discover_hosts`.
             "discover_hosts_in_cells_interval": 3,
             # It would demand the processor itself (HW_ARCH_*), so that nothing could be emulated,
-            # and knows no trait for armv7l. ImagePropertiesFilter and the images' own required
-            # traits choose among hosts.
+            # and for armv7l a trait that does not exist. The images' own required traits and
+            # ImagePropertiesFilter choose among hosts.
             "image_metadata_prefilter": False,
             # One round over Placement is enough for a cloud of tens of nodes.
             "max_placement_results": 100,
+        },
+        "filter_scheduler": {
+            "weight_classes": [
+                "nova.scheduler.weights.all_weighers",
+                "dozencloud.compute.scheduling.weigher.HardwareWeigher",
+            ],
         },
         "quota": {"count_usage_from_placement": True},
         "keystone_authtoken": token_check(plan, "nova"),
@@ -141,14 +147,14 @@ def metadata(plan: Plan) -> Service:
     )
 
 
-def _worker(plan: Plan, name: str, title: str) -> Service:
+def _worker(plan: Plan, name: str, title: str, main: str) -> Service:
     """A process that takes its work from the broker."""
     folders, files = _control_config(plan)
     return Service(
         name=f"nova-{name}",
         title=title,
         role=Role.CONTROL,
-        command=python_main(plan, f"nova.cmd.{name}:main", *_config_argument(plan)),
+        command=python_main(plan, main, *_config_argument(plan)),
         user=USER,
         folders=folders,
         files=files,
@@ -158,11 +164,13 @@ def _worker(plan: Plan, name: str, title: str) -> Service:
 
 
 def conductor(plan: Plan) -> Service:
-    return _worker(plan, "conductor", "Database proxy of the computes (Nova conductor)")
+    title = "Database proxy of the computes (Nova conductor)"
+    return _worker(plan, "conductor", title, "nova.cmd.conductor:main")
 
 
 def scheduler(plan: Plan) -> Service:
-    return _worker(plan, "scheduler", "Choice of the node (Nova scheduler)")
+    main = "dozencloud.compute.scheduling.scheduler:main"
+    return _worker(plan, "scheduler", "Choice of the node (Nova scheduler)", main)
 
 
 def instances(plan: Plan) -> Path:

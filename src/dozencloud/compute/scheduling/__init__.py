@@ -1,0 +1,1 @@
+"""Runs inside nova-scheduler: which node a server goes to, and why to none."""
