@@ -96,9 +96,14 @@ def confine(guest: Any, cpus: frozenset[int]) -> None:
 
 def parse_running(xml: str, everywhere: frozenset[int]) -> Running:
     """Read from a running domain how it uses the host's CPUs."""
+    vcpus = int(etree.fromstring(xml.encode()).findtext("vcpu"))
+    return Running(vcpus, named_cpus(xml) or everywhere)
+
+
+def named_cpus(xml: str) -> frozenset[int]:
+    """The host's CPUs that a domain is kept on; empty where it names none."""
     vcpu = etree.fromstring(xml.encode()).find("vcpu")
-    cpus = parse_cpu_spec(vcpu.get("cpuset", ""))
-    return Running(int(vcpu.text), frozenset(cpus) or everywhere)
+    return frozenset(parse_cpu_spec(vcpu.get("cpuset", "")))
 
 
 def settle(guest: Any, found: Abilities, usable: frozenset[int], domains: Iterable[str]) -> None:

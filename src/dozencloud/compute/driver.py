@@ -105,6 +105,18 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
         provider_tree.add_traits(nodename, *(name for name, has in traits.items() if has))
         provider_tree.remove_traits(nodename, *(name for name, has in traits.items() if not has))
 
+    def check_can_live_migrate_source(
+        self, context: Any, instance: Any, dest_check_data: Any, block_device_info: Any = None
+    ) -> Any:
+        data = super().check_can_live_migrate_source(
+            context, instance, dest_check_data, block_device_info
+        )
+        cpus = clusters.named_cpus(self._host.get_guest(instance).get_xml_desc())
+        if clusters.matter(abilities(self._host)) and cpus:
+            # Upstream would let the server run on all CPUs of its new, equal host.
+            data.dst_cpu_shared_set_info = set(cpus)
+        return data
+
     def _get_guest_config(self, instance: Any, *args: Any, **kwargs: Any) -> Any:
         guest = super()._get_guest_config(instance, *args, **kwargs)
         found = abilities(self._host)

@@ -16,6 +16,13 @@ OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
         "flavor",
         "old_guest",
     ),
+    "nova.virt.libvirt.driver:LibvirtDriver.check_can_live_migrate_source": (
+        "self",
+        "context",
+        "instance",
+        "dest_check_data",
+        "block_device_info",
+    ),
     "nova.virt.libvirt.driver:LibvirtDriver.get_available_resource": ("self", "nodename"),
     "nova.virt.libvirt.driver:LibvirtDriver.update_provider_tree": (
         "self",
@@ -81,6 +88,7 @@ USED: tuple[str, ...] = (
     "nova.virt.libvirt.driver:LibvirtDriver._get_vcpu_available",
     "nova.virt.libvirt.guest:Guest.get_xml_desc",
     "nova.virt.libvirt.host:Host.get_connection",
+    "nova.virt.libvirt.host:Host.get_guest",
     "nova.virt.libvirt.host:Host.list_guests",
     "nova.virt.libvirt.host:Host.has_min_version",
     "nova.virt.libvirt.config:LibvirtConfigGuestController",
