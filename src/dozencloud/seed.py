@@ -17,6 +17,8 @@ from typing import Any
 from dozencloud.cloud import REGION, Cloud
 from dozencloud.errors import Problem
 from dozencloud.graph import Step
+from dozencloud.images.inspection.model import Arch
+from dozencloud.images.properties import TRAITS
 from dozencloud.images.tiny import TinyImage
 from dozencloud.secret import Secrets, write_private
 from dozencloud.services.base import Node
@@ -283,6 +285,7 @@ class Seed:
         """Glance properties that OpenStack defines for such an image (metadefs, hw_*)."""
         return {
             "hw_architecture": tiny.architecture,
+            f"trait:{TRAITS[Arch(tiny.architecture)]}": "required",
             "hw_machine_type": "virt",
             "hw_rng_model": "virtio",
             # A config drive: Nova would choose IDE, by the host's architecture.

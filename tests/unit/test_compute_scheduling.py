@@ -60,7 +60,12 @@ SMALL = {"VCPU": 1, "MEMORY_MB": 512, "DISK_GB": 1}
         (
             Request("s390x", frozenset({"COMPUTE_ARCH_S390X"}), SMALL),
             [PC, BOARD],
-            "No node can run s390x servers. Nodes here run aarch64 and armv7l and x86_64.",
+            "No node can run s390x servers. Nodes here run aarch64, armv7l, x86_64.",
+        ),
+        (
+            Request("ia64", frozenset(), SMALL),
+            [replace(PC, runs=frozenset(f"arch{number}" for number in range(30)))],
+            "No node can run ia64 servers.",
         ),
         (
             Request("armv7l", frozenset({ARMV7L}), SMALL),

@@ -16,6 +16,9 @@ UNITS = {
 }
 """Placement's resource classes that every server may ask for."""
 
+MOST_NAMED = 8
+"""Architectures; with all of QEMU's emulators there are thirty, and a fault has 255 characters."""
+
 
 @dataclass(frozen=True)
 class Amount:
@@ -52,8 +55,8 @@ def explain(request: Request, nodes: Sequence[Node]) -> str:
         return "The cloud has no other node."
     able = [node for node in nodes if not request.architecture or request.architecture in node.runs]
     if not able:
-        known = " and ".join(sorted(frozenset[str]().union(*(node.runs for node in nodes))))
-        here = f" Nodes here run {known}." if known else ""
+        known = sorted(frozenset[str]().union(*(node.runs for node in nodes)))
+        here = f" Nodes here run {', '.join(known)}." if 0 < len(known) <= MOST_NAMED else ""
         return f"No node can run {request.architecture} servers.{here}"
     fit = [node for node in able if request.traits <= node.traits]
     if not fit:
