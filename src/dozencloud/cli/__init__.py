@@ -9,6 +9,7 @@ import click
 from dozencloud.cli.access import env, openstack, ssh
 from dozencloud.cli.common import Invocation, Root
 from dozencloud.cli.config import completion, config
+from dozencloud.cli.debug import debug
 from dozencloud.cli.destroy import destroy
 from dozencloud.cli.doctor import doctor
 from dozencloud.cli.image import image
@@ -81,7 +82,7 @@ def cli(ctx: click.Context, root: Path | None, debug: bool) -> None:
 
 for command in (
     *(up, status, logs, restart, stop, start, destroy),
-    *(doctor, env, openstack, image, ssh, timings, config, completion),
+    *(doctor, env, openstack, image, ssh, debug, timings, config, completion),
 ):
     cli.add_command(command)
 

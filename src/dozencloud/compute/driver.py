@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
-from nova.exception import HypervisorUnavailable
+import nova.conf
+from nova.compute import power_state
+from nova.console.type import ConsoleMKS
+from nova.exception import ConsoleTypeUnavailable, HypervisorUnavailable
 from nova.objects.fields import Architecture
+from nova.virt.hardware import InstanceInfo
 from nova.virt.libvirt import config as libvirt_config
 from nova.virt.libvirt import driver as libvirt_driver
 
-from dozencloud.compute import clusters, published
+from dozencloud.compute import clusters, debugging, gdbrequest, published
 from dozencloud.compute.abilities import abilities
 
 # Since this version libvirt accepts <loader secure='no'/> beside firmware='efi'.
 # https://libvirt.org/news.html, 9.2.0; refused since 8.6.0.
 LOADER_SECURE_ACCEPTED = (9, 2, 0)
 RECONNECTS = 60
+
+CONF = nova.conf.CONF
 
 
 def firmware_elements(guest: Any, *, has_kernel: bool, accepts_loader_secure: bool) -> None:
@@ -129,6 +136,48 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
                 [each.get_xml_desc() for each in others],
             )
         return guest
+
+    def init_host(self, host: str) -> None:
+        super().init_host(host)
+        self._debugging = debugging.Debugging(
+            Path(CONF.state_path) / "debug",
+            CONF.serial_console.proxyclient_address,
+            lambda server: self._host.get_connection().lookupByUUIDString(server),
+        )
+
+    def _create_guest(
+        self,
+        context: Any,
+        xml: str,
+        instance: Any,
+        power_on: bool = True,
+        pause: bool = False,
+        post_xml_callback: Any = None,
+    ) -> Any:
+        asked = gdbrequest.request(instance.metadata) if power_on else None
+        hold = bool(asked and asked.at_start)
+        guest = super()._create_guest(
+            context, xml, instance, power_on, pause or hold, post_xml_callback
+        )
+        if not hold:
+            return guest
+        self._debugging.started(instance)
+        return debugging.Held(guest)
+
+    def get_info(self, instance: Any, use_cache: bool = True) -> Any:
+        info = super().get_info(instance, use_cache)
+        if info.state == power_state.PAUSED and self._debugging.stops(instance.uuid):
+            # Nova waits for a server to run after each start, and knows no debugger.
+            return InstanceInfo(state=power_state.RUNNING, internal_id=info.internal_id)
+        return info
+
+    def get_mks_console(self, context: Any, instance: Any) -> Any:
+        session = self._debugging.console(instance)
+        if session is None:
+            raise ConsoleTypeUnavailable(console_type="webmks")
+        return ConsoleMKS(
+            CONF.serial_console.proxyclient_address, session.port, f"/{session.secret}"
+        )
 
     def _set_features(self, guest: Any, os_type: Any, image_meta: Any, flavor: Any) -> None:
         super()._set_features(guest, os_type, image_meta, flavor)

@@ -44,6 +44,18 @@ OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
         "share_info",
         "old_guest",
     ),
+    "nova.virt.libvirt.driver:LibvirtDriver.init_host": ("self", "host"),
+    "nova.virt.libvirt.driver:LibvirtDriver._create_guest": (
+        "self",
+        "context",
+        "xml",
+        "instance",
+        "power_on",
+        "pause",
+        "post_xml_callback",
+    ),
+    "nova.virt.libvirt.driver:LibvirtDriver.get_info": ("self", "instance", "use_cache"),
+    "nova.virt.libvirt.driver:LibvirtDriver.get_mks_console": ("self", "context", "instance"),
     "nova.virt.libvirt.driver:LibvirtDriver._set_features": (
         "self",
         "guest",
@@ -71,6 +83,8 @@ OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
 """module:Class.method -> names of its parameters."""
 
 USED: tuple[str, ...] = (
+    "nova.console.type:ConsoleMKS",
+    "nova.exception:ConsoleTypeUnavailable",
     "nova.exception:HypervisorUnavailable",
     "nova.scheduler.host_manager:HostManager.get_host_states_by_uuids",
     "nova.scheduler.manager:SchedulerManager.select_destinations",
@@ -79,6 +93,8 @@ USED: tuple[str, ...] = (
     "nova.scheduler.utils:request_is_rebuild",
     "nova.scheduler.utils:resources_from_request_spec",
     "nova.scheduler.weights:BaseHostWeigher",
+    "nova.objects.instance:Instance.delete_metadata_key",
+    "nova.virt.hardware:InstanceInfo",
     "nova.virt.hardware:parse_cpu_spec",
     "nova.compute.provider_tree:ProviderTree.add_traits",
     "nova.compute.provider_tree:ProviderTree.data",

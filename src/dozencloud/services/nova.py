@@ -200,6 +200,8 @@ def compute(plan: Plan) -> Service:
     }
     sections |= {
         "libvirt": _libvirt(plan.node, cloud.libvirt_uri),
+        # The console kind by which our driver offers gdb's connection: `dozen debug`.
+        "mks": {"enabled": True, "mksproxy_base_url": f"{cloud.public_url}/console/serial/socket"},
         "key_manager": {"backend": "nova.keymgr.conf_key_mgr.ConfKeyManager"},
         "privsep_osbrick": {"helper_command": helper},
         "vif_plug_ovs_privileged": {"helper_command": helper},
