@@ -47,7 +47,7 @@ def decide_node(cloud: Cloud, facts: Facts) -> Node:
     machine = facts.system.architecture.kernel
     if virt_type == "auto":
         # KVM of another architecture than ARM cannot run ARM servers.
-        virt_type = "kvm" if facts.kvm.usable and machine != "x86_64" else "qemu"
+        virt_type = "kvm" if facts.kvm.for_servers and machine != "x86_64" else "qemu"
     if datapath == "auto":
         # A namespace of its own is on a machine where another cloud may have the kernel's.
         datapath = "netdev" if cloud.namespace else str(facts.network.datapath)

@@ -238,10 +238,18 @@ def _processors(facts: Facts) -> Iterator[Verdict]:
         yield Verdict("cpu", Level.OK, f"{count} may be used ({cpu.model}).")
 
     why = f" ({kvm.reason})" if kvm.reason else ""
-    if kvm.usable and arm:
+    if kvm.for_servers and arm:
         width = "64-bit and 32-bit" if kvm.aarch32_el1 else "64-bit"
         emulated = "" if kvm.aarch32_el1 else "; 32-bit ones run under emulation"
         yield Verdict("kvm", Level.OK, f"{width} ARM servers run with KVM{emulated}.")
+    elif kvm.usable and arm:
+        yield Verdict(
+            "kvm",
+            Level.WARN,
+            "KVM works for root only: ARM servers run under emulation, many times slower.",
+            "Run: sudo groupadd -rf kvm; sudo chgrp kvm /dev/kvm; sudo chmod 660 /dev/kvm; "
+            "sudo ./dozen up",
+        )
     elif arm:
         yield Verdict(
             "kvm",

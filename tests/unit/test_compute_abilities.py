@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,11 @@ BOTH, EMULATED = frozenset({"kvm", "qemu"}), frozenset({"qemu"})
 USER = User(987, 985)
 
 ARM_HOST = Offer("aarch64", {"aarch64": BOTH, "armv7l": BOTH, "riscv64": EMULATED}, {}, USER)
+ROOT_HOST = Offer("aarch64", {"aarch64": BOTH, "armv7l": BOTH}, {}, User(0, 0))
 NO_ARMV7 = Offer("aarch64", {"aarch64": BOTH}, {}, USER)
 X86_HOST = Offer("x86_64", {"x86_64": BOTH, "aarch64": EMULATED, "armv7l": EMULATED}, {}, USER)
 USABLE, NARROW = Kvm(KvmState.USABLE), Kvm(KvmState.USABLE, aarch32_el1=True)
+GUARDED = replace(NARROW, root_only=True)
 UNUSABLE = Kvm(KvmState.UNUSABLE, "it refuses", aarch32_el1=True)
 LITTLE, BIG = Cluster("Cortex-A55", (0, 1, 2, 3)), Cluster("Cortex-A76", (4, 5, 6, 7))
 
@@ -38,6 +41,9 @@ LITTLE, BIG = Cluster("Cortex-A55", (0, 1, 2, 3)), Cluster("Cortex-A76", (4, 5, 
         (ARM_HOST, "kvm", USABLE, True, {"aarch64": KVM, "armv7l": QEMU, "riscv64": QEMU}),
         (ARM_HOST, "kvm", NARROW, False, {"aarch64": KVM, "armv7l": QEMU, "riscv64": QEMU}),
         (ARM_HOST, "kvm", UNUSABLE, True, {"aarch64": QEMU, "armv7l": QEMU, "riscv64": QEMU}),
+        # QEMU may not open the device, unless it runs as root.
+        (ARM_HOST, "kvm", GUARDED, True, {"aarch64": QEMU, "armv7l": QEMU, "riscv64": QEMU}),
+        (ROOT_HOST, "kvm", GUARDED, True, {"aarch64": KVM, "armv7l": KVM}),
         # The operator's word: no KVM.
         (ARM_HOST, "qemu", NARROW, True, {"aarch64": QEMU, "armv7l": QEMU, "riscv64": QEMU}),
         (NO_ARMV7, "kvm", NARROW, True, {"aarch64": KVM}),

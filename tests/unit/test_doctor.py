@@ -209,6 +209,14 @@ def test_a_good_machine_has_no_complaint() -> None:
         ),
         (
             "kvm",
+            replace(GOOD, system=ARM, kvm=Kvm(KvmState.USABLE, root_only=True)),
+            Level.WARN,
+            "KVM works for root only: ARM servers run under emulation, many times slower.",
+            "Run: sudo groupadd -rf kvm; sudo chgrp kvm /dev/kvm; sudo chmod 660 /dev/kvm; "
+            "sudo ./dozen up",
+        ),
+        (
+            "kvm",
             replace(GOOD, system=ARM, kvm=Kvm(KvmState.USABLE, aarch32_el1=True)),
             Level.OK,
             "64-bit and 32-bit ARM servers run with KVM.",

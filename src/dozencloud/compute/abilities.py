@@ -103,7 +103,8 @@ def decide(
     aarch32: Callable[[Cluster], bool],
 ) -> Abilities:
     """Put together what libvirt, the operator (virt_type), KVM and QEMU (aarch32) say."""
-    hardware = virt_type == "kvm" and found.usable
+    open_to_qemu = found.for_servers or (found.usable and offer.user.uid == 0)
+    hardware = virt_type == "kvm" and open_to_qemu
     # libvirt claims KVM for armv7l on every aarch64 host.
     claimed = "kvm" in offer.domains.get(Architecture.ARMV7, ())
     worth_asking = hardware and claimed and offer.machine == Architecture.AARCH64

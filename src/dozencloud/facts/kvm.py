@@ -83,6 +83,11 @@ class Kvm:
     def usable(self) -> bool:
         return self.state is KvmState.USABLE
 
+    @property
+    def for_servers(self) -> bool:
+        """It works, also for the user who runs QEMU."""
+        return self.usable and not self.root_only
+
 
 class _Refused(Exception):
     """KVM said no; the message is half a sentence for the person."""
