@@ -141,3 +141,11 @@ def test_answers_are_remembered_for_one_qemu_and_user(tmp_path: Path) -> None:
     assert Memory(path, qemu, USER).get(["q", "0"]) is None
     path.write_text("{broken")
     assert Memory(path, qemu, USER).get(["q", "4"]) is None
+
+
+def test_an_answer_that_cannot_be_kept_is_no_failure(tmp_path: Path) -> None:
+    qemu = tmp_path / "qemu"
+    qemu.write_text("7.2")
+    memory = Memory(tmp_path / "missing" / "aarch32.json", qemu, USER)
+    memory.put(["q", "0"], True)
+    assert memory.get(["q", "0"]) is None

@@ -96,10 +96,14 @@ class Memory:
         return self._answers().get(" ".join(words))
 
     def put(self, words: Sequence[str], answer: bool) -> None:
+        """Remember it, if the disk lets us: without, the next start takes longer."""
         content = {"for": self._valid_for, "starts": self._answers() | {" ".join(words): answer}}
         new = self._path.with_suffix(".new")
-        new.write_text(json.dumps(content, indent=2) + "\n")
-        new.replace(self._path)
+        try:
+            new.write_text(json.dumps(content, indent=2) + "\n")
+            new.replace(self._path)
+        except OSError as error:
+            LOG.warning("What QEMU said about 32-bit ARM guests cannot be kept: %s", error)
 
     def _answers(self) -> dict[str, bool]:
         try:
