@@ -175,6 +175,7 @@ class NovaKit:
             virt_type=self.virt_type,
             cpu_mode="host-passthrough" if self.virt_type == "kvm" else "none",
             tb_cache_size=256,
+            num_pcie_ports=16,
             images_type="qcow2",
             inject_partition=-2,
         )

@@ -8,86 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nova.objects.fields import Architecture
 from nova.virt.libvirt import config
 
 import nova.virt
 from dozencloud.compute import driver, upstream
-from dozencloud.compute.driver import add_scsi_controller, drop_acpi, firmware_elements
-
-
-def guest(**fields: object) -> Any:
-    made = config.LibvirtConfigGuest()
-    made.uuid, made.name, made.memory, made.vcpus = "u", "n", 1024, 1
-    made.virt_type, made.os_type = "qemu", "hvm"
-    for name, value in fields.items():
-        assert hasattr(made, name), name
-        setattr(made, name, value)
-    return made
-
-
-@pytest.mark.parametrize(
-    ("secure", "has_kernel", "accepts", "firmware", "loader_secure"),
-    [
-        # libvirt of Debian 12 refuses secure='no' beside firmware='efi'.
-        (False, False, False, "efi", None),
-        (False, False, True, "efi", False),
-        # What was asked for is never dropped in silence.
-        (True, False, False, "efi", True),
-        (True, False, True, "efi", True),
-        (None, False, False, "efi", None),
-        # QEMU starts the kernel itself.
-        (False, True, False, None, None),
-        (False, True, True, None, None),
-        (True, True, True, None, None),
-    ],
-)
-def test_firmware_elements(
-    secure: bool | None,
-    has_kernel: bool,
-    accepts: bool,
-    firmware: str | None,
-    loader_secure: bool | None,
-) -> None:
-    made = guest(os_firmware="efi", os_loader_secure=secure, os_kernel="/k" if has_kernel else None)
-    firmware_elements(made, has_kernel=has_kernel, accepts_loader_secure=accepts)
-    assert made.os_firmware == firmware
-    assert made.os_loader_secure is loader_secure
-    xml = made.to_xml()
-    assert ("firmware=" in xml) is (firmware is not None)
-    assert ("<loader" in xml) is (loader_secure is not None)
-    if loader_secure is not None:
-        assert f'secure="{"yes" if loader_secure else "no"}"' in xml
-
-
-def test_a_guest_with_bios_stays_as_it_is() -> None:
-    made = guest()
-    before = made.to_xml()
-    firmware_elements(made, has_kernel=False, accepts_loader_secure=False)
-    assert made.to_xml() == before
-
-
-@pytest.mark.parametrize(
-    ("architecture", "firmware", "kept"),
-    [
-        (Architecture.AARCH64, None, False),
-        (Architecture.ARMV7, None, False),
-        (Architecture.AARCH64, "efi", True),
-        (Architecture.ARMV7, "efi", True),
-        (Architecture.X86_64, None, True),
-        (Architecture.X86_64, "efi", True),
-    ],
-)
-def test_drop_acpi(architecture: str, firmware: str | None, kept: bool) -> None:
-    made = guest(os_arch=architecture, os_firmware=firmware)
-    made.features = [
-        config.LibvirtConfigGuestFeatureACPI(),
-        config.LibvirtConfigGuestFeatureAPIC(),
-    ]
-    drop_acpi(made)
-    xml = made.to_xml()
-    assert ("<acpi/>" in xml) is kept
-    assert "<apic/>" in xml
+from dozencloud.compute.driver import add_scsi_controller
 
 
 def disk(bus: str) -> Any:

@@ -11,44 +11,19 @@ import nova.conf
 from nova.compute import power_state
 from nova.console.type import ConsoleMKS
 from nova.exception import ConsoleTypeUnavailable, HypervisorUnavailable
-from nova.objects.fields import Architecture
 from nova.virt.hardware import InstanceInfo
 from nova.virt.libvirt import config as libvirt_config
 from nova.virt.libvirt import driver as libvirt_driver
 
 from dozencloud.compute import clusters, debugging, gdbrequest, published
-from dozencloud.compute.abilities import abilities
+from dozencloud.compute import guest as guests
+from dozencloud.compute.abilities import Abilities, abilities
+from dozencloud.compute.refusal import refusing
+from dozencloud.facts import firmware
 
-# Since this version libvirt accepts <loader secure='no'/> beside firmware='efi'.
-# https://libvirt.org/news.html, 9.2.0; refused since 8.6.0.
-LOADER_SECURE_ACCEPTED = (9, 2, 0)
 RECONNECTS = 60
 
 CONF = nova.conf.CONF
-
-
-def firmware_elements(guest: Any, *, has_kernel: bool, accepts_loader_secure: bool) -> None:
-    """Mend what Nova 34 writes about the firmware of a guest.
-
-    has_kernel: QEMU starts the kernel itself; firmware in front of it only costs 5 s.
-    accepts_loader_secure: see LOADER_SECURE_ACCEPTED.
-    """
-    if has_kernel:
-        guest.os_firmware = None
-        guest.os_firmware_secure = None
-        guest.os_loader_secure = None
-    elif guest.os_firmware == "efi" and not accepts_loader_secure and not guest.os_loader_secure:
-        guest.os_loader_secure = None
-
-
-def drop_acpi(guest: Any) -> None:
-    """An ARM guest without UEFI gets a device tree; libvirt refuses ACPI for it."""
-    if guest.os_firmware is None and guest.os_arch in (Architecture.AARCH64, Architecture.ARMV7):
-        guest.features = [
-            feature
-            for feature in guest.features
-            if not isinstance(feature, libvirt_config.LibvirtConfigGuestFeatureACPI)
-        ]
 
 
 def add_scsi_controller(devices: list[Any]) -> None:
@@ -84,16 +59,6 @@ def reconnect(host: Any) -> None:
 class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # nova is untyped
     """Upstream's driver; what it overrides is listed in dozencloud.compute.upstream."""
 
-    def _configure_guest_by_virt_type(
-        self, guest: Any, instance: Any, image_meta: Any, flavor: Any, old_guest: Any = None
-    ) -> None:
-        super()._configure_guest_by_virt_type(guest, instance, image_meta, flavor, old_guest)
-        firmware_elements(
-            guest,
-            has_kernel=bool(instance.kernel_id),
-            accepts_loader_secure=self._host.has_min_version(LOADER_SECURE_ACCEPTED),
-        )
-
     def get_available_resource(self, nodename: str) -> dict[str, Any]:
         resources: dict[str, Any] = super().get_available_resource(nodename)
         claimed = resources["supported_instances"]
@@ -124,18 +89,36 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
             data.dst_cpu_shared_set_info = set(cpus)
         return data
 
-    def _get_guest_config(self, instance: Any, *args: Any, **kwargs: Any) -> Any:
-        guest = super()._get_guest_config(instance, *args, **kwargs)
+    def _get_guest_config(
+        self, instance: Any, network_info: Any, image_meta: Any, *args: Any, **kwargs: Any
+    ) -> Any:
         found = abilities(self._host)
-        if clusters.matter(found):
-            others = [each for each in self._host.list_guests() if each.uuid != instance.uuid]
-            clusters.settle(
-                guest,
-                found,
-                frozenset(self._get_vcpu_available()),
-                [each.get_xml_desc() for each in others],
-            )
-        return guest
+        with refusing(instance.uuid):
+            guests.refuse_foreign(self._check_emulation_arch(image_meta), found)
+            made = super()._get_guest_config(instance, network_info, image_meta, *args, **kwargs)
+            guests.mend(made, self._guest_host(found))
+            instance.vcpu_model = self._cpu_config_to_vcpu_model(made.cpu, instance.vcpu_model)
+            if clusters.matter(found):
+                others = [each for each in self._host.list_guests() if each.uuid != instance.uuid]
+                clusters.settle(
+                    made,
+                    found,
+                    frozenset(self._get_vcpu_available()),
+                    [each.get_xml_desc() for each in others],
+                )
+        return made
+
+    def _guest_host(self, found: Abilities) -> guests.Host:
+        return guests.Host(
+            abilities=found,
+            accepts_loader_secure=self._host.has_min_version(guests.LOADER_SECURE_ACCEPTED),
+            firmware_armv7=firmware.first_present(firmware.ARMV7),
+            tb_cache=CONF.libvirt.tb_cache_size or 0,
+        )
+
+    def _guest_needs_pcie(self, guest: Any) -> bool:
+        ports = bool(CONF.libvirt.num_pcie_ports) and guests.has_hotplug_ports(guest)
+        return ports or bool(super()._guest_needs_pcie(guest))
 
     def init_host(self, host: str) -> None:
         super().init_host(host)
@@ -178,10 +161,6 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
         return ConsoleMKS(
             CONF.serial_console.proxyclient_address, session.port, f"/{session.secret}"
         )
-
-    def _set_features(self, guest: Any, os_type: Any, image_meta: Any, flavor: Any) -> None:
-        super()._set_features(guest, os_type, image_meta, flavor)
-        drop_acpi(guest)
 
     def _get_guest_storage_config(self, *args: Any, **kwargs: Any) -> list[Any]:
         devices: list[Any] = super()._get_guest_storage_config(*args, **kwargs)

@@ -8,14 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
-    "nova.virt.libvirt.driver:LibvirtDriver._configure_guest_by_virt_type": (
-        "self",
-        "guest",
-        "instance",
-        "image_meta",
-        "flavor",
-        "old_guest",
-    ),
     "nova.virt.libvirt.driver:LibvirtDriver.check_can_live_migrate_source": (
         "self",
         "context",
@@ -56,13 +48,7 @@ OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
     ),
     "nova.virt.libvirt.driver:LibvirtDriver.get_info": ("self", "instance", "use_cache"),
     "nova.virt.libvirt.driver:LibvirtDriver.get_mks_console": ("self", "context", "instance"),
-    "nova.virt.libvirt.driver:LibvirtDriver._set_features": (
-        "self",
-        "guest",
-        "os_type",
-        "image_meta",
-        "flavor",
-    ),
+    "nova.virt.libvirt.driver:LibvirtDriver._guest_needs_pcie": ("self", "guest"),
     "nova.virt.libvirt.driver:LibvirtDriver._handle_conn_event": (
         "self",
         "enabled",
@@ -85,6 +71,7 @@ OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
 USED: tuple[str, ...] = (
     "nova.console.type:ConsoleMKS",
     "nova.exception:ConsoleTypeUnavailable",
+    "nova.exception:BuildAbortException",
     "nova.exception:HypervisorUnavailable",
     "nova.scheduler.host_manager:HostManager.get_host_states_by_uuids",
     "nova.scheduler.manager:SchedulerManager.select_destinations",
@@ -102,6 +89,8 @@ USED: tuple[str, ...] = (
     "nova.compute.provider_tree:ProviderTree.update_inventory",
     "nova.virt.libvirt.driver:LibvirtDriver._get_pcpu_available",
     "nova.virt.libvirt.driver:LibvirtDriver._get_vcpu_available",
+    "nova.virt.libvirt.driver:LibvirtDriver._check_emulation_arch",
+    "nova.virt.libvirt.driver:LibvirtDriver._cpu_config_to_vcpu_model",
     "nova.virt.libvirt.guest:Guest.get_xml_desc",
     "nova.virt.libvirt.host:Host.get_connection",
     "nova.virt.libvirt.host:Host.get_guest",
@@ -109,6 +98,11 @@ USED: tuple[str, ...] = (
     "nova.virt.libvirt.host:Host.has_min_version",
     "nova.virt.libvirt.config:LibvirtConfigGuestController",
     "nova.virt.libvirt.config:LibvirtConfigGuestDisk",
+    "nova.virt.libvirt.config:LibvirtConfigGuestCPUFeature",
+    "nova.virt.libvirt.config:LibvirtConfigGuestFeature",
     "nova.virt.libvirt.config:LibvirtConfigGuestFeatureACPI",
+    "nova.virt.libvirt.config:LibvirtConfigGuestFeatureAPIC",
+    "nova.virt.libvirt.config:LibvirtConfigGuestFeaturePMU",
+    "nova.virt.libvirt.config:LibvirtConfigGuestFeatureTCG",
 )
 """Called on upstream's objects."""
