@@ -69,6 +69,11 @@ class Compute:
 
     virt_type: str = setting("auto", "kvm, qemu (emulation), or auto: what this machine can.")
     reserved_memory: int = setting(512, "MiB that servers never get, for the machine itself.")
+    hang_seconds: int = setting(
+        20,
+        "Seconds of processor time that a server may use after power-on without a byte on its "
+        "console, before that is called a hang; 0: servers are not watched.",
+    )
 
 
 @dataclass(frozen=True)
@@ -387,6 +392,9 @@ def _check(settings: Settings, where: str) -> None:
     reserved = settings.compute.reserved_memory
     if reserved < 0:
         raise _wrong(where, "compute.reserved_memory", "a number of MiB", reserved)
+    patience = settings.compute.hang_seconds
+    if patience < 0:
+        raise _wrong(where, "compute.hang_seconds", "a number of seconds", patience)
 
 
 def _check_cidr(where: str, name: str, cidr: str) -> None:

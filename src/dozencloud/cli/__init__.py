@@ -15,6 +15,7 @@ from dozencloud.cli.doctor import doctor
 from dozencloud.cli.image import image
 from dozencloud.cli.logs import logs
 from dozencloud.cli.power import restart, start, stop
+from dozencloud.cli.server import server
 from dozencloud.cli.status import status
 from dozencloud.cli.timings import timings
 from dozencloud.cli.up import up
@@ -82,7 +83,7 @@ def cli(ctx: click.Context, root: Path | None, debug: bool) -> None:
 
 for command in (
     *(up, status, logs, restart, stop, start, destroy),
-    *(doctor, env, openstack, image, ssh, debug, timings, config, completion),
+    *(doctor, env, openstack, image, server, ssh, debug, timings, config, completion),
 ):
     cli.add_command(command)
 

@@ -15,7 +15,7 @@ from nova.virt.hardware import InstanceInfo
 from nova.virt.libvirt import config as libvirt_config
 from nova.virt.libvirt import driver as libvirt_driver
 
-from dozencloud.compute import clusters, debugging, gdbrequest, published
+from dozencloud.compute import clusters, debugging, gdbrequest, hang, published
 from dozencloud.compute import guest as guests
 from dozencloud.compute.abilities import Abilities, abilities
 from dozencloud.compute.refusal import refusing
@@ -58,6 +58,12 @@ def reconnect(host: Any) -> None:
 
 class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # nova is untyped
     """Upstream's driver; what it overrides is listed in dozencloud.compute.upstream."""
+
+    def __init__(self, virtapi: Any, read_only: bool = False) -> None:
+        super().__init__(virtapi, read_only)
+        self._watchdog = hang.Watchdog(
+            self._host.get_connection, hang.record, hang.CONF.dozencloud.hang_seconds
+        )
 
     def get_available_resource(self, nodename: str) -> dict[str, Any]:
         resources: dict[str, Any] = super().get_available_resource(nodename)
@@ -143,6 +149,8 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
             context, xml, instance, power_on, pause or hold, post_xml_callback
         )
         if not hold:
+            if power_on or pause:
+                self._watchdog.watch(instance, Path(self._get_console_log_path(instance)))
             return guest
         self._debugging.started(instance)
         return debugging.Held(guest)
@@ -166,6 +174,17 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
         devices: list[Any] = super()._get_guest_storage_config(*args, **kwargs)
         add_scsi_controller(devices)
         return devices
+
+    def _soft_reboot(self, instance: Any) -> bool:
+        done: bool = super()._soft_reboot(instance)
+        if done:
+            self._watchdog.watch(instance, Path(self._get_console_log_path(instance)))
+        return done
+
+    def resume(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> None:
+        super().resume(context, instance, *args, **kwargs)
+        # It goes on where it was, which may well be silent work.
+        self._watchdog.forget(instance.uuid)
 
     def _handle_conn_event(self, enabled: bool, reason: str | None) -> None:
         super()._handle_conn_event(enabled, reason)

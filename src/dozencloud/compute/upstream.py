@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
+    "nova.virt.libvirt.driver:LibvirtDriver.__init__": ("self", "virtapi", "read_only"),
     "nova.virt.libvirt.driver:LibvirtDriver.check_can_live_migrate_source": (
         "self",
         "context",
@@ -49,6 +50,15 @@ OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
     "nova.virt.libvirt.driver:LibvirtDriver.get_info": ("self", "instance", "use_cache"),
     "nova.virt.libvirt.driver:LibvirtDriver.get_mks_console": ("self", "context", "instance"),
     "nova.virt.libvirt.driver:LibvirtDriver._guest_needs_pcie": ("self", "guest"),
+    "nova.virt.libvirt.driver:LibvirtDriver._soft_reboot": ("self", "instance"),
+    "nova.virt.libvirt.driver:LibvirtDriver.resume": (
+        "self",
+        "context",
+        "instance",
+        "network_info",
+        "block_device_info",
+        "share_info",
+    ),
     "nova.virt.libvirt.driver:LibvirtDriver._handle_conn_event": (
         "self",
         "enabled",
@@ -72,6 +82,8 @@ USED: tuple[str, ...] = (
     "nova.console.type:ConsoleMKS",
     "nova.exception:ConsoleTypeUnavailable",
     "nova.exception:BuildAbortException",
+    "nova.compute.utils:add_instance_fault_from_exc",
+    "nova.context:get_admin_context",
     "nova.exception:HypervisorUnavailable",
     "nova.scheduler.host_manager:HostManager.get_host_states_by_uuids",
     "nova.scheduler.manager:SchedulerManager.select_destinations",
@@ -91,6 +103,9 @@ USED: tuple[str, ...] = (
     "nova.virt.libvirt.driver:LibvirtDriver._get_vcpu_available",
     "nova.virt.libvirt.driver:LibvirtDriver._check_emulation_arch",
     "nova.virt.libvirt.driver:LibvirtDriver._cpu_config_to_vcpu_model",
+    "nova.objects.instance_action:InstanceAction.create",
+    "nova.objects.instance_action:InstanceActionEvent.create",
+    "nova.virt.libvirt.driver:LibvirtDriver._get_console_log_path",
     "nova.virt.libvirt.guest:Guest.get_xml_desc",
     "nova.virt.libvirt.host:Host.get_connection",
     "nova.virt.libvirt.host:Host.get_guest",

@@ -199,6 +199,7 @@ def compute(plan: Plan) -> Service:
         "allow_resize_to_same_host": True,
     }
     sections |= {
+        "dozencloud": {"hang_seconds": cloud.settings.compute.hang_seconds},
         "libvirt": _libvirt(plan.node, cloud.libvirt_uri),
         # The console kind by which our driver offers gdb's connection: `dozen debug`.
         "mks": {"enabled": True, "mksproxy_base_url": f"{cloud.public_url}/console/serial/socket"},
