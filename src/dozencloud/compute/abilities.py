@@ -62,7 +62,7 @@ def abilities(host: Any) -> Abilities:
     found = kvm()
 
     def aarch32(cluster: Cluster) -> bool:
-        return _starts_aarch32(offer, found, cluster.cpus)
+        return _starts_aarch32(offer, cluster.cpus)
 
     return decide(offer, CONF.libvirt.virt_type, found, fastest_first(cpu().clusters), aarch32)
 
@@ -135,11 +135,11 @@ def fastest_first(clusters: Iterable[Cluster], sysfs: Path = _SYSFS) -> list[Clu
     return sorted(clusters, key=capacity, reverse=True)
 
 
-def _starts_aarch32(offer: Offer, found: Kvm, cpus: Iterable[int]) -> bool:
+def _starts_aarch32(offer: Offer, cpus: Iterable[int]) -> bool:
     """Ask QEMU, or remember what it said; a doubt counts as no, and is not remembered."""
     emulator = offer.emulators[Architecture.ARMV7]
     memory = drystart.Memory(Path(CONF.state_path, "aarch32.json"), emulator, offer.user)
-    words = drystart.command(emulator, cpus, sve=found.sve)
+    words = drystart.command(emulator, cpus)
     if (answer := memory.get(words)) is None:
         answer = drystart.starts(words, offer.user)
         if answer is not None:

@@ -37,7 +37,11 @@ class Scheduler(SchedulerManager):  # type: ignore[misc]  # nova is untyped
             # Whatever happens here, the answer to the request is the refusal.
             LOG.exception("No reason could be found for: %s", refusal)
             raise refusal from None
-        raise NoValidHost(reason=reason) if reason else refusal
+        if not reason:
+            raise refusal
+        # A resize does not pass it on to its user (nova/conductor/manager.py, _cold_migrate).
+        LOG.info("No node takes the server: %s", reason)
+        raise NoValidHost(reason=reason)
 
     def _reason(self, context: Any, spec: Any, uuids: list[str]) -> str:
         hosts = self.host_manager.get_host_states_by_uuids(context.elevated(), None, None)
