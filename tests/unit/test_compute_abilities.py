@@ -122,7 +122,7 @@ def test_fastest_first(tmp_path: Path, capacities: dict[int, int], order: list[C
 
 def test_command_of_a_dry_start() -> None:
     words = command(Path("/q"), BIG.cpus)
-    assert words[:4] == ["taskset", "--cpu-list", "4,5,6,7", "/q"]
+    assert words[:4] == ["taskset", "-c", "4,5,6,7", "/q"]
     assert words[words.index("-cpu") + 1] == "host,aarch64=off,sve=off"
     assert words[words.index("-accel") + 1] == "kvm"
 

@@ -49,7 +49,7 @@ def command(emulator: Path, cpus: Iterable[int]) -> list[str]:
     SVE is left out as in the domains of such servers: where KVM offers it, QEMU does not by itself.
     """
     return [
-        *("taskset", "--cpu-list", ",".join(map(str, cpus)), str(emulator)),
+        *("taskset", "-c", ",".join(map(str, cpus)), str(emulator)),
         *("-accel", "kvm", "-machine", "virt,gic-version=host"),
         *("-cpu", "host,aarch64=off,sve=off", "-m", "64", "-S"),
         *("-nodefaults", "-no-user-config", "-display", "none", "-qmp", "stdio"),
