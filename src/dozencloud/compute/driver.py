@@ -15,7 +15,7 @@ from nova.virt.hardware import InstanceInfo
 from nova.virt.libvirt import config as libvirt_config
 from nova.virt.libvirt import driver as libvirt_driver
 
-from dozencloud.compute import clusters, debugging, gdbrequest, hang, published
+from dozencloud.compute import bootcheck, clusters, debugging, gdbrequest, hang, published
 from dozencloud.compute import guest as guests
 from dozencloud.compute.abilities import Abilities, abilities
 from dozencloud.compute.refusal import refusing
@@ -143,6 +143,9 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
         pause: bool = False,
         post_xml_callback: Any = None,
     ) -> Any:
+        if power_on or pause:
+            with refusing(instance.uuid):
+                bootcheck.check(xml, bootcheck.image_properties(instance.system_metadata))
         asked = gdbrequest.request(instance.metadata) if power_on else None
         hold = bool(asked and asked.at_start)
         guest = super()._create_guest(

@@ -107,6 +107,7 @@ USED: tuple[str, ...] = (
     "nova.objects.instance_action:InstanceActionEvent.create",
     "nova.virt.libvirt.driver:LibvirtDriver._get_console_log_path",
     "nova.virt.libvirt.guest:Guest.get_xml_desc",
+    "nova.virt.libvirt.utils:get_disk_backing_file",
     "nova.virt.libvirt.host:Host.get_connection",
     "nova.virt.libvirt.host:Host.get_guest",
     "nova.virt.libvirt.host:Host.list_guests",

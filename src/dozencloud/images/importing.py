@@ -28,6 +28,9 @@ CHUNK = 1 << 20  # bytes per write
 PARTIAL = "dozen_import"
 """Property of an image whose upload has not ended; what a killed import leaves is known by it."""
 
+FORCED = {"dozen_boot_check": "skip"}
+"""Properties with which the driver starts what cannot start (dozencloud.compute.bootcheck)."""
+
 Progress = Callable[[str, int, int], None]
 """Called with what is done, bytes so far, and bytes in all."""
 
@@ -125,7 +128,9 @@ class Importer:
         if not force:
             refuse_hopeless(inspection, name)
         own = own or {}
-        found = properties(inspection) if force else merge(own, properties(inspection))
+        found = (
+            {**properties(inspection), **FORCED} if force else merge(own, properties(inspection))
+        )
         self._remove_partial(name)
         with work_folder(self.work) as folder:
             source = path
