@@ -157,7 +157,8 @@ class Bringup:
                 "namespace",
                 "Network namespace and the way out",
                 self._network,
-                after=after_packages,
+                # Firewall rules name the user of the console proxy.
+                after=("users",),
                 done=self._network_there,
             ),
             Task("configuration", "Configuration", self._configuration, after=("users",)),

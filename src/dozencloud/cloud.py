@@ -25,6 +25,12 @@ CLOUD_FILE = "cloud.toml"
 INTEGRATION_BRIDGE = "br-int"
 """The same in every cloud: Neutron binds ports to it until a node has told another name, and
 caches that (neutron/common/ovn/utils.py, get_ovn_bridge_from_chassis_private)."""
+SERIAL_PORTS = (20000, 20999)
+"""First and last TCP port on loopback for the serial lines of servers."""
+SCREEN_PORTS = (21000, 21999)
+"""First and last TCP port on loopback for the screens of servers (VNC)."""
+CONSOLE_USER = "dozen-nova"
+"""Besides root, the only user who may connect to these ports: the console proxy's."""
 DATAPATHS = ("auto", "system", "netdev")
 VIRT_TYPES = ("auto", "kvm", "qemu")
 # AF_UNIX paths end at 107 bytes (unix(7)); the longest one below `run` is libvirt's
@@ -68,6 +74,7 @@ class Compute:
     """How this machine runs servers."""
 
     virt_type: str = setting("auto", "kvm, qemu (emulation), or auto: what this machine can.")
+    screens: bool = setting(True, "Servers that boot with UEFI get a screen, for noVNC.")
     reserved_memory: int = setting(512, "MiB that servers never get, for the machine itself.")
     hang_seconds: int = setting(
         20,
@@ -84,6 +91,7 @@ class Internal:
     broker: int = setting(17672, "RabbitMQ.")
     broker_cluster: int = setting(17673, "RabbitMQ's own Erlang distribution.")
     broker_names: int = setting(17674, "Erlang's port mapper (epmd), which RabbitMQ insists on.")
+    consoles: int = setting(17775, "Nova's console proxy.")
 
 
 @dataclass(frozen=True)

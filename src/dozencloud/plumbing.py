@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from dozencloud.cloud import Cloud
+from dozencloud.cloud import CONSOLE_USER, SCREEN_PORTS, SERIAL_PORTS, Cloud
 from dozencloud.graph import Step
 from dozencloud.state import State
 
@@ -127,6 +127,31 @@ def make_namespace(cloud: Cloud, step: Step) -> None:
     )
 
 
+def guard(cloud: Cloud) -> str:
+    """nftables: the consoles of servers, which ask for no password, are the console proxy's alone.
+
+    Other users of this machine, and a guest that broke out of its QEMU, cannot connect to them.
+    """
+    ports = ", ".join(f"{first}-{last}" for first, last in (SERIAL_PORTS, SCREEN_PORTS))
+    return f"""\
+table inet {cloud.table}-consoles
+delete table inet {cloud.table}-consoles
+table inet {cloud.table}-consoles {{
+  chain output {{
+    type filter hook output priority filter; policy accept;
+    oifname "lo" tcp dport {{ {ports} }} \
+      meta skuid != {{ root, {CONSOLE_USER} }} reject with tcp reset
+  }}
+}}
+"""
+
+
+def _nft(cloud: Cloud, *words: str) -> list[str]:
+    """nft(8) in the cloud's network namespace."""
+    enter = [f"--net=/run/netns/{cloud.namespace}"] if cloud.namespace else []
+    return [*(("nsenter", *enter) if enter else ()), "nft", *words]
+
+
 def ruleset(cloud: Cloud) -> str:
     """nftables: servers with a floating IP reach what the machine reaches, by its address."""
     near = cloud.link_devices[0] if cloud.namespace else cloud.provider_bridge
@@ -152,21 +177,31 @@ def open_way_out(cloud: Cloud, step: Step, state: State) -> None:
             state.set("forwarding-was", "0")
         FORWARD.write_text("1")
     step.run(["nft", "-f", "-"], input=ruleset(cloud))
+    step.run(_nft(cloud, "-f", "-"), input=guard(cloud))
 
 
 def way_out_is_open(cloud: Cloud) -> bool:
     if FORWARD.read_text().strip() == "0":
         return False
-    table = ["nft", "list", "table", "inet", cloud.table]
+    tables = (
+        ["nft", "list", "table", "inet", cloud.table],
+        _nft(cloud, "list", "table", "inet", f"{cloud.table}-consoles"),
+    )
     try:
-        return subprocess.run(table, check=False, capture_output=True).returncode == 0
+        return all(
+            subprocess.run(table, check=False, capture_output=True).returncode == 0
+            for table in tables
+        )
     except FileNotFoundError:
         return False
 
 
 def close_way_out(cloud: Cloud, state: State) -> None:
     """Undo `open_way_out`."""
-    drop = f"table inet {cloud.table}\ndelete table inet {cloud.table}\n"
+    drop = "".join(
+        f"table inet {table}\ndelete table inet {table}\n"
+        for table in (cloud.table, f"{cloud.table}-consoles")
+    )
     subprocess.run(["nft", "-f", "-"], input=drop, text=True, check=False, capture_output=True)
     if state.get("forwarding-was") == "0":
         FORWARD.write_text("0")

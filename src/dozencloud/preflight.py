@@ -86,7 +86,7 @@ def markers(cloud: Cloud) -> facts.Markers:
         ),
         interfaces=(cloud.provider_bridge, cloud.link_devices[0]),
         namespaces=(cloud.namespace,) if cloud.namespace else ("ovnmeta-*",),
-        tables=(f"inet {cloud.table}",),
+        tables=(f"inet {cloud.table}", f"inet {cloud.table}-consoles"),
         directories=cloud.folders,
     )
 

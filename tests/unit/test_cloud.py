@@ -36,8 +36,8 @@ OTHER = Settings(
         dns=("2001:db8::53",),
         datapath="netdev",
     ),
-    compute=Compute(virt_type="qemu", reserved_memory=0, hang_seconds=0),
-    internal=Internal(api=1, broker=65535, broker_cluster=3, broker_names=4),
+    compute=Compute(virt_type="qemu", screens=False, reserved_memory=0, hang_seconds=0),
+    internal=Internal(api=1, broker=65535, broker_cluster=3, broker_names=4, consoles=5),
     services=Services(preload=False, threads=64),
     image=Image(
         mirror='http://mirror.example/"quoted"\\',

@@ -13,6 +13,7 @@ from dozencloud.cloud import Cloud, Network, Settings
 from dozencloud.plumbing import (
     ENTER_SCRIPT,
     enter,
+    guard,
     inside,
     ip,
     linked,
@@ -106,3 +107,10 @@ def test_the_rules_replace_themselves(tmp_path: Path) -> None:
     words = ["unshare", "--net", "sh", "-c", script, "sh", str(file)]
     done = subprocess.run(words, check=True, capture_output=True, text=True, timeout=20)
     assert done.stdout.count("masquerade") == 1
+
+
+def test_consoles_are_for_root_and_the_console_proxy() -> None:
+    rules = guard(MACHINE)
+    assert "table inet dozencloud-consoles {" in rules
+    assert 'oifname "lo" tcp dport { 20000-20999, 21000-21999 }' in rules
+    assert "meta skuid != { root, dozen-nova } reject" in rules

@@ -23,7 +23,7 @@ from dozencloud.graph import Graph
 from dozencloud.secret import Secrets
 from dozencloud.services import ALL, services
 from dozencloud.services.base import GROUP, File, Node, Plan, Service, ini
-from dozencloud.services.gateway import APIS
+from dozencloud.services.gateway import APIS, PAGES
 from dozencloud.services.gateway import USER as GATEWAY_USER
 from dozencloud.services.libvirt import USER as QEMU_USER
 from dozencloud.services.rabbitmq import password_hash
@@ -208,7 +208,7 @@ def test_only_the_gateway_listens_beyond_this_machine(every: Mapping[str, Servic
         if service.name != "gateway":
             assert address in ("", "unix") or address.startswith(("/", "127.0.0.1:")), address
     listens = re.findall(r"^ *listen (.+);$", gateway_config(every), re.MULTILINE)
-    assert listens == ["443 ssl", "127.0.0.1:17774"]
+    assert listens == ["443 ssl so_keepalive=5m:30s:4", "127.0.0.1:17774"]
 
 
 def gateway_config(every: Mapping[str, Service]) -> str:
@@ -238,6 +238,25 @@ def test_metadata_is_not_on_the_public_port(every: Mapping[str, Service]) -> Non
     assert "nova-metadata" not in public
     assert "nova-metadata" in internal
     assert "ssl" not in internal
+
+
+def test_consoles_are_pages_and_a_socket_each_on_the_public_port(
+    every: Mapping[str, Service],
+) -> None:
+    public, internal = re.findall(r"^  server \{\n.*?^  \}$", gateway_config(every), re.M | re.S)
+    assert "/console/" not in internal
+    proxy = every["nova-consoles"].listens
+    for kind, base in (("serial", "wss"), ("vnc", "https")):
+        (place,) = re.findall(rf"location = /console/{kind}/socket {{.*?}}", public, re.S)
+        assert f"proxy_pass http://{proxy};" in place
+        assert "proxy_set_header Upgrade $http_upgrade;" in place
+        # Nova compares the page's origin with both.
+        assert "proxy_set_header Host $http_host;" in place
+        assert "proxy_set_header X-Forwarded-Proto $scheme;" in place
+        content = "".join(file.content for file in every["nova-compute"].files)
+        assert re.search(rf"base_url = {base}://.+/console/{kind}/", content)
+    assert f"alias {PAGES}/;" in public
+    assert (PAGES / "serial" / "index.html").is_file()
 
 
 @pytest.mark.functional
@@ -322,11 +341,12 @@ def test_emulation_and_kvm(
 def test_settings_arrive(tmp_path: Path) -> None:
     settings = (
         "[gateway]\nport = 8443\n[internal]\napi = 1001\nbroker = 1002\nbroker_cluster = 1003\n"
-        "broker_names = 1004\n[services]\nthreads = 3\n[compute]\nreserved_memory = 77\n"
+        "broker_names = 1004\nconsoles = 1005\n[services]\nthreads = 3\n"
+        "[compute]\nreserved_memory = 77\nscreens = false\n"
         "[network]\ndns = ['192.0.2.53']\n"
     )
     made = {s.name: s for s in services(make_plan(tmp_path, settings=settings))}
-    assert "listen 8443 ssl;" in gateway_config(made)
+    assert "listen 8443 ssl " in gateway_config(made)
     assert "listen 127.0.0.1:1001;" in gateway_config(made)
     assert made["keystone"].command[-1] == "3"
     content = {name: "".join(f.content for f in s.files) for name, s in made.items()}
@@ -335,6 +355,11 @@ def test_settings_arrive(tmp_path: Path) -> None:
     assert "listeners.tcp.local = 127.0.0.1:1002\n" in content["rabbitmq"]
     assert made["rabbitmq"].environment["RABBITMQ_DIST_PORT"] == "1003"
     assert made["epmd"].command[-1] == made["rabbitmq"].environment["ERL_EPMD_PORT"] == "1004"
+    assert "proxy_pass http://127.0.0.1:1005;" in content["gateway"]
+    assert "serialproxy_port = 1005\n" in content["nova-consoles"]
+    assert "base_url = wss://" in content["nova-compute"]
+    assert ":8443/console/serial/socket\n" in content["nova-compute"]
+    assert "[vnc]\nenabled = false\n" in content["nova-compute"]
     assert "dns_servers = 192.0.2.53\n" in content["neutron"]
     assert "nova_metadata_port = 1001\n" in content["ovn-agent"]
 

@@ -1,4 +1,4 @@
-"""`dozen env`, `dozen openstack`, `dozen ssh`: ways into the cloud."""
+"""`dozen env`, `dozen openstack`, `dozen ssh`, `dozen console`: ways into the cloud."""
 
 from __future__ import annotations
 
@@ -87,3 +87,34 @@ def ssh(invocation: Invocation, name: str, command: tuple[str, ...]) -> None:
 
     words = seed.ssh(cloud, client.floating_address(cloud, name), *command)
     os.execvp(words[0], words)  # noqa: S606
+
+
+@click.command()
+@click.argument("server")
+@click.option("--url", "as_url", is_flag=True, help="Print the address of a page for a browser.")
+@pass_invocation
+def console(invocation: Invocation, server: str, as_url: bool) -> None:
+    """Open the serial console of a server; Ctrl-] ends it.
+
+    As administrator of this machine's cloud. Where OS_CLOUD or OS_AUTH_URL is set: as the user,
+    and in the cloud, that the environment names.
+
+    \b
+    Examples:
+      sudo ./dozen console first
+      sudo ./dozen console --url first
+      OS_CLOUD=course ./dozen console exercise-1
+    """
+    from dozencloud import client
+    from dozencloud import console as consoles
+
+    if not as_url:
+        consoles.need_terminal()
+    sdk = client.connect(invocation.cloud)
+    url = consoles.address(sdk, server)
+    if as_url:
+        click.echo(consoles.page(url))
+        return
+    click.echo(f"Serial console of {server}. Press Enter if nothing appears; Ctrl-] ends it.")
+    consoles.attach(url, consoles.trust(sdk))
+    click.echo()

@@ -15,7 +15,7 @@ from nova.virt.hardware import InstanceInfo
 from nova.virt.libvirt import config as libvirt_config
 from nova.virt.libvirt import driver as libvirt_driver
 
-from dozencloud.compute import bootcheck, clusters, debugging, gdbrequest, hang, published
+from dozencloud.compute import bootcheck, clusters, consoles, debugging, gdbrequest, hang, published
 from dozencloud.compute import guest as guests
 from dozencloud.compute.abilities import Abilities, abilities
 from dozencloud.compute.refusal import refusing
@@ -188,6 +188,40 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
         super().resume(context, instance, *args, **kwargs)
         # It goes on where it was, which may well be silent work.
         self._watchdog.forget(instance.uuid)
+
+    def _add_video_driver(self, guest: Any, image_meta: Any, flavor: Any) -> Any:
+        if consoles.can_show(guest, image_meta.properties.get("hw_video_model")):
+            return super()._add_video_driver(guest, image_meta, flavor)
+        consoles.drop_screen(guest)
+        return None
+
+    def _guest_add_pointer_device(self, guest: Any, image_meta: Any) -> Any:
+        if consoles.has_screen(guest):
+            return super()._guest_add_pointer_device(guest, image_meta)
+        return None
+
+    def _guest_add_keyboard_device(self, guest: Any, image_meta: Any) -> Any:
+        if consoles.has_screen(guest):
+            super()._guest_add_keyboard_device(guest, image_meta)
+            consoles.add_keyboard(guest)
+        return None
+
+    def _guest_add_usb_root_controller(self, guest: Any, flavor: Any, image_meta: Any) -> None:
+        super()._guest_add_usb_root_controller(guest, flavor, image_meta)
+        consoles.choose_usb_controller(guest)
+
+    def get_serial_console(self, context: Any, instance: Any) -> Any:
+        consoles.check_running(self._host.get_guest(instance).is_active())
+        console = super().get_serial_console(context, instance)
+        consoles.check_free(int(console.port))
+        return console
+
+    def get_vnc_console(self, context: Any, instance: Any) -> Any:
+        consoles.check_running(self._host.get_guest(instance).is_active())
+        try:
+            return super().get_vnc_console(context, instance)
+        except ConsoleTypeUnavailable:
+            raise consoles.no_screen() from None
 
     def _handle_conn_event(self, enabled: bool, reason: str | None) -> None:
         super()._handle_conn_event(enabled, reason)

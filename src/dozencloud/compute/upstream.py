@@ -59,6 +59,30 @@ OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
         "block_device_info",
         "share_info",
     ),
+    "nova.virt.libvirt.driver:LibvirtDriver._add_video_driver": (
+        "self",
+        "guest",
+        "image_meta",
+        "flavor",
+    ),
+    "nova.virt.libvirt.driver:LibvirtDriver._guest_add_pointer_device": (
+        "self",
+        "guest",
+        "image_meta",
+    ),
+    "nova.virt.libvirt.driver:LibvirtDriver._guest_add_keyboard_device": (
+        "self",
+        "guest",
+        "image_meta",
+    ),
+    "nova.virt.libvirt.driver:LibvirtDriver._guest_add_usb_root_controller": (
+        "self",
+        "guest",
+        "flavor",
+        "image_meta",
+    ),
+    "nova.virt.libvirt.driver:LibvirtDriver.get_serial_console": ("self", "context", "instance"),
+    "nova.virt.libvirt.driver:LibvirtDriver.get_vnc_console": ("self", "context", "instance"),
     "nova.virt.libvirt.driver:LibvirtDriver._handle_conn_event": (
         "self",
         "enabled",
@@ -85,6 +109,7 @@ USED: tuple[str, ...] = (
     "nova.compute.utils:add_instance_fault_from_exc",
     "nova.context:get_admin_context",
     "nova.exception:HypervisorUnavailable",
+    "nova.exception:InstanceNotReady",
     "nova.scheduler.host_manager:HostManager.get_host_states_by_uuids",
     "nova.scheduler.manager:SchedulerManager.select_destinations",
     "nova.scheduler.utils:ResourceRequest.get_request_group",
@@ -108,6 +133,7 @@ USED: tuple[str, ...] = (
     "nova.virt.libvirt.driver:LibvirtDriver._get_console_log_path",
     "nova.virt.libvirt.guest:Guest.get_xml_desc",
     "nova.virt.libvirt.utils:get_disk_backing_file",
+    "nova.virt.libvirt.guest:Guest.is_active",
     "nova.virt.libvirt.host:Host.get_connection",
     "nova.virt.libvirt.host:Host.get_guest",
     "nova.virt.libvirt.host:Host.list_guests",
@@ -120,5 +146,8 @@ USED: tuple[str, ...] = (
     "nova.virt.libvirt.config:LibvirtConfigGuestFeatureAPIC",
     "nova.virt.libvirt.config:LibvirtConfigGuestFeaturePMU",
     "nova.virt.libvirt.config:LibvirtConfigGuestFeatureTCG",
+    "nova.virt.libvirt.config:LibvirtConfigGuestGraphics",
+    "nova.virt.libvirt.config:LibvirtConfigGuestInput",
+    "nova.virt.libvirt.config:LibvirtConfigGuestUSBHostController",
 )
 """Called on upstream's objects."""

@@ -46,6 +46,7 @@ ALL: tuple[Callable[[Plan], Service], ...] = (
     neutron.maintenance,
     neutron.agent,
     nova.metadata,
+    nova.consoles,
 )
 
 

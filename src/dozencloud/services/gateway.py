@@ -6,6 +6,9 @@ for the metadata agent; what is not the path of an API there goes to Nova's meta
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import dozencloud
 from dozencloud.services.base import GROUP, File, Folder, Plan, Role, Service, api_socket, listening
 
 USER = "dozen-gateway"
@@ -16,6 +19,45 @@ APIS = {
     "placement": "placement",
     "network": "neutron",
 }
+
+PAGES = Path(dozencloud.__file__).parent / "data" / "console"
+"""Pages that show a console in a browser."""
+POLICY = (
+    "default-src 'self'; img-src 'self' data:; "
+    # xterm.js styles its rows so.
+    "style-src 'self' 'unsafe-inline'; frame-ancestors 'self'"
+)
+
+
+def _consoles(port: int) -> str:
+    """Pages, and beside each the socket that it opens, which goes to Nova's proxy."""
+    sockets = "".join(
+        f"""\
+    location = /console/{kind}/socket {{
+      proxy_pass http://127.0.0.1:{port};
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection upgrade;
+      proxy_set_header Host $http_host;
+      proxy_set_header X-Forwarded-Proto $scheme;
+      # Nobody types for hours; keep-alive packets (above) find a client that is gone.
+      proxy_read_timeout 1d;
+      proxy_send_timeout 1d;
+    }}
+"""
+        for kind in ("serial", "vnc")
+    )
+    return f"""\
+    location /console/ {{
+      alias {PAGES}/;
+      types {{ text/html html; text/css css; text/javascript js mjs; }}
+      default_type text/plain;
+      add_header Cache-Control no-cache;
+      # A token is in the address of a page.
+      add_header Referrer-Policy no-referrer;
+      add_header X-Content-Type-Options nosniff;
+      add_header Content-Security-Policy "{POLICY}";
+    }}
+{sockets}"""
 
 
 def service(plan: Plan) -> Service:
@@ -58,7 +100,7 @@ http {{
   proxy_set_header X-Forwarded-For $remote_addr;
 {upstreams}
   server {{
-    listen {port} ssl;
+    listen {port} ssl so_keepalive=5m:30s:4;
     ssl_certificate {cloud.etc}/tls/gateway.crt;
     ssl_certificate_key {cloud.etc}/tls/gateway.key;
     ssl_protocols TLSv1.2 TLSv1.3;
@@ -71,6 +113,7 @@ http {{
       return 503 "This service of the cloud is not running. See: dozen status\\n";
     }}
 {apis}
+{_consoles(cloud.settings.internal.consoles)}\
     location = /ca.crt {{ default_type application/x-x509-ca-cert; alias {cloud.ca}; }}
     location / {{ default_type text/plain; return 404 "DozenCloud: APIs are below /identity.\\n"; }}
   }}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dozencloud.cloud import Cloud
+from dozencloud.cloud import SCREEN_PORTS, Cloud
 from dozencloud.graph import Step
 from dozencloud.services.base import File, Folder, Plan, Role, Service, accepting
 
@@ -77,7 +77,9 @@ def _common(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
             # AppArmor's profiles for libvirt know the machine's paths only; QEMU runs as its
             # own user, without them.
             'security_driver = "none"\nsecurity_default_confined = 0\n'
-            f'user = "{USER}"\ngroup = "{USER}"\n',
+            f'user = "{USER}"\ngroup = "{USER}"\n'
+            f"remote_display_port_min = {SCREEN_PORTS[0]}\n"
+            f"remote_display_port_max = {SCREEN_PORTS[1]}\n",
         ),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from dozencloud.cloud import INTEGRATION_BRIDGE
+from dozencloud.cloud import CONSOLE_USER, INTEGRATION_BRIDGE, SERIAL_PORTS
 from dozencloud.services import privsep
 from dozencloud.services.base import (
     GROUP,
@@ -22,13 +22,14 @@ from dozencloud.services.base import (
     credentials,
     database_options,
     ini,
+    listening,
     python_main,
     python_wsgi,
     token_check,
 )
 from dozencloud.supervise import connected_to
 
-USER = "dozen-nova"
+USER = CONSOLE_USER
 PASTE = "api-paste.ini"
 AFTER = ("mariadb", "memcached")
 
@@ -42,6 +43,8 @@ def _common(plan: Plan, state: Path) -> dict[str, dict[str, object]]:
             "my_ip": "127.0.0.1",
             "state_path": state,
             "transport_url": broker_url(plan),
+            # The default of all but nova-serialproxy, whose is eventlet.
+            "concurrency_backend": "threading",
             # SIGTERM otherwise leaves the old process to race its successor for a minute; all of
             # these seconds pass even where nothing is left to do.
             "graceful_shutdown_timeout": 2,
@@ -56,7 +59,17 @@ def _common(plan: Plan, state: Path) -> dict[str, dict[str, object]]:
             "metadata_proxy_shared_secret": plan.secrets["metadata"],
             "ovs_bridge": INTEGRATION_BRIDGE,
         },
-        "vnc": {"enabled": False},
+        "serial_console": {
+            "enabled": True,
+            "base_url": f"wss://{cloud.public_url.removeprefix('https://')}/console/serial/socket",
+            "port_range": ":".join(map(str, SERIAL_PORTS)),
+            "serialproxy_host": "127.0.0.1",
+            "serialproxy_port": cloud.settings.internal.consoles,
+        },
+        "vnc": {
+            "enabled": cloud.settings.compute.screens,
+            "novncproxy_base_url": f"{cloud.public_url}/console/vnc/",
+        },
         "oslo_concurrency": {"lock_path": state / "lock"},
         "oslo_messaging_notifications": NO_NOTIFICATIONS,
     }
@@ -171,6 +184,28 @@ def conductor(plan: Plan) -> Service:
 def scheduler(plan: Plan) -> Service:
     main = "dozencloud.compute.scheduling.scheduler:main"
     return _worker(plan, "scheduler", "Choice of the node (Nova scheduler)", main)
+
+
+def consoles(plan: Plan) -> Service:
+    """The way from the gateway to the serial lines and screens of servers.
+
+    nova-serialproxy does for screens what nova-novncproxy does: a token names the port, whatever
+    speaks there. nova-novncproxy would add TLS to computes of another machine.
+    """
+    folders, files = _control_config(plan)
+    port = plan.cloud.settings.internal.consoles
+    return Service(
+        name="nova-consoles",
+        title="Consoles of servers (Nova)",
+        role=Role.CONTROL,
+        command=python_main(plan, "nova.cmd.serialproxy:main", *_config_argument(plan)),
+        user=USER,
+        folders=folders,
+        files=files,
+        after=(*AFTER, "rabbitmq"),
+        ready=listening(plan.cloud, port),
+        listens=f"127.0.0.1:{port}",
+    )
 
 
 def instances(plan: Plan) -> Path:
