@@ -106,8 +106,8 @@ def from_fault(message: str) -> Finding:
             return Finding(code, cause.format(match[1].strip()).strip(), mend)
     return Finding(
         "error",
-        f"Nova gave up on it: {message.strip() or 'it does not say why.'}",
-        "Its administrator sees more in `dozen logs nova-compute`.",
+        message.strip() or "Nova does not say why.",
+        "If that does not say enough: its administrator sees more in `dozen logs nova-compute`.",
     )
 
 

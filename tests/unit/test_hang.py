@@ -138,7 +138,11 @@ RESET = "\x1b[2J\x1b[01;01H\x1b[=3h"
         (LOGIN, True),
         (f"{LOGIN}[   14.21] cloud-init: finished\r\n", True),
         ("[    0.00] Booting Linux on physical CPU 0x0\r\n", False),
-        ("Last login: yesterday\r\n", False),
+        # The small image's last words.
+        ("\rtiny login: tiny: ready after 4.66 s\r\n", True),
+        (LOGIN + "[  99.0] Kernel panic - not syncing: Oops\r\n", False),
+        # It was rebooted from inside.
+        (LOGIN + "[    0.00] Booting Linux on physical CPU 0x0\r\n", False),
         ("", False),
     ],
 )

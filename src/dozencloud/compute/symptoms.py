@@ -15,6 +15,9 @@ TAIL = 16 << 10
 PROMPT_LINES = 12
 """A prompt, and what was said right before it, is within so many last lines."""
 _CONTROL = re.compile(r"\x1b\[[0-9;?=]*[A-Za-z]|\x1b[()][A-Z0-9]|[\x00-\x08\x0b-\x1f\x7f]")
+_BOOT = re.compile(r"Booting Linux on physical CPU|UEFI firmware \(version")
+LOGIN = "login:"
+"""Of getty's prompt. The system may go on to speak on the same line."""
 _STAMP = re.compile(r"^\[ *\d+\.\d+\] ")
 
 ARCHITECTURES = {"aarch64": "64-bit ARM (aarch64)", "armv7l": "32-bit ARM (armv7l)"}
@@ -181,8 +184,9 @@ def last_lines(text: str, count: int = 0) -> list[str]:
 
 
 def has_come_up(console: str) -> bool:
-    """A login prompt is what the server said last, or close to it."""
-    return any(re.search(r"\blogin: *(?:$|\[)", line) for line in last_lines(console, PROMPT_LINES))
+    """A login prompt was shown since the last boot, and nothing final after it."""
+    booted = _BOOT.split(clean(console))[-1]
+    return LOGIN in booted and from_console(booted) is None
 
 
 def from_console(console: str, *, quiet: bool = True) -> Finding | None:
@@ -190,15 +194,12 @@ def from_console(console: str, *, quiet: bool = True) -> Finding | None:
 
     quiet: it says nothing more; without that only what is final counts.
     """
-    if has_come_up(console):
-        return None
-    lines = [_STAMP.sub("", line) for line in last_lines(console)]
-    end = "\n".join(lines[-PROMPT_LINES:])
-    since_login = "\n".join(lines).rpartition("login: ")[2]
+    lines = [_STAMP.sub("", line) for line in last_lines(console.rpartition(LOGIN)[2])]
+    said, end = "\n".join(lines), "\n".join(lines[-PROMPT_LINES:])
     for sign in SIGNS:
         if sign.last and not quiet:
             continue
-        if match := sign.pattern.search(end if sign.last else since_login):
+        if match := sign.pattern.search(end if sign.last else said):
             caught = next((group for group in match.groups() if group), "")
             return Finding(sign.code, sign.cause.format(caught.strip(" .")), sign.mend)
     return None
