@@ -23,7 +23,7 @@ if os.geteuid():
 pytest.importorskip("libvirt")
 from novakit import Disks, NovaKit, Server  # noqa: E402
 
-from dozencloud.compute import hang  # noqa: E402
+from dozencloud.compute import bootcheck, hang  # noqa: E402
 from dozencloud.compute.symptoms import Finding  # noqa: E402
 
 PATIENCE = 5
@@ -31,8 +31,9 @@ PATIENCE = 5
 MIB = 1 << 20
 EFI_X86 = b"MZ" + bytes(58) + (64).to_bytes(4, "little") + b"PE\0\0\x64\x86" + bytes(400)
 """The start of an EFI program for x86-64."""
-AARCH64 = {"hw_architecture": "aarch64", "hw_machine_type": "virt"}
-ARMV7 = {"hw_architecture": "armv7l", "hw_machine_type": "virt"}
+FORCED = {"hw_machine_type": "virt", bootcheck.PROPERTY: "skip"}
+AARCH64 = {**FORCED, "hw_architecture": "aarch64"}
+ARMV7 = {**FORCED, "hw_architecture": "armv7l"}
 UEFI = {**AARCH64, "hw_firmware_type": "uefi"}
 CONSOLE = {"os_command_line": "console=ttyAMA0"}
 
