@@ -80,6 +80,7 @@ class Session:
         self._domain, self._path = domain, path
         self._ending = threading.Event()
         self._gdb = threading.Lock()
+        self._writing = threading.Lock()
         self._handshakes = threading.BoundedSemaphore(HANDSHAKES)
         self._listener = socket.create_server((address, 0))
         self.port: int = self._listener.getsockname()[1]
@@ -92,16 +93,21 @@ class Session:
         self._ending.set()
         self._thread.join()
 
+    def extend(self, until: float) -> None:
+        """Another end of the time; gdb stays connected."""
+        self._keep(until=until)
+
     @property
     def stops_server(self) -> bool:
         return self.record.phase is not Phase.FREE
 
-    def _keep(self, phase: Phase | None = None) -> None:
-        if phase:
-            self.record = replace(self.record, phase=phase)
-        new = self._path.with_suffix(".new")
-        new.write_text(json.dumps(asdict(self.record)))
-        new.replace(self._path)
+    def _keep(self, **changes: Any) -> None:
+        with self._writing:
+            self.record = replace(self.record, **changes)
+            new = self._path.with_suffix(".new")
+            new.touch(0o600)
+            new.write_text(json.dumps(asdict(self.record)))
+            new.replace(self._path)
 
     def is_open(self) -> bool:
         return (
@@ -161,7 +167,7 @@ class Session:
     def _debug(self, connection: socket.socket) -> None:
         domain = self._domain(self.record.server)
         paused = self.record.phase is Phase.FREE and is_paused(domain)
-        self._keep(Phase.ATTACHED)
+        self._keep(phase=Phase.ATTACHED)
         try:
             with gdbstub.connect(domain) as stub:
                 connection.settimeout(SEND_SECONDS)
@@ -169,7 +175,7 @@ class Session:
                 self._carry(connection, stub)
         finally:
             if settle(self._domain, self.record):
-                self._keep(Phase.FREE)
+                self._keep(phase=Phase.FREE)
                 if paused and runs(self._domain, self.record):
                     domain.suspend()
 
@@ -270,12 +276,16 @@ class Debugging:
 
         hold: it was started paused and runs when gdb says so.
         """
+        until = time.time() + minutes * 60
+        if session := self.find(server):
+            session.extend(until)
+            return
         self.close(server)
         number = self._domain(server).ID()
         if number == NOT_RUNNING:
             return
         phase = Phase.HELD if hold else Phase.FREE
-        self._start(Record(server, number, time.time() + minutes * 60, phase))
+        self._start(Record(server, number, until, phase))
         LOG.info("Server %s is open for gdb for %d min", server, minutes)
 
     def close(self, server: str) -> None:
