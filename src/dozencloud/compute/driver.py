@@ -11,11 +11,21 @@ import nova.conf
 from nova.compute import power_state
 from nova.console.type import ConsoleMKS
 from nova.exception import ConsoleTypeUnavailable, HypervisorUnavailable
+from nova.image import glance
 from nova.virt.hardware import InstanceInfo
 from nova.virt.libvirt import config as libvirt_config
 from nova.virt.libvirt import driver as libvirt_driver
 
-from dozencloud.compute import bootcheck, clusters, consoles, debugging, gdbrequest, hang, published
+from dozencloud.compute import (
+    bootcheck,
+    clusters,
+    consoles,
+    debugging,
+    gdbrequest,
+    hang,
+    published,
+    rescuing,
+)
 from dozencloud.compute import guest as guests
 from dozencloud.compute.abilities import Abilities, abilities
 from dozencloud.compute.refusal import refusing
@@ -172,6 +182,58 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
         return ConsoleMKS(
             CONF.serial_console.proxyclient_address, session.port, f"/{session.secret}"
         )
+
+    def _configure_guest_by_virt_type(
+        self, guest: Any, instance: Any, image_meta: Any, flavor: Any, old_guest: Any = None
+    ) -> None:
+        old_guest = rescuing.firmware_to_keep(old_guest, has_kernel=bool(instance.kernel_id))
+        super()._configure_guest_by_virt_type(guest, instance, image_meta, flavor, old_guest)
+
+    def _conf_non_lxc(
+        self,
+        guest: Any,
+        root_device_name: Any,
+        rescue: Any,
+        instance: Any,
+        inst_path: str,
+        image_meta: Any,
+        disk_info: Any,
+    ) -> None:
+        super()._conf_non_lxc(
+            guest, root_device_name, rescue, instance, inst_path, image_meta, disk_info
+        )
+        if rescue:
+            rescuing.keep_command_line(guest, instance)
+
+    def rescue(
+        self,
+        context: Any,
+        instance: Any,
+        network_info: Any,
+        image_meta: Any,
+        rescue_password: Any,
+        block_device_info: Any,
+        share_info: Any,
+    ) -> None:
+        if image_meta.obj_attr_is_set("id") and image_meta.id != instance.image_ref:
+            found = glance.API().get(context, image_meta.id)
+            instance = rescuing.as_image(instance, found["properties"])
+        super().rescue(
+            context,
+            instance,
+            network_info,
+            image_meta,
+            rescue_password,
+            block_device_info,
+            share_info,
+        )
+
+    def unrescue(self, context: Any, instance: Any) -> None:
+        if instance.kernel_id:
+            # It has no firmware's variables of its own: those of the rescue go with its domain.
+            self._destroy(instance)
+            self._undefine_domain(instance)
+        super().unrescue(context, instance)
 
     def _get_guest_storage_config(self, *args: Any, **kwargs: Any) -> list[Any]:
         devices: list[Any] = super()._get_guest_storage_config(*args, **kwargs)
