@@ -98,17 +98,16 @@ def floating_address(cloud: Cloud, name: str) -> str:
     from dozencloud.seed import connect
 
     sdk = connect(cloud, Secrets(cloud.etc / "secrets.json"))
-    server = sdk.compute.find_server(name)
-    if server is None:
-        raise Problem(
-            f"There is no server called {name}.",
-            f"See: {cloud.command('openstack', 'server', 'list')}",
-        )
+    return floating_ip(sdk, find_server(sdk, name))
+
+
+def floating_ip(sdk: Any, server: Any) -> str:
+    """The server's floating IP; Problem if it has none."""
     for port in sdk.network.ports(device_id=server.id):
         for ip in sdk.network.ips(port_id=port.id):
             return str(ip.floating_ip_address)
     raise Problem(
-        f"The server {name} has no floating IP.",
+        f"The server {server.name} has no floating IP.",
         "Give it one: openstack floating ip create public; "
-        f"openstack server add floating ip {name} ADDRESS",
+        f"openstack server add floating ip {server.name} ADDRESS",
     )

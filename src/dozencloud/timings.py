@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+from dozencloud.drawing import CHARACTER, add
 from dozencloud.errors import Problem
 
 if TYPE_CHECKING:
@@ -188,7 +188,6 @@ WIDTH = 1100
 LEFT, RIGHT = 28, 110  # px; right of the axis there is room for short labels
 TOP, ROW, BAR = 116, 21, 13  # px
 MINUTES = 180  # s; from here on times are written as minutes
-CHARACTER = 6.6  # px; the width of a character at 12 px, generous, since fonts differ
 
 STYLE = """
 text { font: 12px system-ui, "Segoe UI", "DejaVu Sans", sans-serif; fill: #1f2933 }
@@ -241,14 +240,14 @@ class _Picture:
         names = {"role": "img", "aria-labelledby": "title desc"}
         root = ElementTree.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", **size, **names})
         heading = f"{self.report.command or 'Run'}: {_duration(self.report.seconds)}"
-        _add(root, "title", heading, id="title")
-        _add(root, "desc", self.describe(), id="desc")
-        _add(root, "style", STYLE)
-        _add(root, "rect", css="paper", width=WIDTH, height=height)
-        _add(root, "text", heading, css="head", x=LEFT, y=36)
+        add(root, "title", heading, id="title")
+        add(root, "desc", self.describe(), id="desc")
+        add(root, "style", STYLE)
+        add(root, "rect", css="paper", width=WIDTH, height=height)
+        add(root, "text", heading, css="head", x=LEFT, y=36)
         machine = [f"{key} {value}" for key, value in self.report.machine.items()]
         when = f"{self.report.begun:%Y-%m-%d %H:%M %Z}".strip()
-        _add(root, "text", "  ·  ".join([when, *machine]), css="quiet", x=LEFT, y=57)
+        add(root, "text", "  ·  ".join([when, *machine]), css="quiet", x=LEFT, y=57)
         self.legend(root)
         self.axis(root)
         for record in self.records:
@@ -279,11 +278,11 @@ class _Picture:
         ]
         x = float(LEFT)
         for css, meaning in entries:
-            _add(root, "rect", css=css, x=x, y=72, width=18, height=BAR, rx=2.5)
-            _add(root, "text", meaning, css="quiet", x=x + 25, y=83)
+            add(root, "rect", css=css, x=x, y=72, width=18, height=BAR, rx=2.5)
+            add(root, "text", meaning, css="quiet", x=x + 25, y=83)
             x += 25 + len(meaning) * CHARACTER * 0.92 + 22
-        _add(root, "path", css="link", d=f"M{x:.1f} 73 v6 h18")
-        _add(root, "text", "waited for", css="quiet", x=x + 25, y=83)
+        add(root, "path", css="link", d=f"M{x:.1f} 73 v6 h18")
+        add(root, "text", "waited for", css="quiet", x=x + 25, y=83)
 
     def axis(self, root: ElementTree.Element) -> None:
         steps = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800)
@@ -294,9 +293,9 @@ class _Picture:
             label = (
                 f"{round(at, 2):g} s" if self.whole < MINUTES else f"{at // 60}:{at % 60:02} min"
             )
-            _add(root, "line", css="grid", x1=x, x2=x, y1=TOP - 4, y2=self.bottom)
+            add(root, "line", css="grid", x1=x, x2=x, y1=TOP - 4, y2=self.bottom)
             for y in (TOP - 9, self.bottom + 15):
-                _add(root, "text", label, css="quiet", x=x, y=y, **{"text-anchor": "middle"})
+                add(root, "text", label, css="quiet", x=x, y=y, **{"text-anchor": "middle"})
 
     def link(self, root: ElementTree.Element, record: Record) -> None:
         """From the end of the dependency that ended last, down, then right to the bar."""
@@ -304,19 +303,19 @@ class _Picture:
         if before is None or record.started is None or record.name in self.critical:
             return
         down = f"M{self.x(before.ended or 0.0):.1f} {self.y(before):.1f} V{self.y(record):.1f}"
-        _add(root, "path", css="link", d=f"{down} H{self.x(record.started):.1f}")
+        add(root, "path", css="link", d=f"{down} H{self.x(record.started):.1f}")
 
     def chain(self, root: ElementTree.Element, hop: Hop) -> None:
         start = hop.record.started or 0.0
         before = blocker(hop.record, self.records)
         down = f"V{self.y(hop.record):.1f} H{self.x(start):.1f}"
         top = self.y(before or hop.record)
-        _add(root, "path", css="chain", d=f"M{self.x(start - hop.gap):.1f} {top:.1f} {down}")
+        add(root, "path", css="chain", d=f"M{self.x(start - hop.gap):.1f} {top:.1f} {down}")
 
     def bar(self, root: ElementTree.Element, record: Record) -> None:
         critical = record.name in self.critical
-        group = _add(root, "g")
-        _add(group, "title", self.tooltip(record))
+        group = add(root, "g")
+        add(group, "title", self.tooltip(record))
         begin, end = self.x(record.started or 0.0), self.x(record.ended or 0.0)
         width = max(end - begin, 2.5)
         middle = self.y(record)
@@ -325,7 +324,7 @@ class _Picture:
         else:
             css = f"critical {record.state}" if critical else str(record.state)
             at: dict[str, Any] = {"x": round(begin, 1), "y": middle - BAR / 2, "rx": 2.5}
-            _add(group, "rect", css=css, width=round(width, 1), height=BAR, **at)
+            add(group, "rect", css=css, width=round(width, 1), height=BAR, **at)
         took = _duration(record.seconds) if record.started is not None else "not started"
         plainly = record.started is None or record.state in (State.DONE, State.SKIPPED)
         state = "" if plainly else f" ({record.state})"
@@ -338,8 +337,8 @@ class _Picture:
             else:
                 css = f"inside on-{record.state}"
                 where["x"] = round(begin + 6, 1)
-        label = _add(group, "text", f"{record.title}{state} ", css=css, **where)
-        _add(label, "tspan", took, css="" if css.startswith("inside") else "quiet")
+        label = add(group, "text", f"{record.title}{state} ", css=css, **where)
+        add(label, "tspan", took, css="" if css.startswith("inside") else "quiet")
 
     def tooltip(self, record: Record) -> str:
         if record.started is None:
@@ -355,18 +354,3 @@ def _duration(seconds: float) -> str:
     if seconds < MINUTES:
         return f"{seconds:.1f} s"
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d} min"
-
-
-def _add(
-    parent: ElementTree.Element,
-    tag: str,
-    text: str = "",
-    css: str = "",
-    **attributes: str | float,
-) -> ElementTree.Element:
-    if css:
-        attributes["class"] = css
-    element = ElementTree.SubElement(parent, tag, {k: str(v) for k, v in attributes.items()})
-    # XML 1.0 (section 2.2) has no way to write control characters.
-    element.text = re.sub(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "?", text)
-    return element

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from dozencloud.cli.access import console, env, openstack, ssh
+from dozencloud.cli.bench import bench
 from dozencloud.cli.common import Invocation, Root
 from dozencloud.cli.config import completion, config
 from dozencloud.cli.debug import debug
@@ -83,7 +84,8 @@ def cli(ctx: click.Context, root: Path | None, debug: bool) -> None:
 
 for command in (
     *(up, status, logs, restart, stop, start, destroy),
-    *(doctor, env, openstack, image, server, ssh, console, debug, timings, config, completion),
+    *(doctor, env, openstack, image, server, ssh, console, debug, bench),
+    *(timings, config, completion),
 ):
     cli.add_command(command)
 
