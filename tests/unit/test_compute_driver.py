@@ -8,47 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nova.virt.libvirt import config
 
 import nova.virt
 from dozencloud.compute import driver, upstream
-from dozencloud.compute.driver import add_scsi_controller
-
-
-def disk(bus: str) -> Any:
-    made = config.LibvirtConfigGuestDisk()
-    made.target_bus = bus
-    return made
-
-
-def controller(kind: str, model: str | None = None) -> Any:
-    made = config.LibvirtConfigGuestController()
-    made.type, made.model = kind, model
-    return made
-
-
-@pytest.mark.parametrize(
-    ("devices", "added"),
-    [
-        ([], False),
-        ([disk("virtio")], False),
-        ([disk("scsi")], True),
-        ([disk("virtio"), disk("scsi"), disk("scsi")], True),
-        ([disk("scsi"), controller("scsi", "lsilogic")], False),
-        ([disk("scsi"), controller("usb")], True),
-        ([controller("usb")], False),
-    ],
-)
-def test_scsi_disks_get_a_controller(devices: list[Any], added: bool) -> None:
-    made = list(devices)
-    add_scsi_controller(made)
-    new = made[len(devices) :]
-    assert made[: len(devices)] == devices
-    assert len(new) == added
-    for one in new:
-        assert 'type="scsi"' in one.to_xml()
-        assert 'model="virtio-scsi"' in one.to_xml()
-
 
 # ---- upstream -----------------------------------------------------------------------------
 

@@ -264,3 +264,62 @@ def test_a_missing_emulator_is_named(arch: str, package: str) -> None:
 def test_an_architecture_that_nobody_emulates() -> None:
     with pytest.raises(Problem, match="No emulator here runs alpha servers"):
         guest.refuse_foreign("alpha", Abilities(AARCH64, ON_ARM_KVM, ()))
+
+
+def disk(bus: str) -> Any:
+    made = config.LibvirtConfigGuestDisk()
+    made.target_bus = bus
+    return made
+
+
+def controller(kind: str, model: str | None = None) -> Any:
+    made = config.LibvirtConfigGuestController()
+    made.type, made.model = kind, model
+    return made
+
+
+@pytest.mark.parametrize(
+    ("devices", "added"),
+    [
+        ([], False),
+        ([disk("virtio")], False),
+        ([disk("scsi")], True),
+        ([disk("virtio"), disk("scsi"), disk("scsi")], True),
+        ([disk("scsi"), controller("scsi", "lsilogic")], False),
+        ([disk("scsi"), controller("usb")], True),
+        ([controller("usb")], False),
+    ],
+)
+def test_scsi_disks_get_a_controller(devices: list[Any], added: bool) -> None:
+    made = list(devices)
+    guest.add_scsi_controller(made)
+    new = made[len(devices) :]
+    assert made[: len(devices)] == devices
+    assert len(new) == added
+    for one in new:
+        assert 'type="scsi"' in one.to_xml()
+        assert 'model="virtio-scsi"' in one.to_xml()
+
+
+@pytest.mark.parametrize(
+    ("arch", "buses", "found"),
+    [
+        (ARMV7, ["virtio", "ide"], [("a", "virtio"), ("sda", "scsi")]),
+        (ARMV7, ["scsi", "ide", "ide"], [("a", "scsi"), ("sda", "scsi"), ("sdb", "scsi")]),
+        (AARCH64, ["virtio"], [("a", "virtio")]),
+        (Architecture.MIPSEL, ["ide"], [("a", "ide")]),
+        (X86_64, ["ide"], [("a", "ide")]),
+    ],
+)
+def test_arm_has_no_ide(arch: str, buses: list[str], found: list[tuple[str, str]]) -> None:
+    devices: list[Any] = []
+    for name, bus in zip("abc", buses, strict=False):
+        one = disk(bus)
+        one.target_dev = name
+        devices.append(one)
+    made = upstream(arch, devices=devices)
+    guest.mend(made, host())
+    disks = made.devices[: len(buses)]
+    assert [(each.target_dev, each.target_bus) for each in disks] == found
+    added = made.devices[len(buses) :]
+    assert bool(added) is any(bus == "scsi" for _, bus in found)

@@ -13,7 +13,6 @@ from nova.console.type import ConsoleMKS
 from nova.exception import ConsoleTypeUnavailable, HypervisorUnavailable
 from nova.image import glance
 from nova.virt.hardware import InstanceInfo
-from nova.virt.libvirt import config as libvirt_config
 from nova.virt.libvirt import driver as libvirt_driver
 
 from dozencloud.compute import (
@@ -34,25 +33,6 @@ from dozencloud.facts import firmware
 RECONNECTS = 60
 
 CONF = nova.conf.CONF
-
-
-def add_scsi_controller(devices: list[Any]) -> None:
-    """SCSI disks get virtio's controller; libvirt takes one that ARM guests have no driver for.
-
-    Nova writes a controller only where the image names its model.
-    """
-    disks = any(
-        isinstance(device, libvirt_config.LibvirtConfigGuestDisk) and device.target_bus == "scsi"
-        for device in devices
-    )
-    there = any(
-        isinstance(device, libvirt_config.LibvirtConfigGuestController) and device.type == "scsi"
-        for device in devices
-    )
-    if disks and not there:
-        controller = libvirt_config.LibvirtConfigGuestController()
-        controller.type, controller.model, controller.index = "scsi", "virtio-scsi", 0
-        devices.append(controller)
 
 
 def reconnect(host: Any) -> None:
@@ -234,11 +214,6 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
             self._destroy(instance)
             self._undefine_domain(instance)
         super().unrescue(context, instance)
-
-    def _get_guest_storage_config(self, *args: Any, **kwargs: Any) -> list[Any]:
-        devices: list[Any] = super()._get_guest_storage_config(*args, **kwargs)
-        add_scsi_controller(devices)
-        return devices
 
     def _soft_reboot(self, instance: Any) -> bool:
         done: bool = super()._soft_reboot(instance)

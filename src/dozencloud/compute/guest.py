@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from string import ascii_lowercase
 from typing import Any
 
 from nova.objects.fields import Architecture
@@ -89,6 +90,9 @@ def mend(guest: Any, host: Host) -> None:
     accelerator = host.abilities.runs.get(guest.os_arch, Accelerator.QEMU)
     guest.virt_type = accelerator.value
     _features(guest, accelerator, host.tb_cache)
+    if guest.os_arch in ARM:
+        _no_ide(guest.devices)
+    add_scsi_controller(guest.devices)
     if guest.os_arch in X86:
         return
     _processor(guest, accelerator)
@@ -96,6 +100,35 @@ def mend(guest: Any, host: Host) -> None:
     _acpi(guest)
     _clock(guest)
     _command_line(guest)
+
+
+def _no_ide(devices: list[Any]) -> None:
+    """A CD-ROM, such as the config drive, goes on SCSI: Nova takes IDE for 32-bit ARM servers."""
+    disks = [each for each in devices if isinstance(each, config.LibvirtConfigGuestDisk)]
+    taken = {disk.target_dev for disk in disks}
+    names = (f"sd{letter}" for letter in ascii_lowercase if f"sd{letter}" not in taken)
+    for disk in disks:
+        if disk.target_bus == "ide":
+            disk.target_bus, disk.target_dev = "scsi", next(names)
+
+
+def add_scsi_controller(devices: list[Any]) -> None:
+    """SCSI disks get virtio's controller; libvirt takes one that ARM guests have no driver for.
+
+    Nova writes a controller only where the image names its model.
+    """
+    disks = any(
+        isinstance(device, config.LibvirtConfigGuestDisk) and device.target_bus == "scsi"
+        for device in devices
+    )
+    there = any(
+        isinstance(device, config.LibvirtConfigGuestController) and device.type == "scsi"
+        for device in devices
+    )
+    if disks and not there:
+        controller = config.LibvirtConfigGuestController()
+        controller.type, controller.model, controller.index = "scsi", "virtio-scsi", 0
+        devices.append(controller)
 
 
 def has_hotplug_ports(guest: Any) -> bool:

@@ -117,17 +117,6 @@ OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
         "enabled",
         "reason",
     ),
-    "nova.virt.libvirt.driver:LibvirtDriver._get_guest_storage_config": (
-        "self",
-        "context",
-        "instance",
-        "image_meta",
-        "disk_info",
-        "rescue",
-        "block_device_info",
-        "flavor",
-        "os_type",
-    ),
 }
 """module:Class.method -> names of its parameters."""
 
