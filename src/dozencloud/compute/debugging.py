@@ -121,7 +121,10 @@ class Session:
             while self.is_open():
                 if not select.select([self._listener], [], [], STEP_SECONDS)[0]:
                     continue
-                connection, _ = self._listener.accept()
+                try:
+                    connection, _ = self._listener.accept()
+                except OSError:  # it went away again
+                    continue
                 if self._handshakes.acquire(blocking=False):
                     threading.Thread(target=self._meet, args=(connection,), daemon=True).start()
                 else:
