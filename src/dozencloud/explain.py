@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dozencloud.compute import symptoms
@@ -46,6 +46,7 @@ class Action:
     time: str
     action: str
     message: str
+    request: str = ""
 
 
 @dataclass(frozen=True)
@@ -192,13 +193,16 @@ def explain(sdk: Any, server: Any) -> Explanation:
         Action(
             str(each.start_time).replace("T", " ").partition(".")[0],
             each.action,
-            "" if each.message in (None, "Error") and each.action == HANG else each.message or "",
+            each.message or "",
+            each.request_id,
         )
         for each in sdk.compute.server_actions(server)
     ]
     console = _console(sdk, server)
     fault = (server.fault or {}).get("message", "")
     finding, note = judge(server.name, server.status, fault, actions, console)
+    if finding and finding.code == HANG and (hang := said_to_hang(actions)):
+        finding = replace(finding, code=_code(sdk, server, hang))
     flavor = server.flavor or {}
     return Explanation(
         id=server.id,
@@ -232,6 +236,13 @@ def _image(sdk: Any, server: Any) -> tuple[str, Mapping[str, Any]]:
     except SDKException:
         return f"{server.image.id}, which is gone", {}
     return image.name, image.to_dict(computed=False, original_names=True) | (image.properties or {})
+
+
+def _code(sdk: Any, server: Any, hang: Action) -> str:
+    """The code of a recorded finding: its event is called hang_CODE."""
+    events = sdk.compute.get_server_action(hang.request, server).events or []
+    names = [each["event"] for each in events]
+    return str(names[0]).removeprefix(f"{HANG}_").replace("_", "-") if names else HANG
 
 
 def _console(sdk: Any, server: Any) -> str:

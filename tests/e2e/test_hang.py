@@ -79,7 +79,7 @@ def test_a_server_that_hangs_tells_its_owner_why(cloud: TestCloud, owner: Tenant
     assert "| [" in said, "the kernel's last lines"
     assert f"\n{CAUSE} " in said
     told = json.loads(cloud.dozen("server", "explain", server.id, "--json", code=1).stdout)
-    assert told["finding"]["code"] == "hang"
+    assert told["finding"]["code"] == "root-waiting"
     assert [each["action"] for each in told["actions"]] == ["hang", "create"]
 
     foreign = cloud.dozen("server", "explain", "first", code=1).stderr
