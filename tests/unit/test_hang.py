@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lxml import etree
 
 from dozencloud.compute import hang, symptoms
 from dozencloud.compute.hang import BUSY, DONE, LIMIT, POLL, QUIET, Next, Progress, Sample
@@ -324,6 +325,59 @@ def test_quiet_and_idle_ends_the_watch() -> None:
 @pytest.mark.parametrize("said", [0, 7])
 def test_every_watch_ends(said: int) -> None:
     assert course((0, 0, said), (LIMIT + 1, LIMIT, said))[-1] is Next.END
+
+
+# ---- how a server was started ---------------------------------------------------------------
+
+LIVE = """\
+<domain type='{kind}' id='3'>
+  <os{firmware}><type arch='aarch64' machine='virt-7.2'>hvm</type>{boot}</os>
+  <devices>
+    <disk type='file' device='cdrom'><source file='/i/disk.config'/></disk>
+    <disk type='file' device='disk'>
+      <source file='/i/disk' index='1'/>
+      <backingStore type='file' index='2'>
+        <source file='/i/_base/5d0a'/>
+        <backingStore/>
+      </backingStore>
+    </disk>
+    <disk type='file' device='disk'><source file='/i/disk.eph0'/></disk>
+  </devices>
+</domain>"""
+KERNEL_BOOT = "<kernel>/i/kernel</kernel><cmdline>console=ttyAMA0</cmdline>"
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (
+            {"kind": "kvm", "firmware": "", "boot": KERNEL_BOOT},
+            Start("aarch64", "kvm", firmware=False, kernel=True, command_line="console=ttyAMA0"),
+        ),
+        (
+            {"kind": "qemu", "firmware": " firmware='efi'", "boot": ""},
+            Start("aarch64", "qemu", firmware=True, kernel=False),
+        ),
+        (
+            {"kind": "qemu", "firmware": "", "boot": "<loader>/f.fd</loader>"},
+            Start("aarch64", "qemu", firmware=True, kernel=False),
+        ),
+        (
+            {"kind": "qemu", "firmware": "", "boot": ""},
+            Start("aarch64", "qemu", firmware=False, kernel=False),
+        ),
+    ],
+)
+def test_how_a_domain_was_started(fields: dict[str, str], expected: Start) -> None:
+    assert hang.start_of(LIVE.format(**fields)) == expected
+
+
+def test_the_image_under_the_first_disk() -> None:
+    xml = LIVE.format(kind="qemu", firmware="", boot="")
+    assert hang.origin(etree.fromstring(xml)) == "/i/_base/5d0a"
+    volume = xml.replace(" file=", " dev=")
+    assert hang.origin(etree.fromstring(volume)) is None
+    assert hang.origin(etree.fromstring("<domain><devices/></domain>")) is None
 
 
 # ---- what is told ---------------------------------------------------------------------------

@@ -270,17 +270,11 @@ def registers(domain: Any) -> Iterator[Processor]:
 
 
 def start_of(xml: str) -> Start:
-    """How a running domain was started; its boot files are inspected."""
+    """How a running domain was started; its boot file is inspected."""
     domain = etree.fromstring(xml.encode())
     kernel = domain.findtext("os/kernel")
     firmware = domain.find("os").get("firmware") == "efi" or domain.find("os/loader") is not None
-    # The last in the chain of backing files: the image as it came, which nobody writes.
-    disks = [
-        source.get("file")
-        for disk in domain.iterfind("devices/disk[@device='disk']")
-        for source in [*disk.iter("source")][-1:]
-    ]
-    file = kernel or next(iter(disks), None)
+    file = kernel or origin(domain)
     found, reason = inspected(file) if file else ("", "")
     return Start(
         architecture=domain.find("os/type").get("arch"),
@@ -291,6 +285,13 @@ def start_of(xml: str) -> Start:
         found=found,
         reason="" if kernel else reason,
     )
+
+
+def origin(domain: Any) -> str | None:
+    """The image under the first disk: the last in its chain of files, which nobody writes."""
+    disk = domain.find("devices/disk[@device='disk']")
+    sources = [] if disk is None else list(disk.iter("source"))
+    return sources[-1].get("file") if sources else None
 
 
 def inspected(file: str) -> tuple[str, str]:
