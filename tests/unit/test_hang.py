@@ -119,12 +119,19 @@ DISK: dict[str, Any] = {"firmware": True, "kernel": False, "command_line": ""}
         (start(command_line="console=tty0"), Where.PROGRAM, "no-console", "no console= of its"),
         (start(), Where.UNKNOWN, "silent", "why is not known"),
         (start(**DISK), Where.UNKNOWN, "silent", "why is not known"),
+        (start(architecture="riscv64", kernel=False), Where.UNKNOWN, "silent", "is not known"),
     ],
 )
 def test_why_a_server_is_silent(started: Start, place: Where, code: str, words: str) -> None:
     finding = from_silence(started, place)
+    assert finding
     assert finding.code == code
     assert words in str(finding)
+
+
+def test_a_server_whose_firmware_knows_no_serial_port_may_be_silent() -> None:
+    bios = start(architecture="x86_64", firmware=False, kernel=False)
+    assert from_silence(bios, Where.UNKNOWN) is None
 
 
 # ---- consoles -------------------------------------------------------------------------------

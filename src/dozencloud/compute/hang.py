@@ -207,12 +207,13 @@ class Watchdog:
             console = tail(server.console)
             if symptoms.has_come_up(console):
                 return True
-            found = symptoms.from_console(console, quiet=step is Next.READ)
-            if found is None:
+            finding = symptoms.from_console(console, quiet=step is Next.READ)
+            if finding is None:
                 return False
-            finding = symptoms.with_disk(found, start_of(domain.XMLDesc()))
+            finding = symptoms.with_disk(finding, start_of(domain.XMLDesc()))
             seen = "The last words of its console: " + " / ".join(symptoms.last_lines(console, 3))
-        self._report(server.subject, finding, seen)
+        if finding:
+            self._report(server.subject, finding, seen)
         return True
 
 
@@ -243,8 +244,8 @@ def tail(console: Path) -> str:
         return file.read().decode(errors="replace")
 
 
-def explain_silence(domain: Any, sample: Sample) -> tuple[Finding, str]:
-    """Why a domain is busy and silent, and what was seen of it."""
+def explain_silence(domain: Any, sample: Sample) -> tuple[Finding | None, str]:
+    """Why a domain is busy and silent (None: that is usual), and what was seen of it."""
     start = start_of(domain.XMLDesc())
     looks = list(registers(domain))
     place = where(looks, firmware=start.firmware)

@@ -21,6 +21,8 @@ LOGIN = "login:"
 _STAMP = re.compile(r"^\[ *\d+\.\d+\] ")
 
 ARCHITECTURES = {"aarch64": "64-bit ARM (aarch64)", "armv7l": "32-bit ARM (armv7l)"}
+SCREEN_ONLY = ("x86_64", "i686")
+"""Their BIOS and many of their systems use the screen, and never the serial port."""
 
 
 @dataclass(frozen=True)
@@ -220,15 +222,17 @@ def with_disk(finding: Finding, start: Start) -> Finding:
     return finding
 
 
-def from_silence(start: Start, where: Where) -> Finding:
-    """Why a server is busy and says nothing."""
+def from_silence(start: Start, where: Where) -> Finding | None:
+    """Why a server is busy and says nothing; None where that is usual."""
+    if start.architecture in SCREEN_ONLY:
+        return None
     if start.kernel and start.found and start.found != start.architecture:
         cause = (
             f"Its kernel is for {_name(start.found)}, but the server was started as "
             f"{_name(start.architecture)}, so its processor cannot execute it."
         )
         return Finding("wrong-architecture", cause, _architecture_mend(start.found))
-    if not start.kernel and not start.firmware:
+    if start.architecture in ARCHITECTURES and not start.kernel and not start.firmware:
         cause = "It has neither firmware nor a kernel, so nothing can start its disk."
         mend = "Set hw_firmware_type=uefi on the image, or give it a kernel_id."
         return Finding("no-firmware", cause, f"{mend} {_AGAIN}")
