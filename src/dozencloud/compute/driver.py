@@ -155,6 +155,12 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
             return InstanceInfo(state=power_state.RUNNING, internal_id=info.internal_id)
         return info
 
+    def get_instance_diagnostics(self, instance: Any) -> Any:
+        diagnostics = super().get_instance_diagnostics(instance)
+        # Upstream tells the host's setting; a server of another architecture is emulated beside it.
+        diagnostics.hypervisor = self._host.get_guest(instance).get_config().virt_type
+        return diagnostics
+
     def get_mks_console(self, context: Any, instance: Any) -> Any:
         session = self._debugging.console(instance)
         if session is None:

@@ -17,6 +17,7 @@ OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
         "block_device_info",
     ),
     "nova.virt.libvirt.driver:LibvirtDriver.get_available_resource": ("self", "nodename"),
+    "nova.virt.libvirt.driver:LibvirtDriver.get_instance_diagnostics": ("self", "instance"),
     "nova.virt.libvirt.driver:LibvirtDriver.update_provider_tree": (
         "self",
         "provider_tree",
@@ -152,6 +153,7 @@ USED: tuple[str, ...] = (
     "nova.objects.instance_action:InstanceAction.create",
     "nova.objects.instance_action:InstanceActionEvent.create",
     "nova.virt.libvirt.driver:LibvirtDriver._get_console_log_path",
+    "nova.virt.libvirt.guest:Guest.get_config",
     "nova.virt.libvirt.guest:Guest.get_xml_desc",
     "nova.virt.libvirt.utils:get_disk_backing_file",
     "nova.virt.libvirt.guest:Guest.is_active",
