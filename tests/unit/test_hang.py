@@ -205,6 +205,7 @@ SILENT_SYSTEM = (
         (UNSUPPORTED, "firmware-loader", "it is for another architecture, or damaged"),
         (recorded("noroot"), "root-missing", "(unknown-block(0,0))"),
         (recorded("rootwait"), "root-waiting", "its root device /dev/vdz, which"),
+        (recorded("rootwait") + "[   9.1] random: crng init done\r\n", "root-waiting", "/dev/vdz"),
         (recorded("foreign"), "init-foreign", "it is for another architecture"),
         (INITRAMFS, "initramfs-shell", "root device UUID=1234-abcd and"),
         (INITRAMFS[-40:], "initramfs-shell", "did not get the root file system mounted"),

@@ -125,7 +125,8 @@ SIGNS: tuple[Sign, ...] = (
     ),
     _sign(
         "root-waiting",
-        r"Waiting for root device (\S+?)\.*\Z",
+        # The kernel may go on to speak of other devices, but not of a file system or a program.
+        r"Waiting for root device (\S+?)\.*$(?![\s\S]*(?:[Mm]ounted|Run /))",
         "The kernel waits for its root device {0}, which does not come.",
         ROOT_MEND,
     ),
