@@ -75,7 +75,7 @@ def test_a_server_of_ones_own_from_its_first_instruction(
 
     said = user.dozen("debug", "held", "--minutes", "10")
     assert "is open for gdb until" in said
-    answer = user.gdb(said, "info registers pc", "stepi", "info registers pc", "monitor info qtree")
+    answer = user.gdb(said, "info registers pc", "monitor info qtree", "stepi", "info registers pc")
     assert "pc             0x40000000" in answer
     assert "pc             0x40000004" in answer
     assert "Target does not support this command" in answer

@@ -81,6 +81,7 @@ class Session:
         self._ending = threading.Event()
         self._gdb = threading.Lock()
         self._writing = threading.Lock()
+        self._closed = False
         self._handshakes = threading.BoundedSemaphore(HANDSHAKES)
         self._listener = socket.create_server((address, 0))
         self.port: int = self._listener.getsockname()[1]
@@ -103,6 +104,8 @@ class Session:
 
     def _keep(self, **changes: Any) -> None:
         with self._writing:
+            if self._closed:
+                return
             self.record = replace(self.record, **changes)
             new = self._path.with_suffix(".new")
             new.touch(0o600)
@@ -135,7 +138,9 @@ class Session:
                 if settle(self._domain, self.record):
                     break
                 time.sleep(STEP_SECONDS)
-        self._path.unlink(missing_ok=True)
+        with self._writing:
+            self._closed = True
+            self._path.unlink(missing_ok=True)
         LOG.info("Debugging of server %s is closed", self.record.server)
 
     def _meet(self, connection: socket.socket) -> None:
@@ -160,7 +165,9 @@ class Session:
         head = b""
         with suppress(OSError):
             while not head.endswith(b"\r\n\r\n") and len(head) < HANDSHAKE_BYTES:
-                connection.settimeout(max(0.1, end - time.monotonic()))
+                if (left := end - time.monotonic()) <= 0:
+                    return False
+                connection.settimeout(left)
                 if not (byte := connection.recv(1)):
                     return False
                 head += byte
