@@ -5,12 +5,30 @@ from __future__ import annotations
 import importlib
 import inspect
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from nova.virt.libvirt.guest import Guest
 
 import nova.virt
 from dozencloud.compute import driver, upstream
+
+
+@pytest.mark.parametrize("kind", ["kvm", "qemu"])
+def test_diagnostics_tell_how_the_server_itself_runs(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Upstream's answer is the host's setting, the same for all of its servers."""
+    parent = driver.ArmLibvirtDriver.__bases__[0]
+    theirs = SimpleNamespace(hypervisor="kvm", uptime=5)
+    monkeypatch.setattr(parent, "get_instance_diagnostics", lambda *_: theirs)
+    guest = Guest(SimpleNamespace(XMLDesc=lambda _flags: f"<domain type='{kind}'/>"))
+    ours = driver.ArmLibvirtDriver.__new__(driver.ArmLibvirtDriver)
+    ours._host = SimpleNamespace(get_guest=lambda _instance: guest)
+    told = ours.get_instance_diagnostics(object())
+    assert (told.hypervisor, told.uptime) == (kind, 5)
+
 
 # ---- upstream -----------------------------------------------------------------------------
 

@@ -218,7 +218,7 @@ class _Picture:
             text = f"{size_text(figure.parameter)}: {number(figure.median)} ns"
             add(dot, "title", f"{result.machine.name}, {text}")
         x, y, figure = points[-1]
-        add(group, "text", f"{number(figure.median)} ns", x=x + 8, y=y + 4)
+        add(group, "text", f"{number(figure.median)} ns", css="halo", x=x + 8, y=y + 4)
 
 
 def _ticks(low: float, high: float) -> list[float]:
