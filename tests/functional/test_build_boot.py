@@ -105,10 +105,10 @@ class Machine:
     def run(self, command: str, seconds: float = 60) -> str:
         """Run a command in the shell of the console; returns its output, fails if it fails."""
         self.console = ""
-        self.type(f"{command}; echo status-$?-end")
-        before = r"(?s)(.*?)status-(\d+)-end\n"
+        # The quotes keep the echo of what is typed from looking like the marks.
+        self.type(f"echo 'status'-begin; {command}; echo 'status'-$?-end")
+        before = r"(?s).*?status-begin\n(.*?)status-(\d+)-end\n"
         end = time.monotonic() + seconds
-        self.wait(r"\n", seconds)  # the echo of what was typed
         assert self._process.stdout
         while not (found := re.match(before, self.console)):
             if time.monotonic() > end:
