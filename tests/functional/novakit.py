@@ -175,7 +175,7 @@ class NovaKit:
             virt_type=self.virt_type,
             cpu_mode="host-passthrough" if self.virt_type == "kvm" else "none",
             tb_cache_size=256,
-            num_pcie_ports=16,
+            num_pcie_ports=14,
             images_type="qcow2",
             inject_partition=-2,
         )
@@ -299,6 +299,7 @@ class NovaKit:
         instance.obj_reset_changes()
         made = Server(instance, self.folder / "instances" / name)
         made.network_info = network.NetworkInfo(self._nic(each) for each in range(nics))
+        instance.info_cache = objects.InstanceInfoCache(network_info=made.network_info)
         made.folder.mkdir(mode=0o711)
         self._put(made, disks)
         self._servers.append(made)

@@ -1,0 +1,125 @@
+"""Every kind of server through our driver's own XML on a real libvirtd, to its prompt."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import foreign
+import pytest
+from lxml import etree
+from novakit import Disks, NovaKit, Server
+
+from dozencloud.compute import guest
+from dozencloud.compute.refusal import Refused
+from dozencloud.facts.kvm import kvm
+from dozencloud.images import tiny, tiny_uefi
+
+pytestmark = [
+    pytest.mark.functional,
+    pytest.mark.timeout(240),
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+    pytest.mark.skipif(kvm().usable, reason="the rows are those of a host that emulates"),
+]
+
+COMMON = {
+    "hw_machine_type": "virt",
+    "hw_disk_bus": "virtio",
+    "hw_rng_model": "virtio",
+    "hw_video_model": "none",
+    "hw_cdrom_bus": "scsi",
+    "hw_scsi_model": "virtio-scsi",
+}
+EMULATORS = {"mipsel": "mipsel", "ppc64le": "ppc64", "s390x": "s390x"}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    kept = os.environ.get("DOZEN_TEST_CACHE")
+    return Path(kept) / "tiny" if kept else tmp_path_factory.mktemp("tiny")
+
+
+@pytest.fixture(scope="module")
+def kit() -> Iterator[NovaKit]:
+    with NovaKit() as made:
+        yield made
+
+
+def by_kernel(kit: NovaKit, image: tiny.TinyImage, **properties: str) -> Server:
+    return kit.server(
+        {
+            **COMMON,
+            "hw_architecture": image.architecture,
+            "os_command_line": image.command_line,
+            **properties,
+        },
+        Disks(image.disk, image.kernel, image.initrd),
+        vcpus=2,
+    )
+
+
+def threads(pid: int) -> set[str]:
+    return {path.read_text().strip() for path in Path(f"/proc/{pid}/task").glob("*/comm")}
+
+
+@pytest.mark.parametrize("architecture", ["aarch64", "armv7l"])
+def test_by_kernel(architecture: str, kit: NovaKit, cache: Path) -> None:
+    server = by_kernel(kit, tiny.build(architecture, cache))
+    kit.start(server)
+    kit.wait(server, "login:")
+    assert f"({architecture}, Linux" in server.console
+    assert "EDK II" not in server.console and "UEFI firmware" not in server.console
+    xml = etree.fromstring(kit.dumpxml(server).encode())
+    assert xml.findtext("cpu/model") == guest.MACHINES[architecture].cpu
+    ports = xml.xpath("devices/controller[@model='pcie-root-port']")
+    assert len(ports) == 14
+    pid = int((kit.folder / f"run/qemu/{server.instance.name}.pid").read_text())
+    # One thread for each emulated CPU, not one for all.
+    assert {"CPU 0/TCG", "CPU 1/TCG"} <= threads(pid)
+    kit.destroy(server)
+
+
+@pytest.mark.parametrize("architecture", foreign.PORTS)
+def test_other_processors(architecture: str, kit: NovaKit, cache: Path) -> None:
+    if shutil.which(f"qemu-system-{EMULATORS[architecture]}") is None:
+        pytest.skip(f"{guest.MACHINES[architecture].package} is not installed")
+    server = kit.server(
+        {
+            **COMMON,
+            "hw_architecture": architecture,
+            "hw_machine_type": foreign.PORTS[architecture].machine,
+        },
+        foreign.system(architecture, cache),
+        memory=256 if architecture == "mipsel" else 512,
+    )
+    kit.start(server)
+    kit.wait(server, "ready on " + ("mips" if architecture == "mipsel" else architecture), 90)
+    kit.destroy(server)
+
+
+def test_a_kernel_of_the_other_width_is_refused(kit: NovaKit, cache: Path) -> None:
+    image = tiny.build("armv7l", cache)
+    server = by_kernel(kit, image, hw_architecture="aarch64")
+    with pytest.raises(Refused, match="is aarch64, but its kernel is for armv7l") as caught:
+        kit.start(server)
+    assert len(caught.value.format_message()) <= 255  # what Nova keeps of a fault
+    forced = by_kernel(kit, image, hw_architecture="aarch64", dozen_boot_check="skip")
+    kit.start(forced)
+    assert forced.console == ""
+    kit.destroy(forced)
+
+
+def test_a_disk_for_pcs_is_refused(kit: NovaKit, tmp_path: Path, cache: Path) -> None:
+    wide = tiny_uefi.build(cache).disk
+    properties = {**COMMON, "hw_architecture": "armv7l", "hw_firmware_type": "uefi"}
+    server = kit.server(properties, Disks(wide))
+    with pytest.raises(Refused, match="the EFI loader on its disk is for aarch64"):
+        kit.start(server)
+
+
+def test_riscv64_is_no_architecture_of_nova(kit: NovaKit) -> None:
+    """Nova 34 has no name for it; this fails when it gets one."""
+    with pytest.raises(ValueError, match="riscv64"):
+        kit.xml(kit.server({**COMMON, "hw_architecture": "riscv64"}))
