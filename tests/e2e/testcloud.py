@@ -173,7 +173,7 @@ class Tenant:
         server = compute.create_server(
             name=name,
             image_id=image,
-            flavor_id=compute.find_flavor(FLAVOR).id,
+            flavor_id=compute.find_flavor(more.pop("flavor", FLAVOR)).id,
             networks=where,
             key_name=more.pop("key_name", self.key_name),
             **more,
