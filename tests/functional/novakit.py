@@ -116,7 +116,8 @@ class NovaKit:
     def uri(self) -> str:
         return f"qemu+unix:///system?socket={self.folder}/run/libvirt-sock"
 
-    def _start_daemons(self) -> None:
+    def start_libvirt(self, host: str = "") -> None:
+        """libvirtd and virtlogd alone. host: UUID of the machine that this one seems to be."""
         theirs = {
             "etc": "/etc/libvirt",
             "run": "/run/libvirt",
@@ -129,7 +130,8 @@ class NovaKit:
             (self.folder / name).mkdir(exist_ok=True)
             binds += [str(self.folder / name), there]
         (self.folder / "etc/no-kvm").touch()
-        (self.folder / "etc/libvirtd.conf").write_text('auth_unix_rw = "none"\n')
+        own = f'host_uuid = "{host}"\n' if host else ""
+        (self.folder / "etc/libvirtd.conf").write_text(f'auth_unix_rw = "none"\n{own}')
         (self.folder / "etc/virtlogd.conf").write_text("max_size = 16777216\n")
         (self.folder / "etc/qemu.conf").write_text(
             'namespaces = []\nstdio_handler = "logd"\nremember_owner = 0\n'
@@ -150,6 +152,11 @@ class NovaKit:
                 )
             )
             self._until((self.folder / "run" / socket).exists, name, 30)
+
+    def stop_libvirt(self) -> None:
+        for daemon in reversed(self._daemons):
+            daemon.terminate()
+            daemon.wait(timeout=20)
 
     @staticmethod
     def _until(true: Any, what: str, seconds: float) -> None:
@@ -202,7 +209,7 @@ class NovaKit:
 
     def __enter__(self) -> Self:
         try:
-            self._start_daemons()
+            self.start_libvirt()
             self._start_nova()
         except BaseException:
             self._stop()
@@ -223,9 +230,7 @@ class NovaKit:
         if hasattr(self, "driver"):
             self._stop_nova()
         NovaObject.indirection_api = None
-        for daemon in reversed(self._daemons):
-            daemon.terminate()
-            daemon.wait(timeout=20)
+        self.stop_libvirt()
         CONF.reset()
         CONF.clear()
         if self._own:
