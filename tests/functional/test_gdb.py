@@ -139,6 +139,16 @@ def closed(connection: socket.socket) -> bool:
     return True
 
 
+def set_breakpoint(connection: socket.socket) -> None:
+    """As gdb does, at the loop."""
+    connection.sendall(packet(b"Z0,%x,4" % LOOP))
+    answer = b""
+    while b"OK" not in answer:
+        more = connection.recv(16)
+        assert more, answer
+        answer += more
+
+
 @pytest.fixture
 def board(kit: NovaKit, tmp_path: Path) -> Iterator[Callable[[], Board]]:
     made: list[Board] = []
@@ -202,8 +212,7 @@ def test_a_gdb_that_vanishes_leaves_no_breakpoint(board: Callable[[], Board]) ->
     one.start()
     one.debugging.open(one.id, 5)
     with one.enter() as connection:
-        connection.sendall(packet(b"Z0,%x,4" % LOOP))
-        assert connection.recv(16).startswith(b"+$OK")
+        set_breakpoint(connection)
         assert not one.counts()
         assert one.kit.driver.get_info(one.server.instance).state == 1
     eventually(lambda: one.session.record.phase is Phase.FREE, "it noticed")
@@ -270,8 +279,7 @@ def test_after_nova_compute_was_killed_with_gdb_connected(
     one = board()
     one.start()
     with gdbstub.connect(one.domain) as gdb:
-        gdb.sendall(packet(b"Z0,%x,4" % LOOP))
-        assert gdb.recv(16).startswith(b"+$OK")
+        set_breakpoint(gdb)
     assert not one.counts()
     until = time.time() + (-1 if over else 60)
     record = Record(one.id, one.domain.ID(), until, Phase.ATTACHED)
