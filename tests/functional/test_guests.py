@@ -81,6 +81,38 @@ def test_by_kernel(architecture: str, kit: NovaKit, cache: Path) -> None:
     kit.destroy(server)
 
 
+def variables(kit: NovaKit, server: Server) -> Path:
+    return kit.folder / f"lib/qemu/nvram/{server.instance.name}_VARS.fd"
+
+
+@pytest.mark.parametrize("architecture", ["aarch64", "armv7l"])
+def test_by_uefi_with_variables_that_stay(architecture: str, kit: NovaKit, cache: Path) -> None:
+    disk = tiny_uefi.build(cache).disk if architecture == "aarch64" else None
+    # The disk of the 32-bit one is empty: its firmware's own shell is the prompt.
+    prompt = "login:" if disk else r"UEFI Interactive Shell"
+    properties = {**COMMON, "hw_architecture": architecture, "hw_firmware_type": "uefi"}
+    server = kit.server(properties, Disks(disk))
+    kit.start(server)
+    kit.wait(server, prompt, 90)
+    before = variables(kit, server)
+    file, written = before.stat().st_ino, before.read_bytes()
+    template = etree.fromstring(kit.dumpxml(server).encode()).find("os/nvram").get("template")
+    if template:  # libvirt 9 keeps it
+        assert written != Path(template).read_bytes()
+
+    kit.driver.reboot(
+        kit.context, server.instance, server.network_info, "HARD", block_device_info={}
+    )
+    kit.wait(server, prompt, 90)
+    assert variables(kit, server).stat().st_ino == file
+    again = etree.fromstring(kit.dumpxml(server).encode())
+    assert again.find("features/acpi") is not None
+    assert again.find("os/loader") is not None
+
+    kit.destroy(server)
+    assert not variables(kit, server).exists()
+
+
 @pytest.mark.parametrize("architecture", foreign.PORTS)
 def test_other_processors(architecture: str, kit: NovaKit, cache: Path) -> None:
     if shutil.which(f"qemu-system-{EMULATORS[architecture]}") is None:
