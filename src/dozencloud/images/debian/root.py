@@ -19,7 +19,19 @@ from dozencloud.images.debian.recipe import Purpose, Recipe
 HOOKS = Path(__file__).parent / "hooks"
 
 GRUB_MODULES = (
-    *("all_video", "boot", "cat", "configfile", "echo", "efi_gop", "ext2", "fat", "fdt", "font"),
+    *(
+        "all_video",
+        "boot",
+        "cat",
+        "configfile",
+        "echo",
+        "efi_gop",
+        "efifwsetup",
+        "ext2",
+        "fat",
+        "fdt",
+        "font",
+    ),
     *("gettext", "gfxterm", "gzio", "halt", "help", "linux", "loadenv", "ls", "minicmd", "normal"),
     *("part_gpt", "part_msdos", "probe", "reboot", "regexp", "search", "search_fs_file"),
     *("search_fs_uuid", "search_label", "serial", "sleep", "terminal", "test", "true", "video"),
