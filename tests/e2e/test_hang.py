@@ -87,7 +87,7 @@ def test_a_server_that_hangs_tells_its_owner_why(cloud: TestCloud, owner: Tenant
 
 
 def test_a_server_that_no_node_can_run(cloud: TestCloud, owner: Tenant) -> None:
-    giant = cloud.sdk.compute.create_flavor(name="giant", ram=1 << 30, vcpus=1, disk=1)
+    giant = cloud.sdk.compute.create_flavor(name="giant", ram=128, vcpus=1, disk=1 << 20)
     owner.later(lambda: cloud.sdk.compute.delete_flavor(giant))
     server = owner.sdk.compute.create_server(
         name="giant",
