@@ -13,15 +13,16 @@ import socket
 import sys
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from dozencloud import lifecycle, packages, plumbing, processes, schema, seed, systemd, tls, users
-from dozencloud.cloud import Cloud, template
-from dozencloud.facts import Facts
+from dozencloud.cloud import Cloud, parse_cpus, template
+from dozencloud.errors import Exit, Problem
+from dozencloud.facts import Cpu, Facts
 from dozencloud.graph import Step, Task
 from dozencloud.images import tiny
 from dozencloud.secret import Secrets, write_private
@@ -51,6 +52,7 @@ def decide_node(cloud: Cloud, facts: Facts) -> Node:
     if datapath == "auto":
         # A namespace of its own is on a machine where another cloud may have the kernel's.
         datapath = "netdev" if cloud.namespace else str(facts.network.datapath)
+    shared, dedicated = divide_cpus(cloud, facts.cpu)
     return Node(
         name=kept.get("name") or socket.gethostname(),
         chassis=kept.get("chassis") or str(uuid.uuid4()),
@@ -58,7 +60,29 @@ def decide_node(cloud: Cloud, facts: Facts) -> Node:
         datapath=datapath,
         architecture=machine,
         kvm_present=Path("/dev/kvm").exists(),
+        shared_cpus=shared,
+        dedicated_cpus=dedicated,
     )
+
+
+def divide_cpus(cloud: Cloud, cpu: Cpu) -> tuple[str, str]:
+    """CPUs that servers share, and those that they get alone; both empty where nothing is said."""
+    dedicated = parse_cpus(cloud.settings.compute.dedicated_cpus, str(cloud.file))
+    online = {number for cluster in cpu.clusters for number in cluster.cpus}
+
+    def numbers(cpus: Iterable[int]) -> str:
+        return ",".join(map(str, sorted(cpus)))
+
+    if not dedicated:
+        return "", ""
+    if not dedicated < online:
+        raise Problem(
+            f"compute.dedicated_cpus in {cloud.file} names CPUs that this machine has not, or all"
+            f" of them; it has {numbers(online)}.",
+            "Name some of these, and leave at least one to the other servers.",
+            code=Exit.USAGE,
+        )
+    return numbers(online - dedicated), numbers(dedicated)
 
 
 def make_plan(cloud: Cloud, facts: Facts) -> Plan:

@@ -76,6 +76,11 @@ class Compute:
     virt_type: str = setting("auto", "kvm, qemu (emulation), or auto: what this machine can.")
     screens: bool = setting(True, "Servers that boot with UEFI get a screen, for noVNC.")
     reserved_memory: int = setting(512, "MiB that servers never get, for the machine itself.")
+    dedicated_cpus: str = setting(
+        "",
+        "CPUs (such as 2-3,6) for servers whose flavor says hw:cpu_policy=dedicated, each with its "
+        "own; the other servers share the rest.",
+    )
     hang_seconds: int = setting(
         20,
         "Seconds of processor time that a server may use after power-on without a byte on its "
@@ -400,9 +405,21 @@ def _check(settings: Settings, where: str) -> None:
     reserved = settings.compute.reserved_memory
     if reserved < 0:
         raise _wrong(where, "compute.reserved_memory", "a number of MiB", reserved)
+    parse_cpus(settings.compute.dedicated_cpus, where)
     patience = settings.compute.hang_seconds
     if patience < 0:
         raise _wrong(where, "compute.hang_seconds", "a number of seconds", patience)
+
+
+def parse_cpus(words: str, where: str) -> frozenset[int]:
+    """Numbers of CPUs from `compute.dedicated_cpus`: numbers and ranges, with commas between."""
+    found: set[int] = set()
+    for word in filter(None, words.split(",")):
+        numbers = re.fullmatch(r"\s*(\d{1,5})(?:-(\d{1,5}))?\s*", word)
+        if not numbers or int(numbers[2] or numbers[1]) < int(numbers[1]):
+            raise _wrong(where, "compute.dedicated_cpus", "CPUs such as 2-3,6", words)
+        found.update(range(int(numbers[1]), int(numbers[2] or numbers[1]) + 1))
+    return frozenset(found)
 
 
 def _check_cidr(where: str, name: str, cidr: str) -> None:

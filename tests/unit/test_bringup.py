@@ -10,8 +10,11 @@ from test_doctor import ARM, GOOD
 
 from dozencloud.bringup import decide_node
 from dozencloud.cloud import Compute, load
+from dozencloud.errors import Problem
 from dozencloud.facts import Facts
+from dozencloud.facts.cpu import Cluster
 from dozencloud.facts.kvm import Kvm, KvmState
+from dozencloud.services.base import Node
 
 BOARD = replace(GOOD, system=ARM, kvm=Kvm(KvmState.USABLE))
 
@@ -33,3 +36,27 @@ def test_hardware_or_emulation(facts: Facts, setting: str, decided: str) -> None
     cloud = load(Path("/nonexistent"))
     cloud = replace(cloud, settings=replace(cloud.settings, compute=Compute(virt_type=setting)))
     assert decide_node(cloud, facts).virt_type == decided
+
+
+FOUR = replace(GOOD, cpu=replace(GOOD.cpu, clusters=(Cluster("A53", (0, 1, 2, 3)),)))
+
+
+def node_of(dedicated: str) -> Node:
+    cloud = load(Path("/nonexistent"))
+    compute = Compute(dedicated_cpus=dedicated)
+    return decide_node(replace(cloud, settings=replace(cloud.settings, compute=compute)), FOUR)
+
+
+@pytest.mark.parametrize(
+    ("dedicated", "kept", "shared"),
+    [("", "", ""), ("3", "3", "0,1,2"), ("1-2", "1,2", "0,3"), (" 3, 0-1", "0,1,3", "2")],
+)
+def test_cpus_for_some_servers_alone(dedicated: str, kept: str, shared: str) -> None:
+    node = node_of(dedicated)
+    assert (node.dedicated_cpus, node.shared_cpus) == (kept, shared)
+
+
+@pytest.mark.parametrize("dedicated", ["4", "3-9", "0-3"])
+def test_cpus_that_cannot_be_given_away(dedicated: str) -> None:
+    with pytest.raises(Problem, match="it has 0,1,2,3"):
+        node_of(dedicated)

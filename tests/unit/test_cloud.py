@@ -36,7 +36,9 @@ OTHER = Settings(
         dns=("2001:db8::53",),
         datapath="netdev",
     ),
-    compute=Compute(virt_type="qemu", screens=False, reserved_memory=0, hang_seconds=0),
+    compute=Compute(
+        virt_type="qemu", screens=False, reserved_memory=0, dedicated_cpus="1", hang_seconds=0
+    ),
     internal=Internal(api=1, broker=65535, broker_cluster=3, broker_names=4, consoles=5),
     services=Services(preload=False, threads=64),
     image=Image(
@@ -151,6 +153,11 @@ OTHER = Settings(
         ),
         ("[services]\nthreads = 0", "services.threads must be a number from 1 to 64", "Mend"),
         ("[services]\nthreads = 65", "services.threads must be a number from 1 to 64", "Mend"),
+        (
+            "[compute]\ndedicated_cpus = '3-2'",
+            "compute.dedicated_cpus must be CPUs such as 2-3,6, not",
+            "Mend",
+        ),
         (
             "[compute]\nhang_seconds = -1",
             "compute.hang_seconds must be a number of seconds, not -1.",

@@ -36,6 +36,7 @@ class Node:
     virt_type: kvm or qemu.   datapath: system or netdev.
     architecture: kernel machine name (x86_64, aarch64, armv7l).
     kvm_present: /dev/kvm exists, usable or not.
+    shared_cpus, dedicated_cpus: as Nova reads them (0,1); both empty where servers share all.
     """
 
     name: str
@@ -44,6 +45,8 @@ class Node:
     datapath: str
     architecture: str
     kvm_present: bool
+    shared_cpus: str = ""
+    dedicated_cpus: str = ""
 
 
 @dataclass(frozen=True)

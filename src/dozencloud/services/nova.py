@@ -233,6 +233,11 @@ def compute(plan: Plan) -> Service:
         "vif_plugging_timeout": 120,
         "allow_resize_to_same_host": True,
     }
+    if plan.node.dedicated_cpus:
+        sections["compute"] = {
+            "cpu_dedicated_set": plan.node.dedicated_cpus,
+            "cpu_shared_set": plan.node.shared_cpus,
+        }
     sections |= {
         "dozencloud": {"hang_seconds": cloud.settings.compute.hang_seconds},
         "libvirt": _libvirt(plan.node, cloud.libvirt_uri),
