@@ -22,7 +22,7 @@ def shown() -> dict[tuple[str, str], set[str]]:
     """Feature and kind of server -> kinds of tests that prove it."""
     words = ["pytest", "--collect-only", "--quiet", "-p", "no:cacheprovider", "-p", "shown"]
     done = subprocess.run(
-        [sys.executable, "-m", *words, "tests/e2e", "tests/functional"],
+        [sys.executable, "-m", *words, "tests/armhost", "tests/e2e", "tests/functional"],
         cwd=CHECKOUT,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
         capture_output=True,

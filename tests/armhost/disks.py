@@ -1,0 +1,285 @@
+"""Makes the disks of an emulated Debian arm64 machine without running a foreign program.
+
+Packages come from a Debian mirror and PyPI, checked by apt's signatures and the hashes of uv.lock.
+What is made stays in a cache: a system disk per Debian release, a Python disk per lock file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dozencloud.errors import Problem
+from dozencloud.images import apt, cpio, debs, kmod, tiny
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+INSIDE = Path(__file__).parent / "inside"
+CACHE = Path("/var/cache/dozencloud-armhost")
+MIRROR = "http://deb.debian.org/debian"
+VERSION = 1
+"""Raise it when this module makes another disk from the same packages."""
+
+PYTHONS = {"bookworm": "3.11", "trixie": "3.13"}
+"""Debian release: its Python."""
+
+KERNEL = "linux-image-cloud-arm64"
+PACKAGES = (
+    "busybox-static",
+    "ipxe-qemu",
+    "libvirt-clients",
+    "libvirt-daemon",
+    "libvirt-daemon-driver-qemu",
+    "python3",
+    "python3-libvirt",
+    "qemu-efi-aarch64",
+    "qemu-efi-arm",
+    "qemu-system-arm",
+    "qemu-utils",
+)
+MORE_PACKAGES = {"trixie": ("libvirt-daemon-log",)}
+NOT_FETCHED = (
+    # for installing a kernel
+    "initramfs-tools",
+    "linux-base",
+    # of systemd, which this machine does without
+    "dbus",
+    "init-system-helpers",
+    "systemd",
+    "systemd-sysv",
+)
+MODULES = ("virtio_pci", "virtio_blk", "virtio_console", "virtio_net", "virtio_rng", "ext4")
+
+CONTROL_PLANE = (
+    *("neutron", "keystone", "glance", "openstack-placement", "python-openstackclient"),
+    *("supervisor", "cheroot", "pymysql", "python-memcached", "click", "rich"),
+    "ovs",  # has no wheel; os-vif asks for it and loads it only where it plugs in a port
+)
+"""What a compute node's driver does without."""
+
+ACCOUNTS = {
+    "etc/passwd": (
+        "root:x:0:0:root:/root:/bin/sh\n"
+        "libvirt-qemu:x:64055:994:QEMU:/var/lib/libvirt:/usr/sbin/nologin\n"
+    ),
+    "etc/group": "root:x:0:\ntty:x:5:\nkvm:x:994:\nlibvirt-qemu:x:64055:\n",
+    "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
+    "etc/hosts": "127.0.0.1 localhost armhost\n",
+    "etc/hostname": "armhost\n",
+}
+
+
+FOLDERS = (
+    *("dev", "proc", "sys", "run", "tmp", "work", "opt/dozencloud", "root"),
+    *("var/tmp", "var/log/libvirt", "var/lib/libvirt", "var/cache/libvirt"),
+)
+
+
+@dataclass(frozen=True)
+class Disks:
+    """What the machine starts from. system is never written to; python is mounted read-only."""
+
+    kernel: Path
+    initramfs: Path
+    system: Path
+    python: Path
+    python_version: str
+
+
+def default_suite() -> str:
+    """The Debian release whose Python is ours: only then can its bytecode be made here."""
+    ours = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return next((suite for suite, python in PYTHONS.items() if python == ours), "bookworm")
+
+
+def build(suite: str, uv: str, say: Callable[[str], None], cache: Path = CACHE) -> Disks:
+    """All disks that do not change from run to run, from the cache where they are there."""
+    cache.mkdir(parents=True, exist_ok=True)
+    system = _system(suite, cache, say)
+    python = _python(PYTHONS[suite], uv, cache, say)
+    return Disks(
+        kernel=system / "vmlinuz",
+        initramfs=system / "initramfs.cpio",
+        system=system / "system.img",
+        python=python / "python.img",
+        python_version=PYTHONS[suite],
+    )
+
+
+def disk(target: Path, tree: Path, *, spare_mib: int) -> Path:
+    """An ext4 file system with a copy of the tree and some room."""
+    used = sum(
+        -(-path.lstat().st_size // 4096) + 1 for path in tree.rglob("*") if not path.is_dir()
+    )
+    inodes = sum(1 for _ in tree.rglob("*"))
+    size = used * 4096 * 21 // 20 + inodes * 1024 + (spare_mib << 20)
+    with target.open("wb") as stream:
+        stream.truncate(size)
+    command = [
+        *("mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-I", "256"),
+        *("-N", str(inodes + 4096), "-J", "size=4"),
+        *("-E", "root_owner=0:0,lazy_itable_init=1", "-d", str(tree), str(target)),
+    ]
+    # sbin is not on every user's path; mke2fs lives there.
+    _run(command, "a disk", {"PATH": os.environ.get("PATH", "/usr/bin") + ":/usr/sbin:/sbin"})
+    return target
+
+
+def compile_bytecode(tree: Path, version: str) -> None:
+    """Compile here, in seconds, what would take minutes in the machine."""
+    if f"{sys.version_info.major}.{sys.version_info.minor}" == version:
+        command = [sys.executable, "-m", "compileall", "-qq", "-j0"]
+        # Some packages have templates that look like Python and are none: no reason to stop.
+        subprocess.run([*command, "--invalidation-mode", "unchecked-hash", str(tree)], check=False)
+
+
+def cached(
+    cache: Path, name: str, recipe: Mapping[str, object], fill: Callable[[Path, Path], None]
+) -> Path:
+    """A folder that appears in one step, filled by fill(folder, place for what is in between)."""
+    text = json.dumps({"version": VERSION, **recipe}, sort_keys=True)
+    final = cache / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    with (cache / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not final.exists():
+            with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=cache) as work:
+                made = Path(work) / "made"
+                made.mkdir()
+                fill(made, Path(work))
+                made.rename(final)
+    return final
+
+
+def _system(suite: str, cache: Path, say: Callable[[str], None]) -> Path:
+    packages = (KERNEL, *PACKAGES, *MORE_PACKAGES.get(suite, ()))
+    init = (INSIDE / "initramfs-init").read_bytes()
+
+    def fill(folder: Path, work: Path) -> None:
+        say(f"fetching {len(packages)} packages of Debian {suite} for arm64, and what they need")
+        (work / "apt").mkdir()
+        source = apt.Source(MIRROR, suite, tiny.KEYRING)
+        files = debs.fetch(source, "arm64", packages, work / "apt", without=NOT_FETCHED)
+        say(f"unpacking {len(files)} packages")
+        root = work / "root"
+        debs.unpack(files, root)
+        _merge_usr(root)
+        shutil.rmtree(work / "apt")
+        (kernel,) = root.glob("boot/vmlinuz-*")
+        release = kernel.name.removeprefix("vmlinuz-")
+        with (folder / "initramfs.cpio").open("wb") as stream:
+            cpio.write(stream, _initramfs(root, release, init))
+        kernel.rename(folder / "vmlinuz")
+        for name in ("boot", "usr/lib/modules", "usr/share/doc", "usr/share/man"):
+            shutil.rmtree(root / name)
+        for name in FOLDERS:
+            (root / name).mkdir(parents=True, exist_ok=True)
+        for name, text in ACCOUNTS.items():
+            (root / name).write_text(text)
+        say("making the system disk")
+        compile_bytecode(root / "usr/lib", PYTHONS[suite])
+        disk(folder / "system.img", root, spare_mib=1024)
+
+    recipe = {
+        "suite": suite,
+        "packages": packages,
+        "without": NOT_FETCHED,
+        "modules": MODULES,
+        "accounts": ACCOUNTS,
+        "init": init.decode(),
+    }
+    return cached(cache, f"system-{suite}", recipe, fill)
+
+
+def _merge_usr(root: Path) -> None:
+    """Before Debian 13 the packages bring files in /bin, /lib and /sbin, which are links."""
+    for name in ("bin", "lib", "sbin"):
+        if (root / name).is_dir() and not (root / name).is_symlink():
+            shutil.copytree(root / name, root / "usr" / name, symlinks=True, dirs_exist_ok=True)
+            shutil.rmtree(root / name)
+        (root / name).unlink(missing_ok=True)
+        (root / name).symlink_to(f"usr/{name}")
+
+
+def _initramfs(root: Path, release: str, init: bytes) -> list[cpio.Entry]:
+    modules = kmod.closure(root / "usr/lib/modules" / release, MODULES)
+    return [
+        cpio.file("init", init, 0o755),
+        cpio.file("bin/busybox", (root / "usr/bin/busybox").read_bytes(), 0o755),
+        cpio.character_device("dev/console", 5, 1),
+        cpio.directory("proc"),
+        cpio.directory("root"),
+        cpio.file("modules/order", "".join(f"{each.name}\n" for each in modules).encode()),
+        *(cpio.file(f"modules/{each.name}.ko", each.data) for each in modules),
+    ]
+
+
+def _python(version: str, uv: str, cache: Path, say: Callable[[str], None]) -> Path:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    wanted = [
+        line for line in project["dependencies"] if line.partition("==")[0] not in CONTROL_PLANE
+    ]
+    lock = (CHECKOUT / "uv.lock").read_bytes()
+
+    def fill(folder: Path, work: Path) -> None:
+        say(f"fetching Nova and its libraries for arm64 and Python {version}")
+        pins, left_out = work / "pins.txt", work / "left-out.txt"
+        export = [uv, "export", "--quiet", "--project", str(CHECKOUT), "--frozen", "--no-dev"]
+        _run([*export, "--no-emit-project", "--output-file", str(pins)], "the list of pins")
+        left_out.write_text("".join(f"{name}; python_version < '3'\n" for name in CONTROL_PLANE))
+        site = work / "site"
+        _run(
+            [
+                *(uv, "pip", "install", "--quiet", "--only-binary", ":all:"),
+                # No later than the glibc of the oldest Debian here, 2.36.
+                *("--python-platform", "aarch64-manylinux_2_36", "--python-version", version),
+                *("--constraint", str(pins), "--override", str(left_out)),
+                *("--target", str(site), *wanted),
+            ],
+            "the Python environment",
+        )
+        for tests in site.glob("*/tests"):
+            shutil.rmtree(tests)
+        say("making the Python disk")
+        compile_bytecode(site, version)
+        disk(folder / "python.img", site, spare_mib=8)
+
+    recipe = {
+        "python": version,
+        "wanted": wanted,
+        "without": CONTROL_PLANE,
+        "lock": hashlib.sha256(lock).hexdigest(),
+    }
+    return cached(cache, f"python-{version}", recipe, fill)
+
+
+def _run(command: list[str], what: str, extra: Mapping[str, str] | None = None) -> None:
+    try:
+        done = subprocess.run(
+            command,
+            env={**os.environ, "LC_ALL": "C.UTF-8", **(extra or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    except FileNotFoundError:
+        raise Problem(
+            f"The program {command[0]} is missing, and {what} cannot be made without it.",
+            "Run: sudo make arm-host",
+        ) from None
+    if done.returncode:
+        raise Problem(
+            f"{Path(command[0]).name} could not make {what}.",
+            "The lines below say why.",
+            detail="\n".join(done.stderr.strip().splitlines()[-12:]),
+        )
