@@ -88,3 +88,15 @@ def test_firmware_is_kept_where_both_have_some(
     domain_before = domain(**old) if old is not None else None
     found = rescuing.firmware_to_keep(domain_before, has_kernel=has_kernel)
     assert found is (domain_before if kept else None)
+
+
+def test_serial_lines_move_to_free_ports() -> None:
+    xml = """<domain><devices>
+      <serial type="tcp"><source mode="bind" host="127.0.0.1" service="{}"/></serial>
+      <serial type="tcp"><source mode="bind" host="127.0.0.1" service="{}"/></serial>
+      <serial type="pty"><source path="/dev/pts/1"/></serial>
+      <console type="tcp"><source mode="bind" host="127.0.0.1" service="{}"/></console>
+    </devices></domain>"""
+    free = iter((20007, 20008))
+    moved = rescuing.on_free_ports(xml.format(20001, 20002, 20001), lambda _address: next(free))
+    assert moved == xml.format(20007, 20008, 20007)

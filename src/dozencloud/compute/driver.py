@@ -9,11 +9,13 @@ from typing import Any
 
 import nova.conf
 from nova.compute import power_state
+from nova.console.serial import acquire_port
 from nova.console.type import ConsoleMKS
 from nova.exception import ConsoleTypeUnavailable, HypervisorUnavailable
 from nova.image import glance
 from nova.virt.hardware import InstanceInfo
 from nova.virt.libvirt import driver as libvirt_driver
+from nova.virt.libvirt.utils import get_instance_path
 
 from dozencloud.compute import (
     bootcheck,
@@ -219,7 +221,13 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
             # It has no firmware's variables of its own: those of the rescue go with its domain.
             self._destroy(instance)
             self._undefine_domain(instance)
+        saved = Path(get_instance_path(instance)) / "unrescue.xml"
+        saved.write_text(rescuing.on_free_ports(saved.read_text(), acquire_port))
         super().unrescue(context, instance)
+
+    def _serial_ports_already_defined(self, instance: Any) -> bool:
+        """No: upstream means a migration, and leaves a rescued or resized server no console."""
+        return False
 
     def _soft_reboot(self, instance: Any) -> bool:
         done: bool = super()._soft_reboot(instance)

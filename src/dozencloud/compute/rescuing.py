@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from lxml import etree
 
 COMMAND_LINE = "image_os_command_line"
 """Where Nova keeps, with the server, what its image says of the kernel's command line."""
@@ -38,3 +40,18 @@ def firmware_to_keep(old_guest: Any, *, has_kernel: bool) -> Any:
     """
     started_by_kernel = old_guest is not None and old_guest.os_kernel is not None
     return None if has_kernel or started_by_kernel else old_guest
+
+
+def on_free_ports(domain: str, free: Callable[[str], int]) -> str:
+    """The domain as XML, its serial lines on other ports: its own went when the rescue began.
+
+    free: a port of that address which nobody has.
+    """
+    root = etree.fromstring(domain.encode())
+    ports: dict[tuple[str, str], str] = {}
+    for line in root.xpath("./devices/*[self::serial or self::console][@type='tcp']/source"):
+        own = (line.get("host"), line.get("service"))
+        if own not in ports:
+            ports[own] = str(free(own[0]))
+        line.set("service", ports[own])
+    return str(etree.tostring(root, encoding="unicode"))

@@ -67,6 +67,7 @@ OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
         "share_info",
     ),
     "nova.virt.libvirt.driver:LibvirtDriver.unrescue": ("self", "context", "instance"),
+    "nova.virt.libvirt.driver:LibvirtDriver._serial_ports_already_defined": ("self", "instance"),
     "nova.virt.libvirt.driver:LibvirtDriver.init_host": ("self", "host"),
     "nova.virt.libvirt.driver:LibvirtDriver._create_guest": (
         "self",
@@ -122,6 +123,7 @@ OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
 """module:Class.method -> names of its parameters."""
 
 USED: tuple[str, ...] = (
+    "nova.console.serial:acquire_port",
     "nova.console.type:ConsoleMKS",
     "nova.exception:ConsoleTypeUnavailable",
     "nova.exception:BuildAbortException",
@@ -156,6 +158,7 @@ USED: tuple[str, ...] = (
     "nova.virt.libvirt.guest:Guest.get_config",
     "nova.virt.libvirt.guest:Guest.get_xml_desc",
     "nova.virt.libvirt.utils:get_disk_backing_file",
+    "nova.virt.libvirt.utils:get_instance_path",
     "nova.virt.libvirt.guest:Guest.is_active",
     "nova.virt.libvirt.host:Host.get_connection",
     "nova.virt.libvirt.host:Host.get_guest",
