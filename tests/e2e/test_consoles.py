@@ -198,7 +198,7 @@ def screen(cloud: TestCloud, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     server = compute.create_server(
         name=SCREEN,
         image_id=cloud.sdk.image.find_image(SCREEN).id,
-        flavor_id=compute.find_flavor("m1.nano").id,
+        flavor_id=compute.find_flavor("m1.micro").id,
         networks=[{"uuid": cloud.sdk.network.find_network("private").id}],
     )
     compute.wait_for_server(server, interval=0.3, wait=60)

@@ -23,6 +23,7 @@ SOCKETS = """\
 def make_guest(arch: str, firmware: str | None = None) -> Any:
     guest = libvirt_config.LibvirtConfigGuest()
     guest.os_arch, guest.os_firmware = arch, firmware
+    guest.memory = consoles.SCREEN_MEMORY
     return guest
 
 
@@ -43,6 +44,18 @@ def make_guest(arch: str, firmware: str | None = None) -> Any:
 )
 def test_who_has_a_screen(arch: str, firmware: str | None, model: str | None, screen: bool) -> None:
     assert consoles.can_show(make_guest(arch, firmware), model) is screen
+
+
+@pytest.mark.parametrize(
+    ("arch", "firmware", "screen"),
+    [("aarch64", "efi", False), ("armv7l", "efi", False), ("aarch64", None, True)],
+)
+def test_firmware_keeps_the_memory_of_small_servers(
+    arch: str, firmware: str | None, screen: bool
+) -> None:
+    guest = make_guest(arch, firmware)
+    guest.memory -= 1
+    assert consoles.can_show(guest, "virtio") is screen
 
 
 def test_no_screen_where_qemu_loads_the_kernel() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from nova.exception import ConsoleTypeUnavailable, InstanceNotReady
 from nova.objects.fields import Architecture
 from nova.virt.libvirt import config as libvirt_config
+from oslo_utils import units
 
 SOCKETS = Path("/proc/self/net/tcp")
 ESTABLISHED = "01"  # include/net/tcp_states.h
@@ -15,9 +16,12 @@ ARM = (Architecture.AARCH64, Architecture.ARMV7)
 X86 = (Architecture.X86_64, Architecture.I686)
 # USB 3; libvirt's choice for ARMv7 is a controller of the PC.
 USB_CONTROLLER = "qemu-xhci"
+SCREEN_MEMORY = 512 * units.Ki
+"""KiB. In 256 MiB, firmware with a screen has no room for an initrd of 28 MiB; without, it has."""
 NO_SCREEN = (
-    "This server has no screen: only servers that boot with UEFI have one, and those whose image "
-    "sets hw_video_model. Its serial console is there: openstack console url show --serial"
+    "This server has no screen: only servers that boot with UEFI and have 512 MiB have one, and "
+    "those without UEFI whose image sets hw_video_model. Its serial console is there: "
+    "openstack console url show --serial"
 )
 OFF = "This server does not run, so it has no console. Start it first: openstack server start"
 IN_USE = "Somebody is at the serial console of this server, which takes one at a time."
@@ -27,11 +31,13 @@ def can_show(guest: Any, model: str | None) -> bool:
     """Whether anything would appear on a screen of this guest.
 
     UEFI draws on it until the kernel does; without firmware only the kernel could, and small ones
-    cannot. model: hw_video_model of the image, which settles it.
+    cannot. model: hw_video_model of the image, which settles it where there is memory for both.
     """
+    by_uefi = guest.os_firmware == "efi" and not guest.os_kernel
+    if by_uefi and guest.os_arch in ARM and guest.memory < SCREEN_MEMORY:
+        return False
     if model:
         return model != "none"
-    by_uefi = guest.os_firmware == "efi" and not guest.os_kernel
     return guest.os_arch in X86 or (guest.os_arch in ARM and by_uefi)
 
 
