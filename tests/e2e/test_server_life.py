@@ -30,7 +30,7 @@ CARRIED = (
     "trait:CUSTOM_COMPUTE_ARCH_ARMV7L",
 )
 """Properties of an image that one made from its server must have, too."""
-FLAVOR = "m1.micro"
+FLAVOR, LARGER = "m1.micro", "m1.small"
 """In 256 MiB, firmware sometimes has no room for the initrd of tiny's UEFI disk."""
 NOTE = "/root/note"
 """A file on the server's own disk."""
@@ -87,6 +87,10 @@ class Life:
 
     def inside(self, words: str) -> str:
         return self.guest.run(words, "root")
+
+    def has_console(self) -> None:
+        """Its serial line can be opened, for which it must have a port."""
+        assert self.compute.create_console(self.guest.id, "serial")["url"]
 
     def kept(self) -> None:
         """Its disk is still the same."""
@@ -161,6 +165,13 @@ def attach_interfaces(life: Life) -> None:
         life.compute.delete_server_interface(each.port_id, server=life.guest.id)
     eventually(lambda: interfaces(life) == before, seconds=30, what="the interfaces gone")
 
+    def known() -> bool:
+        """Nova itself knows so, which is a little later."""
+        addresses = [each for net in life.server.addresses.values() for each in net]
+        return sum(each["OS-EXT-IPS:type"] == "fixed" for each in addresses) == before - 1
+
+    eventually(known, seconds=30, what="Nova knows of one interface")
+
 
 def lock(life: Life) -> None:
     life.compute.lock_server(life.guest.id)
@@ -228,6 +239,7 @@ def rescue(life: Life) -> None:
     life.compute.rescue_server(life.guest.id)
     life.until("RESCUE")
     life.boots()
+    life.has_console()
     assert by_uefi(life) == uefi
     assert on_second_disk(life) == life.guest.id
     if uefi:
@@ -241,9 +253,61 @@ def rescue_other(life: Life) -> None:
     life.compute.rescue_server(life.guest.id, image=life.other.id)
     life.until("RESCUE")
     life.boots()
+    life.has_console()
     assert by_uefi(life) != uefi
     assert on_second_disk(life) == life.guest.id
     unrescued(life)
+
+
+def memory(life: Life) -> int:
+    """What the kernel has, in MiB."""
+    return int(life.inside("awk '/MemTotal/ { print $2 }' /proc/meminfo")) // 1024
+
+
+def resize(life: Life, flavor: str) -> None:
+    before = memory(life)
+    life.compute.resize_server(life.guest.id, life.compute.find_flavor(flavor).id)
+    life.until("VERIFY_RESIZE")
+    life.boots()
+    life.kept()
+    life.has_console()
+    assert memory(life) > 1.5 * before
+
+
+def resize_reverted(life: Life) -> None:
+    before = memory(life)
+    resize(life, LARGER)
+    life.compute.revert_server_resize(life.guest.id)
+    life.until("ACTIVE")
+    life.boots()
+    life.kept()
+    life.has_console()
+    assert memory(life) == before
+
+
+def resize_confirmed(life: Life) -> None:
+    resize(life, LARGER)
+    life.compute.confirm_server_resize(life.guest.id)
+    life.until("ACTIVE")
+    life.goes_on()
+
+
+def rebuild(life: Life) -> None:
+    """Its disk is new; name, addresses and ports are not."""
+    life.compute.rebuild_server(life.guest.id, life.image.id)
+    life.until("ACTIVE")
+    life.boots()
+    assert life.guest.ask(f"[ -e {NOTE} ]", "root").returncode == 1
+    life.inside(f"echo {life.guest.id} >{NOTE}; sync")
+
+
+def rebuild_other(life: Life) -> None:
+    """With an image that starts another way."""
+    uefi = by_uefi(life)
+    life.compute.rebuild_server(life.guest.id, life.other.id)
+    life.until("ACTIVE")
+    life.boots()
+    assert by_uefi(life) != uefi
 
 
 def shelve(life: Life) -> None:
@@ -279,6 +343,10 @@ OPERATIONS: Mapping[str, Callable[[Life], None]] = {
     "snapshot": snapshot,
     "rescue": rescue,
     "rescue with another image": rescue_other,
+    "resize, confirmed": resize_confirmed,
+    "resize, reverted": resize_reverted,
+    "rebuild": rebuild,
+    "rebuild with another image": rebuild_other,
     "shelve": shelve,
     "delete": delete,
 }
@@ -295,16 +363,20 @@ def start(cloud: TestCloud, tenant: Tenant, name: str, image: Any, other: Any) -
     return Life(cloud, tenant, image, other, tenant.guest(server))
 
 
-POWER = ("pause", "suspend", "stop and start", "soft reboot", "hard reboot")
 PARTS: Mapping[str, tuple[str, ...]] = {
     "AArch64 by UEFI": (
-        *("boot", "config drive", *POWER, "lock", "set password", "snapshot"),
-        *("rescue", "rescue with another image", "delete"),
+        *("boot", "config drive", "pause", "suspend", "stop and start", "soft reboot", "lock"),
+        *("set password", "snapshot", "rescue", "rescue with another image"),
+        *("resize, confirmed", "rebuild", "delete"),
     ),
-    "ARMv7 by kernel": ("boot", "config drive", *POWER, "snapshot", "rescue", "delete"),
+    "ARMv7 by kernel": (
+        *("boot", "config drive", "pause", "suspend", "hard reboot", "snapshot", "rescue"),
+        *("resize, reverted", "rebuild", "rebuild with another image", "delete"),
+    ),
     "AArch64 by kernel": (
         *("boot", "suspend", "hard reboot", "attach interfaces", "rescue", "shelve", "delete"),
     ),
+    "ARMv7 by UEFI": ("boot", "soft reboot", "stop and start", "delete"),
 }
 OTHER = {
     "AArch64 by UEFI": "AArch64 by kernel",
