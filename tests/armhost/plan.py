@@ -61,12 +61,12 @@ V7_STOCK = Guest(
     "ARMv7, kernel, stock Nova",
     *("armv7l", "kernel", "qemu", "stock"),
     measured=True,
-    seconds=600,
+    seconds=900,
 )
 V7_EMULATED = Guest("ARMv7, kernel", "armv7l", "kernel", "qemu", seconds=0)
 
 FULL = (
-    Run(MAX, True, (V8, V7, V7_STOCK, V8_UEFI, V7_UEFI), 1800),
+    Run(MAX, True, (V8, V7, V7_STOCK, V8_UEFI, V7_UEFI), 2400),
     Run(N1, False, (V8, V7_EMULATED), 600),
     Run(SVE, True, (V7,), 600),
 )

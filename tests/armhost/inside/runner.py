@@ -28,7 +28,8 @@ WORK = Path("/work")
 GUESTS = WORK / "guests"
 TAIL = 4096
 """Bytes. More than the probe says in all."""
-SAID = re.compile(r"^armhost: (\S+) ?(.*?)\s*$", re.MULTILINE)
+# Not at the beginning of a line: the login prompt may be there.
+SAID = re.compile(r"armhost: (\S+) ?(.*?)\s*$", re.MULTILINE)
 
 
 class Report:
