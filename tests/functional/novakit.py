@@ -116,8 +116,12 @@ class NovaKit:
     def uri(self) -> str:
         return f"qemu+unix:///system?socket={self.folder}/run/libvirt-sock"
 
-    def start_libvirt(self, host: str = "") -> None:
-        """libvirtd and virtlogd alone. host: UUID of the machine that this one seems to be."""
+    def start_libvirt(self, host: str = "", *, instances: Path | None = None) -> None:
+        """libvirtd and virtlogd alone.
+
+        host: UUID of the machine that this one seems to be; instances: where its servers' folders
+        seem to be.
+        """
         theirs = {
             "etc": "/etc/libvirt",
             "run": "/run/libvirt",
@@ -129,6 +133,9 @@ class NovaKit:
         for name, there in theirs.items():
             (self.folder / name).mkdir(exist_ok=True)
             binds += [str(self.folder / name), there]
+        if instances is not None:
+            (self.folder / "instances").mkdir(mode=0o711)
+            binds += [str(self.folder / "instances"), str(instances)]
         (self.folder / "etc/no-kvm").touch()
         own = f'host_uuid = "{host}"\n' if host else ""
         (self.folder / "etc/libvirtd.conf").write_text(f'auth_unix_rw = "none"\n{own}')
@@ -283,6 +290,10 @@ class NovaKit:
             ephemeral_key_uuid=None,
             os_type="linux",
             vm_mode=None,
+            vm_state="active",
+            task_state=None,
+            migration_context=None,
+            progress=0,
             config_drive="",
             key_data=None,
             metadata={},
