@@ -168,7 +168,8 @@ def attach_interfaces(life: Life) -> None:
     def known() -> bool:
         """Nova itself knows so, which is a little later."""
         addresses = [each for net in life.server.addresses.values() for each in net]
-        return sum(each["OS-EXT-IPS:type"] == "fixed" for each in addresses) == before - 1
+        fixed = [each for each in addresses if each["OS-EXT-IPS:type"] == "fixed"]
+        return len(fixed) == before - 1
 
     eventually(known, seconds=30, what="Nova knows of one interface")
 
