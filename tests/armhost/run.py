@@ -67,8 +67,7 @@ def execute(
                     say(f"{at}: Nova's drivers are loaded; {_able(able)}")
                 case "guest":
                     results[line["name"]] = line
-                    seconds = line.get("up_seconds", "-")
-                    say(f"{at}: {line['name']}: {line.get('error', f'up after {seconds} s')}")
+                    say(f"{at}: {line['name']}: {_came_to(line)}")
                 case "failed":
                     problem = f"What runs in the machine {run.host.name} failed.\n{line['trace']}"
                 case event:
@@ -76,6 +75,13 @@ def execute(
     except Problem as gone:  # what it reported until then still counts
         problem = f"{gone.what}\n{gone.detail}"
     return Outcome(run, able, results, problem)
+
+
+def _came_to(result: Mapping[str, Any]) -> str:
+    if "error" in result:
+        return str(result["error"])
+    seconds = result.get("up_seconds")
+    return f"up after {seconds} s" if seconds else "started"
 
 
 def _able(able: Mapping[str, Any]) -> str:
@@ -111,7 +117,7 @@ def table(outcomes: Sequence[Outcome]) -> Table:
                 said.get("machine", "-"),
                 str(result.get("up_seconds", "-")),
                 *(said.get(job, "") for job in ("sha256", "awk")),
-                "yes" if "*" not in said.get("pmu", "*") else "no",
+                said.get("pmu", "-"),
             )
     return made
 

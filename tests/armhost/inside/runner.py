@@ -71,7 +71,7 @@ def run_guest(kit: NovaKit, job: dict[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {"name": job["name"]}
     files = {name: GUESTS / file for name, file in job["files"].items()}
     disks = Disks(files.get("disk"), files.get("kernel"), files.get("initrd"))
-    server = kit.server(image(job), disks, extra_specs=job["extra_specs"])
+    server = kit.server(image(job), disks, memory=512, extra_specs=job["extra_specs"])
     begin = time.monotonic()
     kit.start(server)
     result["xml"] = kit.dumpxml(server)
