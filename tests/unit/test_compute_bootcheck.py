@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dozencloud.compute import bootcheck
+from dozencloud.compute import bootcheck, bootfiles
 from dozencloud.compute.refusal import Refused, refusing
 from dozencloud.errors import Problem
 from dozencloud.images.importing import FORCED
@@ -89,8 +89,8 @@ XML = """<domain><os{firmware}><type arch='aarch64'>hvm</type>{more}</os><device
 def test_what_a_domain_starts_from(
     firmware: str, more: str, kind: str, start: tuple[bool, Path | None, Path | None]
 ) -> None:
-    found = bootcheck.parse(XML.format(firmware=firmware, more=more, kind=kind))
-    assert found == bootcheck.Start("aarch64", *start)
+    found = bootfiles.parse(XML.format(firmware=firmware, more=more, kind=kind))
+    assert found == bootfiles.Start("aarch64", *start)
 
 
 def test_arm_has_no_bios_and_the_owner_has_the_last_word() -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lxml import etree
 
 from dozencloud.compute import hang, symptoms
 from dozencloud.compute.hang import BUSY, DONE, LIMIT, POLL, QUIET, Next, Progress, Sample
@@ -378,14 +377,6 @@ KERNEL_BOOT = "<kernel>/i/kernel</kernel><cmdline>console=ttyAMA0</cmdline>"
 )
 def test_how_a_domain_was_started(fields: dict[str, str], expected: Start) -> None:
     assert hang.start_of(LIVE.format(**fields)) == expected
-
-
-def test_the_image_under_the_first_disk() -> None:
-    xml = LIVE.format(kind="qemu", firmware="", boot="")
-    assert hang.origin(etree.fromstring(xml)) == "/i/_base/5d0a"
-    volume = xml.replace(" file=", " dev=")
-    assert hang.origin(etree.fromstring(volume)) is None
-    assert hang.origin(etree.fromstring("<domain><devices/></domain>")) is None
 
 
 # ---- what is told ---------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,9 @@ from nova.objects.instance_action import InstanceAction, InstanceActionEvent
 from oslo_config import cfg
 from oslo_log import log
 
-from dozencloud.compute import symptoms
+from dozencloud.compute import bootfiles, symptoms
 from dozencloud.compute.registers import Processor, parse, where
 from dozencloud.compute.symptoms import TAIL, Finding, Start
-from dozencloud.images.inspection.confine import inspect_file
-from dozencloud.images.inspection.tree import BadImage
 
 CONF = nova.conf.CONF
 CONF.register_opts(
@@ -273,45 +270,18 @@ def registers(domain: Any) -> Iterator[Processor]:
 def start_of(xml: str) -> Start:
     """How a running domain was started; its boot file is inspected."""
     domain = etree.fromstring(xml.encode())
-    kernel = domain.findtext("os/kernel")
-    firmware = domain.find("os").get("firmware") == "efi" or domain.find("os/loader") is not None
-    file = kernel or origin(domain)
-    found, reason = inspected(file) if file else ("", "")
+    start = bootfiles.parse(xml)
+    found = bootfiles.inspected(start)
+    kernel = start.kernel is not None
     return Start(
-        architecture=domain.find("os/type").get("arch"),
+        architecture=start.arch,
         accelerator=domain.get("type"),
-        firmware=firmware,
-        kernel=bool(kernel),
+        firmware=start.firmware,
+        kernel=kernel,
         command_line=domain.findtext("os/cmdline") or "",
-        found=found,
-        reason="" if kernel else reason,
+        found=(found.arch or "") if found else "",
+        reason=found.reason if found and not kernel else "",
     )
-
-
-def origin(domain: Any) -> str | None:
-    """The image under the first disk: the last in its chain of files, which nobody writes."""
-    disk = domain.find("devices/disk[@device='disk']")
-    sources = [] if disk is None else list(disk.iter("source"))
-    return sources[-1].get("file") if sources else None
-
-
-def inspected(file: str) -> tuple[str, str]:
-    """Architecture of a kernel or disk, and why it cannot boot; empty where not known."""
-    try:
-        status = Path(file).stat()
-    except OSError:
-        return "", ""
-    return _inspected(file, status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=64)
-def _inspected(file: str, _inode: int, _size: int, _changed: int) -> tuple[str, str]:
-    try:
-        found = inspect_file(Path(file))
-    except BadImage as error:
-        LOG.info("%s could not be inspected: %s", file, error)
-        return "", ""
-    return found.arch or "", found.reason
 
 
 def record(instance: Any, finding: Finding, seen: str) -> None:
