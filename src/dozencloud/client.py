@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
@@ -58,6 +59,25 @@ def find_server(sdk: Any, name: str) -> Any:
     if server is None:
         raise Problem(f"There is no server called {name}.", "See: openstack server list")
     return server
+
+
+def trust(sdk: Any) -> ssl.SSLContext:
+    """What the client's settings say about certificates."""
+    verify, _ = sdk.config.get_requests_verify_args()
+    context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
+    if not verify:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def open_socket(url: str, context: ssl.SSLContext) -> Any:
+    """A WebSocket to a console through the gateway, as a context manager."""
+    from websockets.sync.client import connect
+    from websockets.typing import Subprotocol
+
+    return connect(
+        url, ssl=context, subprotocols=[Subprotocol("binary")], compression=None, max_size=None
+    )
 
 
 def environment(inherited: Mapping[str, str], clouds_yaml: Path) -> dict[str, str]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from dozencloud.client import find_server
+from dozencloud.client import find_server, open_socket
 from dozencloud.errors import Problem
 
 ESCAPE = b"\x1d"
@@ -36,15 +36,6 @@ def page(url: str) -> str:
     """Address of the page that shows it in a browser."""
     base, _, token = url.partition("/socket?")
     return f"https://{base.removeprefix('wss://')}/#{token}"
-
-
-def trust(sdk: Any) -> ssl.SSLContext:
-    """What the client's settings say about certificates."""
-    verify, _ = sdk.config.get_requests_verify_args()
-    context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
-    if not verify:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
 
 
 @contextmanager
@@ -70,17 +61,9 @@ def need_terminal() -> None:
 def attach(url: str, context: ssl.SSLContext) -> None:
     """Connect this terminal with the console until Ctrl-] or until the server ends it."""
     from websockets.exceptions import ConnectionClosed, WebSocketException
-    from websockets.sync.client import connect as open_socket
-    from websockets.typing import Subprotocol
 
     try:
-        socket = open_socket(
-            url,
-            ssl=context,
-            subprotocols=[Subprotocol("binary")],
-            compression=None,
-            max_size=None,
-        )
+        socket = open_socket(url, context)
     except (OSError, WebSocketException) as error:
         raise Problem(
             f"The gateway does not let us to the console: {error}.", "See: dozen status"

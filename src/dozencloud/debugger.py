@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import ssl
 import sys
 import threading
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from shlex import join, quote
 from typing import Any
 
+from dozencloud.client import open_socket, trust
 from dozencloud.compute.gdbrequest import KEY, Request
 from dozencloud.errors import Problem
 
@@ -118,7 +118,6 @@ def console(sdk: Any, server: Any) -> str:
 def pipe(sdk: Any, server: Any) -> None:
     """Carry gdb's bytes between standard input and output and the server, until one side ends."""
     from websockets.exceptions import ConnectionClosed
-    from websockets.sync.client import connect
 
     url = console(sdk, server)
     if not url:
@@ -127,12 +126,7 @@ def pipe(sdk: Any, server: Any) -> None:
         )
     # Ctrl-C in gdb interrupts the server, not the connection.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    socket = connect(
-        url.replace("https://", "wss://", 1),
-        ssl=tls(sdk.session.verify),
-        subprotocols=["binary"],  # type: ignore[list-item]  # a NewType of str
-        max_size=None,
-    )
+    socket = open_socket(url.replace("https://", "wss://", 1), trust(sdk))
     heard = False
     with socket:
         threading.Thread(target=_send, args=(socket,), daemon=True).start()
@@ -158,14 +152,6 @@ def _send(socket: Any) -> None:
     except ConnectionClosed:
         return
     socket.close()
-
-
-def tls(verify: bool | str | None) -> ssl.SSLContext:
-    """As the OpenStack client is told to check certificates: yes, no, or by this file."""
-    context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
-    if verify is False:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
 
 
 def program(environment: Mapping[str, str], root: Path | None) -> list[str]:

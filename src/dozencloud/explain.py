@@ -8,10 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dozencloud.compute import symptoms
-from dozencloud.compute.symptoms import ARCHITECTURES, Finding
+from dozencloud.compute.symptoms import ARCHITECTURES, HANG, Finding
 
-HANG = "hang"
-"""The action under which nova-compute records a server that hangs."""
 POWER_ON = frozenset(
     (
         *("create", "start", "reboot", "rebuild", "rescue", "unrescue", "unshelve", "evacuate"),
@@ -156,7 +154,7 @@ def boot_method(properties: Mapping[str, Any]) -> str:
 def lines(told: Explanation) -> Iterator[str]:
     """One screen for a person."""
     yield f"{told.name} ({told.id}): {told.status}"
-    kind = ", ".join(filter(None, (ARCHITECTURES.get(told.architecture, told.architecture),)))
+    kind = ARCHITECTURES.get(told.architecture, told.architecture)
     boot = {"uefi": "starts by UEFI", "kernel": "starts by a kernel", "rootfs": "container"}
     about = ", ".join(filter(None, (kind, boot.get(told.boot, ""))))
     for label, value in (

@@ -12,6 +12,7 @@ import pytest
 from openstack.exceptions import ConflictException
 
 from dozencloud import console, tls
+from dozencloud.client import trust
 from dozencloud.cloud import Cloud
 from dozencloud.errors import Problem
 from dozencloud.services.gateway import PAGES
@@ -51,7 +52,7 @@ def test_trust(tmp_path: Path) -> None:
 
     def settings(verify: bool | str) -> Any:
         asked = SimpleNamespace(get_requests_verify_args=lambda: (verify, None))
-        return console.trust(SimpleNamespace(config=asked))
+        return trust(SimpleNamespace(config=asked))
 
     own: ssl.SSLContext = settings(str(cloud.ca))
     assert own.verify_mode is ssl.CERT_REQUIRED

@@ -121,7 +121,7 @@ def test_nothing_wrong_is_said_and_the_console_left_out() -> None:
 def test_json_holds_the_finding() -> None:
     data = json.loads(json.dumps(told().to_json()))
     assert data["finding"]["code"] == "refused"
-    assert data["actions"][0]["action"] == hang.ACTION
+    assert data["actions"][0]["action"] == hang.HANG
 
 
 @pytest.mark.parametrize(

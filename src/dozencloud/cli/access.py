@@ -116,5 +116,5 @@ def console(invocation: Invocation, server: str, as_url: bool) -> None:
         click.echo(consoles.page(url))
         return
     click.echo(f"Serial console of {server}. Press Enter if nothing appears; Ctrl-] ends it.")
-    consoles.attach(url, consoles.trust(sdk))
+    consoles.attach(url, client.trust(sdk))
     click.echo()

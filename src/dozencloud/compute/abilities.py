@@ -20,6 +20,9 @@ from dozencloud.facts.kvm import Kvm, kvm
 
 CONF = nova.conf.CONF
 
+ARM = (Architecture.AARCH64, Architecture.ARMV7)
+X86 = (Architecture.I686, Architecture.X86_64)
+
 _SYSFS = Path("/sys/devices/system/cpu")
 
 

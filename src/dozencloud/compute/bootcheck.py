@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nova.objects.fields import Architecture
-
+from dozencloud.compute.abilities import ARM
 from dozencloud.compute.bootfiles import inspected, parse
 from dozencloud.errors import Problem
 from dozencloud.images.inspection import loaders
@@ -19,8 +18,6 @@ from dozencloud.images.inspection.verdict import name
 PROPERTY = "dozen_boot_check"
 """The image's property; `skip` starts its servers unasked."""
 SILENT = "It would run without a word on its console."
-
-ARM = (Architecture.AARCH64, Architecture.ARMV7)
 
 
 def image_properties(system_metadata: Mapping[str, str]) -> dict[str, str]:

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from nova.exception import ConsoleTypeUnavailable, InstanceNotReady
-from nova.objects.fields import Architecture
 from nova.virt.libvirt import config as libvirt_config
 from oslo_utils import units
 
+from dozencloud.compute.abilities import ARM, X86
+
 SOCKETS = Path("/proc/self/net/tcp")
 ESTABLISHED = "01"  # include/net/tcp_states.h
-ARM = (Architecture.AARCH64, Architecture.ARMV7)
-X86 = (Architecture.X86_64, Architecture.I686)
 # USB 3; libvirt's choice for ARMv7 is a controller of the PC.
 USB_CONTROLLER = "qemu-xhci"
 SCREEN_MEMORY = 512 * units.Ki

@@ -145,7 +145,7 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
         )
         if not hold:
             if power_on or pause:
-                self._watchdog.watch(instance, Path(self._get_console_log_path(instance)))
+                self._watch(instance)
             return guest
         self._debugging.started(instance)
         return debugging.Held(guest)
@@ -232,8 +232,11 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
     def _soft_reboot(self, instance: Any) -> bool:
         done: bool = super()._soft_reboot(instance)
         if done:
-            self._watchdog.watch(instance, Path(self._get_console_log_path(instance)))
+            self._watch(instance)
         return done
+
+    def _watch(self, instance: Any) -> None:
+        self._watchdog.watch(instance, Path(self._get_console_log_path(instance)))
 
     def resume(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> None:
         super().resume(context, instance, *args, **kwargs)

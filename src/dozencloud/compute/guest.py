@@ -15,12 +15,9 @@ from nova.objects.fields import Architecture
 from nova.virt.libvirt import config
 from nova.virt.libvirt.driver import CONSOLE as EVERY_CONSOLE
 
-from dozencloud.compute.abilities import Abilities, Accelerator
+from dozencloud.compute.abilities import ARM, X86, Abilities, Accelerator
 from dozencloud.errors import Problem
 from dozencloud.facts.firmware import Firmware
-
-X86 = (Architecture.I686, Architecture.X86_64)
-ARM = (Architecture.AARCH64, Architecture.ARMV7)
 
 # Since this version libvirt accepts <loader secure='no'/> beside firmware='efi'.
 # https://libvirt.org/news.html, 9.2.0; refused since 8.6.0.

@@ -27,7 +27,7 @@ from oslo_log import log
 
 from dozencloud.compute import bootfiles, symptoms
 from dozencloud.compute.registers import Processor, parse, where
-from dozencloud.compute.symptoms import TAIL, Finding, Start
+from dozencloud.compute.symptoms import HANG, TAIL, Finding, Start
 
 CONF = nova.conf.CONF
 CONF.register_opts(
@@ -44,8 +44,6 @@ CONF.register_opts(
 )
 LOG = log.getLogger(__name__)
 
-ACTION = "hang"
-"""The action of a server under which a finding is recorded."""
 MESSAGE_LENGTH = 255
 """Of a message in Nova's tables (nova/db/main/models.py, InstanceAction)."""
 POLL = 3.0
@@ -294,7 +292,7 @@ def record(instance: Any, finding: Finding, seen: str) -> None:
     now = datetime.now(UTC)
     InstanceAction(
         context,
-        action=ACTION,
+        action=HANG,
         instance_uuid=instance.uuid,
         request_id=context.request_id,
         project_id=instance.project_id,
@@ -304,7 +302,7 @@ def record(instance: Any, finding: Finding, seen: str) -> None:
     ).create()
     InstanceActionEvent(
         context,
-        event=f"{ACTION}_{finding.code.replace('-', '_')}",
+        event=f"{HANG}_{finding.code.replace('-', '_')}",
         start_time=now,
         finish_time=now,
         result="Error",

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from dozencloud.compute.registers import Where
 
+HANG = "hang"
+"""The action of a server under which nova-compute records a finding."""
 TAIL = 16 << 10
 """Bytes of a console's end that are looked at."""
 PROMPT_LINES = 12
