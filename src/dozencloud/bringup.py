@@ -25,6 +25,7 @@ from dozencloud.errors import Exit, Problem
 from dozencloud.facts import Cpu, Facts
 from dozencloud.graph import Step, Task
 from dozencloud.images import tiny
+from dozencloud.membership import members, membership, nodes_folder
 from dozencloud.secret import Secrets, write_private
 from dozencloud.services import services
 from dozencloud.services.base import GROUP, Folder, Node, Plan, Service
@@ -98,7 +99,15 @@ def make_plan(cloud: Cloud, facts: Facts) -> Plan:
     path = cloud.lib / "node.json"
     if not path.exists() or path.read_text() != text:
         write_private(path, text, 0o644)
-    return Plan(cloud, node, Secrets(cloud.etc / "secrets.json"), environment())
+    return Plan(
+        cloud,
+        node,
+        Secrets(cloud.etc / "secrets.json"),
+        environment(),
+        membership=membership(cloud),
+        members=members(cloud),
+        takes_nodes=nodes_folder(cloud).exists(),
+    )
 
 
 def make_folder(folder: Folder) -> None:
@@ -175,7 +184,7 @@ class Bringup:
                 "certificates",
                 "Certificate authority and certificate",
                 self._certificates,
-                done=lambda: tls.current(self.cloud),
+                done=lambda: tls.gateway_current(self.cloud),
             ),
             Task(
                 "namespace",
@@ -329,7 +338,7 @@ class Bringup:
 
     def _certificates(self, step: Step) -> None:
         tls.folder(self.cloud).mkdir(exist_ok=True)
-        tls.issue(self.cloud)
+        tls.issue_gateway(self.cloud)
 
     def _network(self, step: Step) -> None:
         plumbing.make_namespace(self.cloud, step)

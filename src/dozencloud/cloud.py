@@ -100,6 +100,14 @@ class Internal:
 
 
 @dataclass(frozen=True)
+class Nodes:
+    """Ports of the controller for machines that join, all of them TLS; open from the first on."""
+
+    broker: int = setting(5671, "RabbitMQ.")
+    southbound: int = setting(6642, "OVN's southbound database.")
+
+
+@dataclass(frozen=True)
 class Services:
     """How the services run."""
 
@@ -128,6 +136,7 @@ class Settings:
     network: Network = Network()
     compute: Compute = Compute()
     internal: Internal = Internal()
+    nodes: Nodes = Nodes()
     services: Services = Services()
     image: Image = Image()
 
@@ -370,7 +379,9 @@ def _wrong(where: str, name: str, wanted: str, value: object) -> Problem:
 
 def _check(settings: Settings, where: str) -> None:
     ports = {"gateway.port": settings.gateway.port} | {
-        f"internal.{f.name}": getattr(settings.internal, f.name) for f in fields(Internal)
+        f"{section}.{f.name}": getattr(getattr(settings, section), f.name)
+        for section, kind in (("internal", Internal), ("nodes", Nodes))
+        for f in fields(kind)
     }
     for name, port in ports.items():
         if not 0 < port < 65536:

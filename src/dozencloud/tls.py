@@ -1,18 +1,24 @@
-"""The cloud's own certificate authority, and the gateway's certificate.
+"""The cloud's own certificate authorities, and the certificates that they issue.
 
-ECDSA P-256 throughout; profiles follow RFC 5280. The CA's key never leaves `etc/tls`.
+ECDSA P-256 throughout; profiles follow RFC 5280. Keys of authorities never leave their folders.
+There are two: the cloud's, which users and nodes trust, and from the first node on one that issues
+certificates to nodes only. The second is replaced when a node is shut out.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from dozencloud.cloud import Cloud
@@ -25,7 +31,7 @@ def folder(cloud: Cloud) -> Path:
     return cloud.etc / "tls"
 
 
-def names(cloud: Cloud) -> list[str]:
+def gateway_names(cloud: Cloud) -> list[str]:
     """Names and addresses that the gateway's certificate is good for."""
     found = [cloud.address, "127.0.0.1", "localhost", socket.gethostname(), cloud.provider_gateway]
     return list(dict.fromkeys(found))
@@ -35,7 +41,7 @@ def _subject(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text[:64])])
 
 
-def _save_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+def save_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
     write_private(
         path,
         key.private_bytes(
@@ -67,69 +73,117 @@ def _usage(*, authority: bool) -> x509.KeyUsage:
     )
 
 
-def current(cloud: Cloud) -> bool:
-    """True if the gateway's certificate is there, names this machine, and is not about to end."""
-    certificate, key = folder(cloud) / "gateway.crt", folder(cloud) / "gateway.key"
-    if not (certificate.exists() and key.exists() and cloud.ca.exists()):
-        return False
-    leaf = x509.load_pem_x509_certificate(certificate.read_bytes())
-    if leaf.not_valid_after_utc - datetime.now(UTC) < timedelta(days=RENEW_DAYS):
-        return False
-    held = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return {_alternative(name) for name in names(cloud)} <= set(held)
+SERVER, CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
 
 
-def issue(cloud: Cloud) -> None:
-    """Make the CA if there is none, and the gateway's certificate anew."""
-    place = folder(cloud)
-    now = datetime.now(UTC)
-    authority_key = place / "ca.key"
-    if authority_key.exists() and cloud.ca.exists():
-        loaded = serialization.load_pem_private_key(authority_key.read_bytes(), None)
+@dataclass(frozen=True)
+class Authority:
+    """A certificate authority that is kept in two files."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @classmethod
+    def kept(cls, certificate: Path, key: Path, name: str) -> Self:
+        """The one in these files; made if it is not there."""
+        if not (certificate.exists() and key.exists()):
+            return cls.made(certificate, key, name)
+        loaded = serialization.load_pem_private_key(key.read_bytes(), None)
         if not isinstance(loaded, ec.EllipticCurvePrivateKey):
-            raise TypeError(f"{authority_key} is not an EC key")
-        ca_key = loaded
-        ca = x509.load_pem_x509_certificate(cloud.ca.read_bytes())
-    else:
-        ca_key = ec.generate_private_key(ec.SECP256R1())
-        subject = _subject(f"DozenCloud {cloud.name} CA")
-        ca = (
+            raise TypeError(f"{key} is not an EC key")
+        return cls(x509.load_pem_x509_certificate(certificate.read_bytes()), loaded)
+
+    @classmethod
+    def made(cls, certificate: Path, key: Path, name: str) -> Self:
+        """A new one, in place of what the files hold."""
+        private, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+        public = private.public_key()
+        made = (
             x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(subject)
-            .public_key(ca_key.public_key())
+            .subject_name(_subject(name))
+            .issuer_name(_subject(name))
+            .public_key(public)
             .serial_number(x509.random_serial_number())
             # A board without a battery-backed clock may be behind.
             .not_valid_before(now - timedelta(days=1))
             .not_valid_after(now + timedelta(days=CA_DAYS))
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_usage(authority=True), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+            .sign(private, hashes.SHA256())
+        )
+        save_key(key, private)
+        write_private(certificate, pem(made), 0o644)
+        return cls(made, private)
+
+    def issue(
+        self,
+        subject: str,
+        names: Sequence[str],
+        public: CertificatePublicKeyTypes,
+        purposes: Sequence[x509.ObjectIdentifier],
+    ) -> x509.Certificate:
+        """A certificate for LEAF_DAYS. names: host names and addresses that it is good for."""
+        now = datetime.now(UTC)
+        issuer = self.key.public_key()
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(_subject(subject))
+            .issuer_name(self.certificate.subject)
+            .public_key(public)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=LEAF_DAYS))
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(authority=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
             .add_extension(
-                x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer), critical=False
             )
-            .sign(ca_key, hashes.SHA256())
         )
-        _save_key(authority_key, ca_key)
-        write_private(cloud.ca, ca.public_bytes(serialization.Encoding.PEM), 0o644)
-    key = ec.generate_private_key(ec.SECP256R1())
-    leaf = (
-        x509.CertificateBuilder()
-        .subject_name(_subject(cloud.address))
-        .issuer_name(ca.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=LEAF_DAYS))
-        .add_extension(
-            x509.SubjectAlternativeName([_alternative(n) for n in names(cloud)]), critical=False
-        )
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(authority=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
-        )
-        .sign(ca_key, hashes.SHA256())
+        if names:
+            alternatives = x509.SubjectAlternativeName([_alternative(n) for n in names])
+            builder = builder.add_extension(alternatives, critical=False)
+        return builder.sign(self.key, hashes.SHA256())
+
+
+def pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def authority(cloud: Cloud) -> Authority:
+    """The cloud's own, which users trust."""
+    return Authority.kept(cloud.ca, folder(cloud) / "ca.key", f"DozenCloud {cloud.name} CA")
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """SHA-256 of the certificate's DER, in hex."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def current(certificate: Path, key: Path, names: Sequence[str]) -> bool:
+    """True if both files are there, good for the names, and not about to end."""
+    if not (certificate.exists() and key.exists()):
+        return False
+    leaf = x509.load_pem_x509_certificate(certificate.read_bytes())
+    if leaf.not_valid_after_utc - datetime.now(UTC) < timedelta(days=RENEW_DAYS):
+        return False
+    held = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return {_alternative(name) for name in names} <= set(held)
+
+
+def gateway_current(cloud: Cloud) -> bool:
+    """True if the gateway's certificate is there, names this machine, and is not about to end."""
+    place = folder(cloud)
+    return cloud.ca.exists() and current(
+        place / "gateway.crt", place / "gateway.key", gateway_names(cloud)
     )
-    _save_key(place / "gateway.key", key)
-    write_private(place / "gateway.crt", leaf.public_bytes(serialization.Encoding.PEM), 0o644)
+
+
+def issue_gateway(cloud: Cloud) -> None:
+    """Make the CA if there is none, and the gateway's certificate anew."""
+    place = folder(cloud)
+    key = ec.generate_private_key(ec.SECP256R1())
+    leaf = authority(cloud).issue(cloud.address, gateway_names(cloud), key.public_key(), [SERVER])
+    save_key(place / "gateway.key", key)
+    write_private(place / "gateway.crt", pem(leaf), 0o644)

@@ -19,6 +19,7 @@ from dozencloud.cloud import (
     Image,
     Internal,
     Network,
+    Nodes,
     Services,
     Settings,
     load,
@@ -40,6 +41,7 @@ OTHER = Settings(
         virt_type="qemu", screens=False, reserved_memory=0, dedicated_cpus="1", hang_seconds=0
     ),
     internal=Internal(api=1, broker=65535, broker_cluster=3, broker_names=4, consoles=5),
+    nodes=Nodes(broker=6, southbound=7),
     services=Services(preload=False, threads=64),
     image=Image(
         mirror='http://mirror.example/"quoted"\\',
@@ -60,7 +62,7 @@ OTHER = Settings(
         (
             "[zzz]",
             "there is no section called zzz.",
-            "Known: compute, gateway, image, internal, network, services.",
+            "Known: compute, gateway, image, internal, network, nodes, services.",
         ),
         (
             "[network]\ndatapth = 'auto'",

@@ -48,7 +48,7 @@ def test_what_nova_says_is_what_people_read() -> None:
 def test_trust(tmp_path: Path) -> None:
     cloud = Cloud(tmp_path)
     tls.folder(cloud).mkdir(parents=True)
-    tls.issue(cloud)
+    tls.issue_gateway(cloud)
 
     def settings(verify: bool | str) -> Any:
         asked = SimpleNamespace(get_requests_verify_args=lambda: (verify, None))

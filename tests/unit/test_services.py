@@ -265,7 +265,7 @@ def test_nginx_accepts_it(plan: Plan, tmp_path: Path) -> None:
     own = make_plan(tmp_path)
     tls.folder(own.cloud).mkdir(parents=True)
     own.cloud.run.mkdir()
-    tls.issue(own.cloud)
+    tls.issue_gateway(own.cloud)
     service = ALL[0](own)
     for folder in service.folders:
         folder.path.mkdir(parents=True)

@@ -25,7 +25,7 @@ from dozencloud.cloud import Cloud, Gateway, Network, Settings
 def cloud(tmp_path: Path) -> Cloud:
     cloud = Cloud(tmp_path)
     tls.folder(cloud).mkdir(parents=True)
-    tls.issue(cloud)
+    tls.issue_gateway(cloud)
     return cloud
 
 
@@ -98,15 +98,15 @@ def with_settings(cloud: Cloud, **more: object) -> Cloud:
 
 
 def test_current_as_long_as_nothing_changes(cloud: Cloud) -> None:
-    assert tls.current(cloud)
+    assert tls.gateway_current(cloud)
 
 
 @pytest.mark.parametrize("name", ["gateway.crt", "gateway.key", "ca.crt"])
 def test_not_current_without_a_file(cloud: Cloud, name: str) -> None:
     (tls.folder(cloud) / name).unlink()
-    assert not tls.current(cloud)
-    tls.issue(cloud)
-    assert tls.current(cloud)
+    assert not tls.gateway_current(cloud)
+    tls.issue_gateway(cloud)
+    assert tls.gateway_current(cloud)
     assert verify(cloud, "127.0.0.1")
 
 
@@ -123,10 +123,10 @@ def test_a_new_address_gets_a_new_certificate_from_the_same_ca(
     cloud: Cloud, more: dict[str, object]
 ) -> None:
     moved = with_settings(cloud, **more)
-    assert not tls.current(moved)
+    assert not tls.gateway_current(moved)
     authority, before = cloud.ca.read_bytes(), leaf(cloud)
-    tls.issue(moved)
-    assert tls.current(moved)
+    tls.issue_gateway(moved)
+    assert tls.gateway_current(moved)
     assert cloud.ca.read_bytes() == authority
     assert leaf(cloud).serial_number != before.serial_number
     assert verify(moved, moved.address)
@@ -138,9 +138,9 @@ def test_renewed_before_its_end(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch, left: int, current: bool
 ) -> None:
     monkeypatch.setattr(tls, "LEAF_DAYS", left)
-    tls.issue(cloud)
+    tls.issue_gateway(cloud)
     monkeypatch.undo()
-    assert tls.current(cloud) is current
+    assert tls.gateway_current(cloud) is current
 
 
 # ---- over the wire ------------------------------------------------------------------------
@@ -183,7 +183,7 @@ def test_another_cloud_s_ca_does_not(cloud: Cloud, server: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         other = Cloud(Path(folder))
         tls.folder(other).mkdir(parents=True)
-        tls.issue(other)
+        tls.issue_gateway(other)
         context = ssl.create_default_context(cafile=str(other.ca))
     with (
         socket.create_connection(("127.0.0.1", server), 5) as connection,

@@ -14,6 +14,7 @@ from typing import Any
 from dozencloud import plumbing
 from dozencloud.cloud import REGION, Cloud
 from dozencloud.graph import Step
+from dozencloud.membership import Member, Membership
 from dozencloud.secret import Secrets
 
 GROUP = "dozen"
@@ -51,12 +52,24 @@ class Node:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a service's description is made from."""
+    """All that a service's description is made from.
+
+    membership: what this machine was given when it joined; None on the controller.
+    members: on the controller, the nodes that joined.
+    takes_nodes: on the controller, whether a token was ever made, so that nodes may join.
+    """
 
     cloud: Cloud
     node: Node
     secrets: Secrets
     environment: Path
+    membership: Membership | None = None
+    members: tuple[Member, ...] = ()
+    takes_nodes: bool = False
+
+    @property
+    def has_nodes(self) -> bool:
+        return bool(self.members)
 
     @property
     def python(self) -> str:

@@ -1,0 +1,138 @@
+"""Who belongs to a cloud: on a node what the controller gave it, on the controller its nodes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from fcntl import LOCK_EX, flock
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from dozencloud.cloud import Cloud
+from dozencloud.errors import Problem
+from dozencloud.secret import write_private
+
+
+@dataclass(frozen=True)
+class Membership:
+    """What a machine that joined was given; kept on it, readable by root only.
+
+    controller: URL of the gateway.   address: where the others reach this machine.
+    number: unique among the cloud's nodes, from 1.
+    broker, southbound: TLS ports of the controller.
+    mtu: bytes, of the wires between the nodes.
+    broker_password, identity_password: of the account `user` in RabbitMQ and in Keystone.
+    secret: by which the controller knows this node's reports.
+    """
+
+    controller: str
+    node: str
+    number: int
+    address: str
+    broker: int
+    southbound: int
+    mtu: int
+    broker_password: str = field(repr=False)
+    identity_password: str = field(repr=False)
+    secret: str = field(repr=False)
+
+    @property
+    def host(self) -> str:
+        """The controller's address or name."""
+        return str(urlsplit(self.controller).hostname)
+
+    @property
+    def user(self) -> str:
+        return account(self.node)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A node, as the controller knows it.
+
+    chassis: system-id of its OVN chassis, and the subject of its certificate.
+    secret: SHA-256, in hex, of the secret that its reports carry.
+    key: SHA-256, in hex, of the public key with which it joined.
+    joined: seconds since the epoch.
+    """
+
+    name: str
+    number: int
+    chassis: str
+    address: str
+    role: str
+    secret: str
+    key: str
+    joined: float
+
+
+def account(node: str) -> str:
+    """Name of the node's own account in RabbitMQ and in Keystone."""
+    return f"node-{node}"
+
+
+def membership_file(cloud: Cloud) -> Path:
+    return cloud.etc / "membership.json"
+
+
+def membership(cloud: Cloud) -> Membership | None:
+    """What this machine was given; None on a controller and on a machine that never joined."""
+    path = membership_file(cloud)
+    try:
+        return Membership(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise Problem(f"{path} cannot be read.", "Use sudo.") from error
+    except (ValueError, TypeError) as error:
+        raise Problem(
+            f"{path} is damaged: {error}.",
+            "Remove this node on the controller, run `dozen leave` here, and join anew.",
+        ) from error
+
+
+def keep(cloud: Cloud, given: Membership) -> None:
+    write_private(membership_file(cloud), json.dumps(asdict(given), indent=2) + "\n")
+
+
+# ---- on the controller --------------------------------------------------------------------
+
+
+def nodes_folder(cloud: Cloud) -> Path:
+    """Tokens, nodes, and their certificate authority; there from the first token on."""
+    return cloud.etc / "nodes"
+
+
+def members(cloud: Cloud) -> tuple[Member, ...]:
+    """The nodes that joined, in the order in which they did."""
+    return tuple(Member(**row) for row in _read(cloud, "members"))
+
+
+@contextmanager
+def changing(cloud: Cloud, name: str) -> Iterator[list[dict[str, Any]]]:
+    """The rows of a table, to be changed; written back at the end, unless an error passes."""
+    folder = nodes_folder(cloud)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        flock(lock, LOCK_EX)
+        rows = _read(cloud, name)
+        before = json.dumps(rows)
+        yield rows
+        if json.dumps(rows) != before:
+            write_private(folder / f"{name}.json", json.dumps(rows, indent=2) + "\n")
+
+
+def _read(cloud: Cloud, name: str) -> list[dict[str, Any]]:
+    path = nodes_folder(cloud) / f"{name}.json"
+    try:
+        rows: list[dict[str, Any]] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return []
+    except PermissionError as error:
+        raise Problem(f"{path} cannot be read.", "Use sudo.") from error
+    except ValueError as error:
+        raise Problem(f"{path} is damaged: {error}.", "Restore it from a backup.") from error
+    return rows
