@@ -15,17 +15,18 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 
 from dozencloud import lifecycle, packages, plumbing, processes, schema, seed, systemd, tls, users
-from dozencloud.cloud import Cloud, parse_cpus, template
+from dozencloud.cloud import CONSOLE_USER, Cloud, parse_cpus, template
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts import Cpu, Facts
 from dozencloud.graph import Step, Task
 from dozencloud.images import tiny
-from dozencloud.membership import members, membership, nodes_folder
+from dozencloud.membership import Membership, members, membership, nodes_folder
+from dozencloud.nodes import agent, authority
 from dozencloud.secret import Secrets, write_private
 from dozencloud.services import services
 from dozencloud.services.base import GROUP, Folder, Node, Plan, Service
@@ -154,8 +155,12 @@ class Bringup:
     # ---- the graph ------------------------------------------------------------------------
 
     def tasks(self, *, first_server: bool = True) -> list[Task]:
-        """All tasks of `dozen up`."""
-        own = [
+        """All tasks of `dozen up`, and of `dozen join` on a node."""
+        if self.plan.membership:
+            seeds = [self.node_task(self.plan.membership)]
+        else:
+            seeds = self._seed_tasks(first_server=first_server)
+        return [
             Task("packages", "Debian packages", self._packages, done=self._packages_there),
             Task(
                 "bytecode",
@@ -164,15 +169,14 @@ class Bringup:
                 done=self._bytecode_there,
             ),
             *self.control_tasks(after_packages=("packages",), after_bytecode=("bytecode",)),
-            *self._seed_tasks(first_server=first_server),
+            *seeds,
         ]
-        return own
 
     def control_tasks(
         self, after_packages: tuple[str, ...] = (), after_bytecode: tuple[str, ...] = ()
     ) -> list[Task]:
         """What also `dozen start` does: needs no network and no packages."""
-        return [
+        tasks = [
             Task(
                 "users",
                 "System users",
@@ -180,12 +184,7 @@ class Bringup:
                 after=after_packages,
                 done=lambda: not users.missing(self._users()),
             ),
-            Task(
-                "certificates",
-                "Certificate authority and certificate",
-                self._certificates,
-                done=lambda: tls.gateway_current(self.cloud),
-            ),
+            *(() if self.plan.membership else self._controller_tasks()),
             Task(
                 "namespace",
                 "Network namespace and the way out",
@@ -208,6 +207,20 @@ class Bringup:
                 after=("supervisor", *after_bytecode),
                 done=self._preload_there,
             ),
+            *(self._service_task(service) for service in self.services),
+        ]
+        here = {task.name for task in tasks} | {*after_packages, *after_bytecode}
+        return [replace(t, after=tuple(n for n in t.after if n in here)) for t in tasks]
+
+    def _controller_tasks(self) -> list[Task]:
+        """What a machine with the cloud's databases has, and a node that joined has not."""
+        tasks = [
+            Task(
+                "certificates",
+                "Certificate authority and certificate",
+                lambda step: tls.issue_gateway(self.cloud),
+                done=lambda: tls.gateway_current(self.cloud),
+            ),
             Task(
                 "schema",
                 "Databases",
@@ -215,8 +228,37 @@ class Bringup:
                 after=("mariadb",),
                 done=lambda: self.state.get("schema") == self._schema_fingerprint(),
             ),
-            *(self._service_task(service) for service in self.services),
         ]
+        if self.plan.has_nodes:
+            tasks.append(
+                Task(
+                    "node-certificates",
+                    "Certificates that nodes are shown",
+                    lambda step: authority.issue_control(self.cloud),
+                    after=("certificates", "users"),
+                    done=lambda: authority.control_current(self.cloud),
+                )
+            )
+        return tasks
+
+    def node_task(self, given: Membership) -> Task:
+        """On a node that joined: until servers can be placed there."""
+        return Task(
+            "compute-node",
+            "The cloud places servers here",
+            partial(self._in_nova, given),
+            after=("nova-compute", "ovn-controller", "node-agent"),
+            done=lambda: self._all_unchanged and bool(self.state.get("compute-node")),
+        )
+
+    def _in_nova(self, given: Membership, step: Step) -> None:
+        """Until the controller says that Nova lists this node as up."""
+
+        def listed() -> bool | str:
+            return bool(agent.say(self.cloud, given)["nova"]) or "Nova to list this node as up"
+
+        step.until(listed, seconds=120, every=1, what="This node in Nova")
+        self.state.set("compute-node", True)
 
     def _seed_tasks(self, *, first_server: bool) -> list[Task]:
         kept = self._kept
@@ -333,12 +375,10 @@ class Bringup:
 
     def _users(self) -> dict[str, str]:
         """Name -> group. QEMU's user, which a guest may break out to, is not in the services'."""
-        names = {service.user for service in self.services} - {"root"} | {GATEWAY_USER}
+        # Firewall rules name the console proxy's user, on every node.
+        names = {service.user for service in self.services} - {"root"}
+        names |= {GATEWAY_USER, CONSOLE_USER}
         return dict.fromkeys(names, GROUP) | {QEMU_USER: "kvm"}
-
-    def _certificates(self, step: Step) -> None:
-        tls.folder(self.cloud).mkdir(exist_ok=True)
-        tls.issue_gateway(self.cloud)
 
     def _network(self, step: Step) -> None:
         plumbing.make_namespace(self.cloud, step)
@@ -359,13 +399,17 @@ class Bringup:
                 write_private(file.path, file.content, file.mode)
             users.own(file.path, file.owner)
             file.path.chmod(file.mode)
+        if not self.plan.membership:
+            self._clouds_yaml()
+        self.supervisor.write_config(self.services)
+
+    def _clouds_yaml(self) -> None:
         clouds = seed.clouds_yaml(self.cloud, self.plan.secrets["keystone.admin"])
         # JSON is YAML.
         text = json.dumps(clouds, indent=2) + "\n"
         path = self.cloud.etc / "clouds.yaml"
         if not path.exists() or path.read_text() != text:
             write_private(path, text)
-        self.supervisor.write_config(self.services)
 
     def _supervisor(self, step: Step) -> None:
         if self.supervisor.alive():

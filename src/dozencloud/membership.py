@@ -115,7 +115,7 @@ def members(cloud: Cloud) -> tuple[Member, ...]:
 def changing(cloud: Cloud, name: str) -> Iterator[list[dict[str, Any]]]:
     """The rows of a table, to be changed; written back at the end, unless an error passes."""
     folder = nodes_folder(cloud)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         flock(lock, LOCK_EX)
         rows = _read(cloud, name)

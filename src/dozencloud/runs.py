@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
+import shlex
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from shlex import join
 from typing import Any
 
 from dozencloud import doctor, facts, preflight, processes, seed
 from dozencloud.bringup import Bringup, make_plan
-from dozencloud.cloud import Cloud
+from dozencloud.cloud import Cloud, load
 from dozencloud.errors import Exit, Problem
 from dozencloud.graph import Graph, RunFailed, Step, Task
+from dozencloud.membership import Membership
+from dozencloud.nodes import joining
+from dozencloud.nodes.tokens import Token
 from dozencloud.timings import Report, State
 from dozencloud.view import make_listener
 
@@ -48,8 +51,45 @@ def up(cloud: Cloud, *, first_server: bool, verbose: bool) -> Outcome:
         tasks = bringup.tasks(first_server=first_server)
         report = _run(cloud, tasks, "up", found, verbose)
         changed = worked(report, tasks)
-        login = _login(bringup, ask=changed) if first_server else ""
+        wanted = first_server and not bringup.plan.membership
+        login = _login(bringup, ask=changed) if wanted else ""
         return Outcome(cloud, report, changed, login)
+
+
+def join(
+    cloud: Cloud,
+    url: str,
+    token: Token,
+    *,
+    name: str,
+    address: str,
+    say: Callable[[str], None],
+    verbose: bool,
+) -> tuple[Outcome, Membership]:
+    """Make this machine a node of the cloud at `url`; nothing is changed on one that is not fit."""
+    with preflight.locked(cloud):
+        found, verdicts = preflight.examine(cloud)
+        doctor.preflight(verdicts)
+        for line in joining.abilities(found):
+            say(f"This machine will run: {line}.")
+        given = joining.enrol(cloud, url, token, name=name, address=address)
+        cloud = load(cloud.root)
+        bringup = Bringup(make_plan(cloud, found), found)
+        tasks = bringup.tasks()
+        report = _run(cloud, tasks, "join", found, verbose)
+        return Outcome(cloud, report, worked(report, tasks)), given
+
+
+def take_nodes(cloud: Cloud) -> None:
+    """Start what machines join by; costs nothing where it runs."""
+    with preflight.locked(cloud):
+        found = facts.gather()
+        bringup = Bringup(make_plan(cloud, found), found)
+        if not bringup.supervisor.alive():
+            raise Problem("The cloud is stopped.", f"Run: {cloud.command('start')}")
+        process = bringup.supervisor.processes().get("nodes")
+        if process is None or process.state != "running":
+            _run(cloud, bringup.control_tasks(), "start", found, verbose=False)
 
 
 def start(cloud: Cloud, *, verbose: bool) -> Outcome:
@@ -59,7 +99,9 @@ def start(cloud: Cloud, *, verbose: bool) -> Outcome:
         bringup = Bringup(make_plan(cloud, found), found)
         tasks = bringup.control_tasks()
         waits: list[Task] = []
-        if bringup.state.get("catalogue"):
+        if given := bringup.plan.membership:
+            waits = [bringup.node_task(given)]
+        elif bringup.state.get("catalogue"):
             names = tuple(task.name for task in tasks)
             back = partial(_servers_back, bringup)
             waits = [
@@ -111,7 +153,7 @@ def _run(
         report = graph.run(
             make_listener(graph, verbose=verbose),
             log_dir=_new_folder(cloud.log / command),
-            command=join(["dozen", command]),
+            command=shlex.join(["dozen", command]),
             machine=machine(found),
         )
     except RunFailed as failure:
@@ -159,7 +201,7 @@ def _login(bringup: Bringup, *, ask: bool) -> str:
     if ask:
         address = bringup.seed.first_address()
         bringup.state.set(ADDRESS, address)
-    return join(seed.ssh(bringup.cloud, address)) if address else ""
+    return shlex.join(seed.ssh(bringup.cloud, address)) if address else ""
 
 
 def _servers_back(bringup: Bringup, step: Step) -> None:

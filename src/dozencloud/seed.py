@@ -37,6 +37,8 @@ FLAVORS: Mapping[str, tuple[int, int, int]] = {
 EXTERNAL, PRIVATE, ROUTER, KEYPAIR, SECURITY_GROUP = "public", "private", "router", "dozen", "ssh"
 FIRST = "first"
 LOGIN_USER = "dozen"
+SERVICE_PROJECT = SERVICE_ROLE = "service"
+"""Project and role of the accounts by which services speak to each other (upstream's names)."""
 NO_LOCKOUT = {"ignore_lockout_failure_attempts": True}
 """For accounts with a random password: guessing is hopeless, but anybody could lock them."""
 
@@ -119,12 +121,12 @@ class Seed:
     def catalogue(self, step: Step) -> None:
         """Service users and endpoints; corrects addresses that have changed."""
         identity = self.identity
-        project = identity.find_project("service") or identity.create_project(
-            name="service", domain_id="default"
+        project = identity.find_project(SERVICE_PROJECT) or identity.create_project(
+            name=SERVICE_PROJECT, domain_id="default"
         )
         roles = {role.name: role for role in identity.roles()}
-        if "service" not in roles:
-            roles["service"] = identity.create_role(name="service")
+        if SERVICE_ROLE not in roles:
+            roles[SERVICE_ROLE] = identity.create_role(name=SERVICE_ROLE)
         for name in ("glance", "placement", "nova", "neutron"):
             user = identity.find_user(name)
             if user is None:
@@ -132,7 +134,7 @@ class Seed:
                     name=name, password=self.secrets[f"keystone.{name}"], domain_id="default"
                 )
                 # Upstream's policies let services act for users by these two roles.
-                for role in ("admin", "service"):
+                for role in ("admin", SERVICE_ROLE):
                     identity.assign_project_role_to_user(project, user, roles[role])
             self._never_lock(user.id)
         self._never_lock(identity.find_user("admin").id)

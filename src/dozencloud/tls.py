@@ -183,6 +183,7 @@ def gateway_current(cloud: Cloud) -> bool:
 def issue_gateway(cloud: Cloud) -> None:
     """Make the CA if there is none, and the gateway's certificate anew."""
     place = folder(cloud)
+    place.mkdir(exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
     leaf = authority(cloud).issue(cloud.address, gateway_names(cloud), key.public_key(), [SERVER])
     save_key(place / "gateway.key", key)

@@ -21,7 +21,7 @@ from dozencloud.cloud import Cloud, parse
 from dozencloud.facts import gather
 from dozencloud.graph import Graph
 from dozencloud.secret import Secrets
-from dozencloud.services import ALL, services
+from dozencloud.services import FIRST, services
 from dozencloud.services.base import GROUP, File, Node, Plan, Service, ini
 from dozencloud.services.gateway import APIS, PAGES
 from dozencloud.services.gateway import USER as GATEWAY_USER
@@ -49,7 +49,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 @pytest.fixture(scope="module")
 def every(plan: Plan) -> Mapping[str, Service]:
     made = services(plan)
-    assert len({service.name for service in made}) == len(made) == len(ALL)
+    assert len({service.name for service in made}) == len(made) == len(FIRST)
     return {service.name: service for service in made}
 
 
@@ -266,7 +266,7 @@ def test_nginx_accepts_it(plan: Plan, tmp_path: Path) -> None:
     tls.folder(own.cloud).mkdir(parents=True)
     own.cloud.run.mkdir()
     tls.issue_gateway(own.cloud)
-    service = ALL[0](own)
+    service = FIRST[0](own)
     for folder in service.folders:
         folder.path.mkdir(parents=True)
     (file,) = service.files

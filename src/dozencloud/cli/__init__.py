@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from dozencloud import RELEASE
 from dozencloud.cli.access import console, env, openstack, ssh
 from dozencloud.cli.bench import bench
 from dozencloud.cli.common import Invocation, Root
@@ -14,7 +15,9 @@ from dozencloud.cli.debug import debug
 from dozencloud.cli.destroy import destroy
 from dozencloud.cli.doctor import doctor
 from dozencloud.cli.image import image
+from dozencloud.cli.join import join, leave
 from dozencloud.cli.logs import logs
+from dozencloud.cli.node import node
 from dozencloud.cli.power import restart, start, stop
 from dozencloud.cli.server import server
 from dozencloud.cli.status import status
@@ -37,12 +40,7 @@ Exit status:
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if not value or ctx.resilient_parsing:
         return
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        click.echo(f"dozen {version('dozencloud')}")
-    except PackageNotFoundError:
-        click.echo("dozen (run from its source)")
+    click.echo(f"dozen {RELEASE}")
     ctx.exit()
 
 
@@ -85,6 +83,7 @@ def cli(ctx: click.Context, root: Path | None, debug: bool) -> None:
 for command in (
     *(up, status, logs, restart, stop, start, destroy),
     *(doctor, env, openstack, image, server, ssh, console, debug, bench),
+    *(node, join, leave),
     *(timings, config, completion),
 ):
     cli.add_command(command)

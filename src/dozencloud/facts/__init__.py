@@ -13,6 +13,7 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
+from dozencloud.facts.board import board, temperature
 from dozencloud.facts.cpu import Cpu, cpu
 from dozencloud.facts.datapath import Datapath, Network, network
 from dozencloud.facts.firmware import Emulators, emulators
@@ -42,10 +43,12 @@ __all__ = [
     "Target",
     "Trace",
     "Traces",
+    "board",
     "find_traces",
     "forget",
     "gather",
     "port_owner",
+    "temperature",
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from dozencloud.services import (
     gateway,
@@ -12,6 +13,8 @@ from dozencloud.services import (
     mariadb,
     memcached,
     neutron,
+    node_agent,
+    nodes,
     nova,
     ovn,
     placement,
@@ -20,7 +23,7 @@ from dozencloud.services import (
 )
 from dozencloud.services.base import Plan, Service
 
-ALL: tuple[Callable[[Plan], Service], ...] = (
+FIRST: tuple[Callable[[Plan], Service], ...] = (
     gateway.service,
     keystone.service,
     memcached.service,
@@ -50,6 +53,25 @@ ALL: tuple[Callable[[Plan], Service], ...] = (
 )
 
 
+TAKES_NODES: tuple[Callable[[Plan], Service], ...] = (nodes.service,)
+"""Besides, on a controller that nodes may join."""
+
+JOINED: tuple[Callable[[Plan], Service], ...] = (
+    nova.compute,
+    privsep.service,
+    libvirt.daemon,
+    libvirt.log_daemon,
+    ovn.controller,
+    ovn.switch,
+    ovn.switch_database,
+    node_agent.service,
+)
+"""On a node that joined a cloud. Its servers have config drives: no metadata agent."""
+
+
 def services(plan: Plan) -> list[Service]:
     """Descriptions of all services of this node."""
-    return [make(plan) for make in ALL]
+    makers = JOINED if plan.membership else (*FIRST, *(TAKES_NODES if plan.takes_nodes else ()))
+    found = [make(plan) for make in makers]
+    here = {service.name for service in found}
+    return [replace(s, after=tuple(n for n in s.after if n in here)) for s in found]

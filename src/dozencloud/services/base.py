@@ -201,7 +201,23 @@ def broker_url(plan: Plan) -> str:
 
 
 def credentials(plan: Plan, user: str) -> dict[str, object]:
-    """keystoneauth options with which a service speaks to the others."""
+    """keystoneauth options with which a service speaks to the others.
+
+    On a node that joined all of them use its own account, over the public port.
+    """
+    if given := plan.membership:
+        return {
+            "auth_type": "password",
+            "auth_url": f"{given.controller}/identity/v3",
+            "username": given.user,
+            "password": given.identity_password,
+            "project_name": "service",
+            "user_domain_id": "default",
+            "project_domain_id": "default",
+            "region_name": REGION,
+            "valid_interfaces": "public",
+            "cafile": plan.cloud.ca,
+        }
     return {
         "auth_type": "password",
         "auth_url": f"{plan.cloud.internal_url}/identity/v3",

@@ -29,6 +29,18 @@ POLICY = (
 )
 
 
+NODES = """\
+    location /nodes/ {
+      proxy_pass http://nodes;
+      client_max_body_size 64k;
+      proxy_request_buffering on;
+      # Tokens have 192 random bits; this keeps guesses from costing time.
+      limit_req zone=nodes burst=20;
+    }
+"""
+"""Where machines join and nodes report."""
+
+
 def _consoles(port: int) -> str:
     """Pages, and beside each the socket that it opens, which goes to Nova's proxy."""
     sockets = "".join(
@@ -70,8 +82,9 @@ def service(plan: Plan) -> Service:
     )
     upstreams = "\n".join(
         f"  upstream {name} {{ server unix:{api_socket(cloud, name)}; keepalive 4; }}"
-        for name in [*APIS.values(), "nova-metadata"]
+        for name in [*APIS.values(), "nova-metadata", *(["nodes"] if plan.takes_nodes else [])]
     )
+    nodes = NODES if plan.takes_nodes else ""
     port = cloud.settings.gateway.port
     config = f"""\
 daemon off;
@@ -99,6 +112,7 @@ http {{
   proxy_set_header X-Forwarded-Proto $scheme;
   proxy_set_header X-Forwarded-For $remote_addr;
 {upstreams}
+  limit_req_zone $binary_remote_addr zone=nodes:1m rate=5r/s;
   server {{
     listen {port} ssl so_keepalive=5m:30s:4;
     ssl_certificate {cloud.etc}/tls/gateway.crt;
@@ -113,7 +127,7 @@ http {{
       return 503 "This service of the cloud is not running. See: dozen status\\n";
     }}
 {apis}
-{_consoles(cloud.settings.internal.consoles)}\
+{_consoles(cloud.settings.internal.consoles)}{nodes}\
     location = /ca.crt {{ default_type application/x-x509-ca-cert; alias {cloud.ca}; }}
     location / {{ default_type text/plain; return 404 "DozenCloud: APIs are below /identity.\\n"; }}
   }}

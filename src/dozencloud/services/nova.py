@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
-from dozencloud.cloud import CONSOLE_USER, INTEGRATION_BRIDGE, SERIAL_PORTS
+from dozencloud.cloud import CONSOLE_USER, INTEGRATION_BRIDGE, REGION, SERIAL_PORTS
 from dozencloud.services import privsep
 from dozencloud.services.base import (
     GROUP,
@@ -35,12 +34,12 @@ AFTER = ("mariadb", "memcached")
 
 
 def _common(plan: Plan, state: Path) -> dict[str, dict[str, object]]:
-    cloud = plan.cloud
+    cloud, public = plan.cloud, public_url(plan)
     return {
         "DEFAULT": {
             **LOG_OPTIONS,
             "host": plan.node.name,
-            "my_ip": "127.0.0.1",
+            "my_ip": plan.membership.address if plan.membership else "127.0.0.1",
             "state_path": state,
             "transport_url": broker_url(plan),
             # The default of all but nova-serialproxy, whose is eventlet.
@@ -50,38 +49,54 @@ def _common(plan: Plan, state: Path) -> dict[str, dict[str, object]]:
             "graceful_shutdown_timeout": 2,
             "manager_shutdown_timeout": 1,
         },
-        "glance": {**_client(plan), "endpoint_override": f"{cloud.internal_url}/image"},
+        "glance": _glance(plan),
         "placement": credentials(plan, "placement"),
         "service_user": {"send_service_user_token": True, **credentials(plan, "nova")},
-        "neutron": {
-            **credentials(plan, "neutron"),
-            "service_metadata_proxy": True,
-            "metadata_proxy_shared_secret": plan.secrets["metadata"],
-            "ovs_bridge": INTEGRATION_BRIDGE,
-        },
+        "neutron": {**credentials(plan, "neutron"), "ovs_bridge": INTEGRATION_BRIDGE},
         "serial_console": {
             "enabled": True,
-            "base_url": f"wss://{cloud.public_url.removeprefix('https://')}/console/serial/socket",
+            "base_url": f"wss://{public.removeprefix('https://')}/console/serial/socket",
             "port_range": ":".join(map(str, SERIAL_PORTS)),
             "serialproxy_host": "127.0.0.1",
             "serialproxy_port": cloud.settings.internal.consoles,
         },
         "vnc": {
             "enabled": cloud.settings.compute.screens,
-            "novncproxy_base_url": f"{cloud.public_url}/console/vnc/",
+            "novncproxy_base_url": f"{public}/console/vnc/",
         },
         "oslo_concurrency": {"lock_path": state / "lock"},
         "oslo_messaging_notifications": NO_NOTIFICATIONS,
     }
 
 
-def _client(plan: Plan) -> Mapping[str, object]:
-    return {"region_name": "RegionOne", "valid_interfaces": "internal"}
+def _glance(plan: Plan) -> dict[str, object]:
+    """Nova asks for images with the token of the user who asked for the server."""
+    if given := plan.membership:
+        return {
+            "region_name": REGION,
+            "valid_interfaces": "public",
+            "endpoint_override": f"{given.controller}/image",
+            "cafile": plan.cloud.ca,
+        }
+    return {
+        "region_name": REGION,
+        "valid_interfaces": "internal",
+        "endpoint_override": f"{plan.cloud.internal_url}/image",
+    }
+
+
+def public_url(plan: Plan) -> str:
+    """The gateway of the cloud that this machine belongs to."""
+    return plan.membership.controller if plan.membership else plan.cloud.public_url
 
 
 def _control_config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
     etc, state = plan.cloud.etc / "nova", plan.cloud.lib / "nova"
     sections = _common(plan, state)
+    sections["neutron"] |= {
+        "service_metadata_proxy": True,
+        "metadata_proxy_shared_secret": plan.secrets["metadata"],
+    }
     sections |= {
         "api": {"auth_strategy": "keystone"},
         "api_database": database_options(plan, "nova_api", "nova"),
@@ -233,6 +248,9 @@ def compute(plan: Plan) -> Service:
         "vif_plugging_timeout": 120,
         "allow_resize_to_same_host": True,
     }
+    if plan.membership:
+        # The metadata agent would need a secret that opens the metadata of every server.
+        sections["DEFAULT"]["force_config_drive"] = True
     if plan.node.dedicated_cpus:
         sections["compute"] = {
             "cpu_dedicated_set": plan.node.dedicated_cpus,
@@ -242,7 +260,10 @@ def compute(plan: Plan) -> Service:
         "dozencloud": {"hang_seconds": cloud.settings.compute.hang_seconds},
         "libvirt": _libvirt(plan.node, cloud.libvirt_uri),
         # The console kind by which our driver offers gdb's connection: `dozen debug`.
-        "mks": {"enabled": True, "mksproxy_base_url": f"{cloud.public_url}/console/serial/socket"},
+        "mks": {
+            "enabled": True,
+            "mksproxy_base_url": f"{public_url(plan)}/console/serial/socket",
+        },
         "key_manager": {"backend": "nova.keymgr.conf_key_mgr.ConfKeyManager"},
         "privsep_osbrick": {"helper_command": helper},
         "vif_plug_ovs_privileged": {"helper_command": helper},

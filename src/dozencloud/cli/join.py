@@ -1,0 +1,101 @@
+"""`dozen join` and `dozen leave`."""
+
+from __future__ import annotations
+
+import click
+
+from dozencloud.cli.common import Invocation, pass_invocation
+
+
+@click.command()
+@click.argument("controller", metavar="https://CONTROLLER")
+@click.option("--token", required=True, help="From `dozen node token` on the controller.")
+@click.option("--name", default="", help="Name of this node (default: the host name).")
+@click.option(
+    "--address",
+    default="",
+    help="Address by which the controller and other nodes reach this machine (default: the one "
+    "that the controller sees).",
+)
+@click.option("--verbose", "-v", is_flag=True, help="Show starts and notes of every task, too.")
+@pass_invocation
+def join(
+    invocation: Invocation, controller: str, token: str, name: str, address: str, verbose: bool
+) -> None:
+    """Make this machine a compute node of a cloud.
+
+    Looks at this machine and says what servers it will run, makes sure that it speaks with the
+    controller that made the token, installs what is missing, and waits until servers can be placed
+    here. Run it again after anything went wrong: it continues.
+
+    \b
+    Example (the line that `dozen node token` printed):
+      sudo ./dozen join https://192.168.1.10 --token dz1...
+    """
+    from dozencloud.nodes import tokens
+    from dozencloud.nodes.controller import checked_url
+    from dozencloud.preflight import need_root
+
+    cloud = invocation.cloud
+    need_root(cloud, "join", controller, "--token", "...")
+    url, parsed = checked_url(controller), tokens.Token.parse(token)
+    from dozencloud import runs
+
+    outcome, given = runs.join(
+        cloud, url, parsed, name=name, address=address, say=click.echo, verbose=verbose
+    )
+    took = outcome.report.seconds
+    if outcome.changed:
+        click.echo(f"This machine is the node {given.node}. It took {took:.1f} s.")
+    else:
+        click.echo(f"Nothing to change: the node {given.node} runs. ({took:.1f} s)")
+    click.echo("On the controller: sudo ./dozen node list")
+
+
+@click.command()
+@click.option(
+    "--yes",
+    "-y",
+    is_flag=True,
+    help="Though the controller cannot be asked, and disks of servers are here: they are lost.",
+)
+@pass_invocation
+def leave(invocation: Invocation, yes: bool) -> None:
+    """Take this machine out of its cloud.
+
+    Removes every trace of DozenCloud here, as `dozen destroy` does for a whole cloud.
+
+    Move the servers away first, on the controller: `dozen node remove NAME`. After it the
+    controller does not know this machine any more, and leaving takes nothing from anybody.
+
+    \b
+    Example:
+      sudo ./dozen leave
+    """
+    from dozencloud import lifecycle
+    from dozencloud.errors import Exit, Problem
+    from dozencloud.membership import membership
+    from dozencloud.nodes import leaving
+    from dozencloud.preflight import locked
+
+    cloud = invocation.as_root("leave")
+    given = membership(cloud)
+    if given is None:
+        raise Problem(
+            "This machine is no node: it has the cloud itself.",
+            f"To remove the cloud: {cloud.command('destroy')}",
+            code=Exit.USAGE,
+        )
+    with locked(cloud):
+        untold = leaving.tell(cloud, given)
+        here = leaving.disks(cloud)
+        if untold and here and not yes:
+            raise Problem(
+                f"Disks of {len(here)} server(s) are here, and {untold[0].lower()}{untold[1:]}",
+                f"To lose them: {cloud.command('leave', '--yes')}",
+                detail="\n".join(here),
+            )
+        lifecycle.destroy(cloud, lambda text: click.echo(f"  {text}"))
+    click.echo("This machine is no node any more.")
+    if untold:
+        click.echo(f"{untold} On the controller, run: dozen node remove {given.node}")

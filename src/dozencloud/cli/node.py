@@ -1,0 +1,268 @@
+"""`dozen node`: the machines of the cloud."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import click
+
+from dozencloud.cli.common import Invocation, echo_json, pass_invocation
+
+
+@click.group()
+def node() -> None:
+    """The machines of the cloud, and tokens to join by.
+
+    \b
+    Examples:
+      sudo ./dozen node token
+      sudo ./dozen node list
+      sudo ./dozen node drain pi-3
+    """
+
+
+@node.command()
+@click.option("--ttl", default="1h", show_default=True, help="How long it is good: 30m, 2h, 7d.")
+@click.option(
+    "--role", type=click.Choice(["compute"]), default="compute", help="What the node will do."
+)
+@click.option("--name", default="", help="Only a node of this name may use it.")
+@pass_invocation
+def token(invocation: Invocation, ttl: str, role: str, name: str) -> None:
+    """Make a token, and print the line to run on the machine that is to join.
+
+    A token is good for one machine, once. It holds the fingerprint of this cloud's certificate, so
+    the machine knows that it speaks with this cloud and nobody else.
+
+    \b
+    Example:
+      sudo ./dozen node token --ttl 2h --name pi-3
+    """
+    cloud = invocation.as_root("node", "token")
+    from dozencloud import runs
+    from dozencloud.nodes import tokens
+    from dozencloud.services.base import Role
+
+    seconds = tokens.seconds(ttl)
+    made = tokens.make(cloud, lifetime=seconds, role=Role(role), name=name)
+    runs.take_nodes(cloud)
+    click.echo("Run this on the machine that is to join:", err=True)
+    click.echo(f"sudo ./dozen join {cloud.public_url} --token {made}")
+    click.echo(f"It is good for one machine, for {ttl}.", err=True)
+
+
+@node.command()
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--revoke", metavar="ID", default="", help="Make this token worthless.")
+@pass_invocation
+def tokens(invocation: Invocation, as_json: bool, revoke: str) -> None:
+    """List the tokens that have not ended, or revoke one."""
+    cloud = invocation.as_root("node", "tokens")
+    from dozencloud.nodes import tokens as kept
+
+    if revoke:
+        kept.revoke(cloud, revoke)
+        click.echo(f"The token {revoke} is worthless now.")
+        return
+    found = kept.all_kept(cloud)
+    if as_json:
+        echo_json(
+            [
+                {"id": t.id, "ends": t.ends, "role": t.role, "name": t.name, "used_by": t.node}
+                for t in found
+            ]
+        )
+        return
+    if not found:
+        click.echo(f"There is no token. To make one: {cloud.command('node', 'token')}")
+    for one in found:
+        ends = datetime.fromtimestamp(one.ends).astimezone().strftime("%Y-%m-%d %H:%M")
+        use = f"used by {one.node}" if one.node else "unused"
+        only = f", only for {one.name}" if one.name else ""
+        click.echo(f"{one.id}  until {ends}  {use}{only}")
+
+
+@node.command("list")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@pass_invocation
+def list_nodes(invocation: Invocation, as_json: bool) -> None:
+    """List the machines of the cloud: what each is, what it runs, when it was last seen."""
+    cloud = invocation.as_root("node", "list")
+    from rich.console import Console
+    from rich.table import Table
+
+    from dozencloud.nodes import listing
+
+    rows = listing.rows(cloud)
+    if as_json:
+        echo_json([row.to_json() for row in rows])
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("Name", "State", "Machine", "CPUs", "KVM", "Memory", "Servers", "Last seen"):
+        table.add_column(column, justify="right" if column in ("Memory", "Servers") else "left")
+    for row in rows:
+        report = row.report
+        table.add_row(
+            row.name,
+            row.condition,
+            *(
+                (
+                    report.architecture,
+                    listing.cpus(report),
+                    listing.kvm(report),
+                    f"{report.memory / 1024:.1f} GiB",
+                )
+                if report
+                else ("?", "?", "?", "?")
+            ),
+            str(len(row.servers)),
+            "now" if row.controls else listing.ago(row.seen),
+        )
+    Console(soft_wrap=True).print(table)
+
+
+@node.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@pass_invocation
+def show(invocation: Invocation, name: str, as_json: bool) -> None:
+    """Show all that is known of one machine."""
+    cloud = invocation.as_root("node", "show", name)
+    from dozencloud.nodes import listing
+
+    row = listing.find(cloud, name)
+    if as_json:
+        echo_json(row.to_json())
+        return
+    lines = {
+        "name": row.name,
+        "state": str(row.condition),
+        "role": row.role,
+        "address": row.address,
+        "servers": ", ".join(row.servers) or "none",
+    }
+    if report := row.report:
+        heat = report.temperature
+        lines |= {
+            "board": report.board or "unknown",
+            "architecture": report.architecture,
+            "CPUs": listing.cpus(report),
+            "KVM for ARM": listing.kvm(report),
+            "memory": f"{report.memory} MiB, {report.available} MiB available",
+            "disk": f"{report.disk >> 10} GiB, {report.free >> 10} GiB free",
+            "temperature": "no sensor" if heat is None else f"{heat:.0f} degrees Celsius",
+            "release": report.release,
+        }
+    if row.member:
+        joined = datetime.fromtimestamp(row.member.joined).astimezone()
+        lines["joined"] = joined.strftime("%Y-%m-%d %H:%M")
+        lines["last seen"] = listing.ago(row.seen)
+    for key, value in lines.items():
+        click.echo(f"{key + ':':15}{value}")
+
+
+@node.command()
+@click.argument("name")
+@pass_invocation
+def drain(invocation: Invocation, name: str) -> None:
+    """Move all servers off a node, and let it take no new ones.
+
+    A server that moves is shut down for as long as its disk needs to Glance and back. It keeps its
+    addresses and its data.
+
+    \b
+    Example:
+      sudo ./dozen node drain pi-3
+    """
+    cloud = invocation.as_root("node", "drain", name)
+    from dozencloud.nodes import listing, moving
+
+    moved = moving.drain(cloud, listing.find(cloud, name), lambda text: click.echo(f"  {text}"))
+    click.echo(f"{moved} server(s) moved; {name} takes no new ones.")
+    click.echo(f"To undo that: {cloud.command('node', 'undrain', name)}")
+
+
+@node.command()
+@click.argument("name")
+@pass_invocation
+def undrain(invocation: Invocation, name: str) -> None:
+    """Let a drained node take servers again."""
+    cloud = invocation.as_root("node", "undrain", name)
+    from dozencloud.nodes import listing, moving
+
+    moving.undrain(cloud, listing.find(cloud, name))
+    click.echo(f"{name} takes servers again.")
+
+
+@node.command()
+@click.argument("name")
+@click.option("--from-image", is_flag=True, help="Yes: what the servers had written is lost.")
+@pass_invocation
+def evacuate(invocation: Invocation, name: str, from_image: bool) -> None:
+    """Rebuild the servers of a lost node on other nodes, from their images.
+
+    Their disks were on the lost node, so they start anew: same name, same addresses, no data.
+
+    \b
+    Example:
+      sudo ./dozen node evacuate pi-3 --from-image
+    """
+    cloud = invocation.as_root("node", "evacuate", name)
+    from dozencloud.errors import Exit, Problem
+    from dozencloud.nodes import listing, moving
+
+    row = listing.find(cloud, name)
+    if row.servers and not from_image:
+        raise Problem(
+            f"The disks of {', '.join(row.servers)} are on {name}: rebuilt elsewhere, these servers"
+            " lose what they had written.",
+            f"If that is wanted: {cloud.command('node', 'evacuate', name, '--from-image')}",
+            code=Exit.USAGE,
+        )
+    moved = moving.evacuate(cloud, row, lambda text: click.echo(f"  {text}"))
+    click.echo(f"{moved} server(s) rebuilt elsewhere.")
+
+
+@node.command()
+@click.argument("name")
+@click.option(
+    "--revoke",
+    is_flag=True,
+    help="For a stolen board: make its certificate worthless, too; the others get new ones.",
+)
+@pass_invocation
+def remove(invocation: Invocation, name: str, revoke: bool) -> None:
+    """Take a node out of the cloud; its servers are moved to others first.
+
+    The node's accounts are worth nothing from then on. On the machine itself, `dozen leave` removes
+    what DozenCloud has there. --revoke shuts a stolen board out at once, also with servers on it.
+
+    \b
+    Example:
+      sudo ./dozen node remove pi-3
+    """
+    cloud = invocation.as_root("node", "remove", name)
+    from dozencloud.errors import Exit, Problem
+    from dozencloud.nodes import departing, listing, moving
+
+    row = listing.find(cloud, name)
+    if row.controls:
+        raise Problem(
+            f"{name} is the controller: without it there is no cloud.",
+            f"To remove the cloud: {cloud.command('destroy')}",
+            code=Exit.USAGE,
+        )
+    if revoke:
+        departing.shut_out(cloud, name, revoke=True)
+        click.echo(f"  {name} is shut out: its accounts and its certificate are worthless")
+    if row.servers:
+        if revoke or row.condition is listing.Condition.DOWN:
+            raise Problem(
+                f"{len(row.servers)} server(s) are still recorded on {name}:"
+                f" {', '.join(row.servers)}.",
+                f"Rebuild or delete them, then remove it again: dozen node evacuate {name}",
+            )
+        moving.drain(cloud, row, lambda text: click.echo(f"  {text}"))
+    departing.forget(cloud, name)
+    departing.shut_out(cloud, name)
+    click.echo(f"{name} is no node of this cloud any more.")

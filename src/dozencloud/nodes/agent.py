@@ -1,0 +1,107 @@
+"""A node's reports to its controller, and its certificate, which is renewed in time.
+
+The controller answers which authority signs now; a certificate of another one is replaced at once:
+so a node learns that another was shut out.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from dozencloud import RELEASE, facts, tls
+from dozencloud.cloud import Cloud, load
+from dozencloud.errors import Problem
+from dozencloud.facts.memory import disk, memory
+from dozencloud.membership import Membership, membership
+from dozencloud.nodes import authority, joining
+from dozencloud.nodes.controller import Controller
+from dozencloud.nodes.reports import Report
+from dozencloud.secret import write_private
+
+EVERY = 20.0
+"""s between two reports."""
+log = logging.getLogger("dozencloud.nodes.agent")
+
+
+def observed(cloud: Cloud) -> Report:
+    """How this machine is now."""
+    found, memory_now, space = facts.gather(), memory(), disk(cloud.lib)
+    kvm, arm = found.kvm, found.system.architecture.arm
+    return Report(
+        release=RELEASE,
+        architecture=found.system.architecture.kernel,
+        board=facts.board(),
+        clusters=tuple((cluster.model, len(cluster.cpus)) for cluster in found.cpu.clusters),
+        kvm=kvm.for_servers and arm,
+        aarch32=kvm.for_servers and kvm.aarch32_el1,
+        memory=memory_now.total,
+        available=memory_now.available,
+        disk=space.total,
+        free=space.free,
+        temperature=facts.temperature(),
+        clock=time.time(),
+    )
+
+
+def say(cloud: Cloud, given: Membership) -> dict[str, Any]:
+    """Report once; returns the controller's answer. Raises Problem."""
+    controller = Controller(given.controller, cloud.ca)
+    report = asdict(observed(cloud))
+    del report["seen"]
+    answer = controller.report(given.node, given.secret, report)
+    if stale(cloud, str(answer["authority"])):
+        renew(cloud, given, controller)
+    return answer
+
+
+def stale(cloud: Cloud, good: str) -> bool:
+    """Whether this node needs a new certificate. good: which authority's are let in."""
+    held = x509.load_pem_x509_certificate((tls.folder(cloud) / "node.crt").read_bytes())
+    left = held.not_valid_after_utc - datetime.now(UTC)
+    return left.days < tls.RENEW_DAYS or authority.issuer(held) != good
+
+
+def renew(cloud: Cloud, given: Membership, controller: Controller) -> None:
+    """A new key and certificate in place of the old; who uses them reads them when it connects."""
+    old = x509.load_pem_x509_certificate((tls.folder(cloud) / "node.crt").read_bytes())
+    (chassis,) = old.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = joining.request(key, str(chassis.value))
+    made = controller.certificate(given.node, given.secret, request)
+    tls.save_key(tls.folder(cloud) / "node.key", key)
+    write_private(tls.folder(cloud) / "node.crt", made, 0o644)
+    log.warning("this node has a new certificate")
+
+
+def main() -> None:
+    """Report until told to stop; what goes wrong is said once, until it changes."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
+    root = os.environ.get("DOZEN_ROOT")
+    cloud = load(Path(root) if root else None)
+    given = membership(cloud)
+    if given is None:
+        raise SystemExit("This machine is no node of a cloud.")
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda number, frame: ended.set())
+    last = ""
+    while not ended.is_set():
+        try:
+            say(cloud, given)
+            text = ""
+        except Problem as problem:
+            text = str(problem)
+        if text != last:
+            log.warning(text or "the controller answers again")
+        last = text
+        ended.wait(EVERY)

@@ -1,0 +1,50 @@
+"""A node goes, or is shut out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dozencloud import seed
+from dozencloud.cloud import Cloud
+from dozencloud.membership import changing
+from dozencloud.nodes import authority, identity, opening
+from dozencloud.nodes.tokens import Refused
+from dozencloud.secret import Secrets
+
+
+def shut_out(cloud: Cloud, name: str, *, revoke: bool = False) -> None:
+    """Take the node's accounts away, at once, whatever is on it.
+
+    revoke: also make its certificate worthless; the other nodes get new ones within seconds.
+    """
+    identity.revoke(_connect(cloud), name)
+    with changing(cloud, "members") as rows:
+        rows[:] = [row for row in rows if row["name"] != name]
+    plan = opening.plan(cloud)
+    if revoke:
+        authority.replace(cloud, keep_old=False)
+    opening.apply(plan)
+
+
+def forget(cloud: Cloud, name: str) -> None:
+    """Remove what Nova, Neutron and Placement know of the node; Refused while it has servers."""
+    sdk = _connect(cloud)
+    if there := servers(sdk, name):
+        raise Refused(
+            f"{len(there)} server(s) are on {name}: {', '.join(s.name for s in there)}.",
+            f"Move them first, on the controller: dozen node drain {name}",
+        )
+    for service in sdk.compute.services(binary="nova-compute", host=name):
+        # Nova removes the node's resource provider and host mapping with it.
+        sdk.compute.delete_service(service)
+    for agent in sdk.network.agents(host=name):
+        sdk.network.delete_agent(agent)
+
+
+def servers(sdk: Any, name: str) -> list[Any]:
+    """Servers of all projects on that node."""
+    return [s for s in sdk.compute.servers(all_projects=True) if s.compute_host == name]
+
+
+def _connect(cloud: Cloud) -> Any:
+    return seed.connect(cloud, Secrets(cloud.etc / "secrets.json"))

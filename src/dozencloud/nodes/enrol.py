@@ -1,0 +1,178 @@
+"""The controller's side of joining: who comes, what is given, what must be opened for it."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import secrets
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from hmac import compare_digest
+from typing import Any
+
+from cryptography import x509
+
+from dozencloud import RELEASE, seed
+from dozencloud.cloud import Cloud
+from dozencloud.membership import Member, Membership, changing, members
+from dozencloud.nodes import authority, identity, opening, tokens
+from dozencloud.nodes.tokens import Refused
+from dozencloud.secret import Secrets
+from dozencloud.services.base import Role
+
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
+"""A host name of one part (RFC 1123), short enough for names of queues."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a machine says of itself when it wants to join."""
+
+    token: str
+    name: str
+    chassis: str
+    csr: x509.CertificateSigningRequest
+    address: str
+    release: str
+
+    @classmethod
+    def read(cls, data: object, seen: str) -> Request:
+        """From the JSON of a machine whose address the gateway saw as `seen`."""
+        words = _words(data, "token", "name", "chassis", "csr", "address", "release")
+        if not NAME.fullmatch(words["name"]):
+            raise Refused(
+                f"{words['name'][:60]} is no name for a node.",
+                "One has up to 42 of a-z, 0-9 and -: dozen join ... --name NAME",
+            )
+        try:
+            chassis = str(uuid.UUID(words["chassis"]))
+            address = str(ipaddress.IPv4Address(words["address"] or seen))
+        except ValueError as error:
+            raise Refused(f"The machine says something wrong of itself: {error}.") from error
+        return cls(
+            words["token"],
+            words["name"],
+            chassis,
+            _signed(words["csr"]),
+            address,
+            words["release"],
+        )
+
+
+def _words(data: object, *names: str) -> dict[str, str]:
+    if not isinstance(data, Mapping) or not all(isinstance(data.get(n), str) for n in names):
+        raise Refused(
+            "The request is not what this release expects.",
+            "Install the controller's release of DozenCloud on the node.",
+        )
+    return {name: data[name] for name in names}
+
+
+def _signed(text: str) -> x509.CertificateSigningRequest:
+    try:
+        request = x509.load_pem_x509_csr(text.encode())
+        if request.is_signature_valid:
+            return request
+    except (ValueError, TypeError):
+        pass
+    raise Refused("The request for a certificate is damaged.", "Run the same command again.")
+
+
+def join(cloud: Cloud, request: Request) -> dict[str, Any]:
+    """Let a machine in; the same machine with the same token gets the same place again.
+
+    Returns what `joining` keeps there. Raises Refused with the reason.
+    """
+    wanted(request.release)
+    identifier, _, secret = request.token.partition(".")
+    key = authority.key_hash(request.csr)
+    there = {member.name: member for member in members(cloud)}
+    known = there.get(request.name)
+    if request.name == controller_name(cloud) or (known and known.key != key):
+        raise Refused(
+            f"The cloud has a node called {request.name} already.",
+            "Choose another name: dozen join ... --name NAME",
+        )
+    tokens.spend(cloud, identifier, secret, key=key, node=request.name)
+    passwords = {name: secrets.token_hex(24) for name in ("broker", "identity", "report")}
+    with changing(cloud, "members") as rows:
+        number = known.number if known else _free(rows)
+        member = Member(
+            request.name,
+            number,
+            request.chassis,
+            request.address,
+            Role.COMPUTE,
+            _hash(passwords["report"]),
+            key,
+            time.time(),
+        )
+        rows[:] = [row for row in rows if row["name"] != request.name] + [asdict(member)]
+        rows.sort(key=lambda row: row["joined"])
+    plan = opening.plan(cloud)
+    sdk = seed.connect(cloud, Secrets(cloud.etc / "secrets.json"))
+    identity.grant(sdk, request.name, passwords["identity"])
+    opening.apply(plan)
+    given = Membership(
+        controller=cloud.public_url,
+        node=request.name,
+        number=number,
+        address=request.address,
+        broker=cloud.settings.nodes.broker,
+        southbound=cloud.settings.nodes.southbound,
+        mtu=1500,
+        broker_password=passwords["broker"],
+        identity_password=passwords["identity"],
+        secret=passwords["report"],
+    )
+    return {
+        "membership": asdict(given),
+        "certificate": authority.sign(cloud, request.csr, request.chassis, request.address),
+    }
+
+
+def _free(rows: list[dict[str, Any]]) -> int:
+    taken = {row["number"] for row in rows}
+    return next(number for number in range(1, 255) if number not in taken)
+
+
+def known(cloud: Cloud, name: str, secret: str) -> Member:
+    """The node of that name with that secret; Refused otherwise, and once it was removed."""
+    for member in members(cloud):
+        if member.name == name and compare_digest(member.secret, _hash(secret)):
+            return member
+    raise Refused(
+        f"The cloud does not know the node {name[:60]}, or has shut it out.",
+        "If it is to come back: `dozen leave` here, then join with a new token.",
+    )
+
+
+def renew(cloud: Cloud, member: Member, csr: object) -> str:
+    """A new certificate for a node, for the key of its request."""
+    request = _signed(csr if isinstance(csr, str) else "")
+    return authority.sign(cloud, request, member.chassis, member.address)
+
+
+def wanted(release: str) -> None:
+    """Refused where the node's release does not go with this one: the same series of versions."""
+    if series(release) != series(RELEASE):
+        raise Refused(
+            f"The node has release {release[:20]} of DozenCloud, the controller {RELEASE}.",
+            "Bring the older of the two to the other's release, then join again.",
+        )
+
+
+def series(release: str) -> tuple[str, ...]:
+    """Of a version `major.minor.patch`: releases that differ in the last part only fit."""
+    return tuple(release.split(".")[:2])
+
+
+def controller_name(cloud: Cloud) -> str:
+    return opening.kept_node(cloud).name
+
+
+def _hash(secret: str) -> str:
+    return sha256(secret.encode()).hexdigest()

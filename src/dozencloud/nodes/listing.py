@@ -1,0 +1,144 @@
+"""What a person wants to know of the machines of a cloud: from Nova, and from their reports."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from dozencloud import seed
+from dozencloud.cloud import Cloud
+from dozencloud.errors import Exit, Problem
+from dozencloud.membership import Member, members
+from dozencloud.nodes import agent, opening, reports
+from dozencloud.nodes.reports import Report
+from dozencloud.secret import Secrets
+
+
+class Condition(StrEnum):
+    """What a node is doing."""
+
+    UP = "up"
+    DRAINED = "drained"
+    """It runs, but takes no new servers."""
+    DOWN = "down"
+    """Nova hears nothing of it; its servers may still run."""
+    JOINING = "joining"
+    """It has been let in, and Nova has not heard of it yet."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One machine.
+
+    member: None for the controller, and for a node that was shut out with servers on it.
+    report: the newest; None if none came since the controller started.
+    """
+
+    name: str
+    role: str
+    address: str
+    condition: Condition
+    servers: tuple[str, ...]
+    member: Member | None
+    report: Report | None
+
+    @property
+    def controls(self) -> bool:
+        return self.role != "compute"
+
+    @property
+    def seen(self) -> float | None:
+        """Seconds since its last report."""
+        return time.time() - self.report.seen if self.report else None
+
+    def to_json(self) -> dict[str, Any]:
+        report = self.report
+        return {
+            "name": self.name,
+            "role": self.role,
+            "address": self.address,
+            "condition": str(self.condition),
+            "servers": list(self.servers),
+            "architecture": report.architecture if report else None,
+            "board": report.board if report else None,
+            "clusters": [list(c) for c in report.clusters] if report else None,
+            "kvm": kvm(report) if report else None,
+            "memory_mib": report.memory if report else None,
+            "memory_available_mib": report.available if report else None,
+            "disk_mib": report.disk if report else None,
+            "disk_free_mib": report.free if report else None,
+            "temperature": report.temperature if report else None,
+            "release": report.release if report else None,
+            "seen_seconds_ago": round(self.seen) if self.seen is not None else None,
+        }
+
+
+def rows(cloud: Cloud) -> list[Row]:
+    """All machines, the controller first."""
+    sdk = seed.connect(cloud, Secrets(cloud.etc / "secrets.json"))
+    services = {s.host: s for s in sdk.compute.services(binary="nova-compute")}
+    there: dict[str, list[str]] = {}
+    for server in sdk.compute.servers(all_projects=True):
+        there.setdefault(server.compute_host or "", []).append(server.name)
+
+    def row(name: str, address: str, member: Member | None, report: Report | None) -> Row:
+        role = "control, compute" if name == own else "compute"
+        servers = tuple(sorted(there.get(name, ())))
+        return Row(name, role, address, _condition(services.get(name)), servers, member, report)
+
+    own, joined = opening.kept_node(cloud).name, members(cloud)
+    shut_out = sorted(services.keys() - {own} - {member.name for member in joined})
+    return [
+        row(own, cloud.address, None, agent.observed(cloud)),
+        *(row(m.name, m.address, m, reports.last(cloud, m.name)) for m in joined),
+        *(row(name, "", None, None) for name in shut_out),
+    ]
+
+
+def _condition(service: Any) -> Condition:
+    if service is None:
+        return Condition.JOINING
+    if service.state != "up":
+        return Condition.DOWN
+    return Condition.UP if service.status == "enabled" else Condition.DRAINED
+
+
+def find(cloud: Cloud, name: str) -> Row:
+    """The machine of that name; Problem if there is none."""
+    found = rows(cloud)
+    for row in found:
+        if row.name == name:
+            return row
+    raise Problem(
+        f"There is no node called {name}.",
+        f"There are: {', '.join(row.name for row in found)}.",
+        code=Exit.USAGE,
+    )
+
+
+def kvm(report: Report) -> str:
+    """In a word or two, whether its KVM runs ARM servers."""
+    if not report.kvm:
+        return "no"
+    return "64 and 32 bit" if report.aarch32 else "64 bit"
+
+
+def cpus(report: Report) -> str:
+    """`4x Cortex-A53 + 2x Cortex-A72`"""
+    counted = Counter[str]()
+    for model, number in report.clusters:
+        counted[model] += number
+    return " + ".join(f"{number}x {model}" for model, number in counted.items())
+
+
+def ago(seconds: float | None) -> str:
+    """How long ago, for people."""
+    if seconds is None:
+        return "never"
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"

@@ -1,0 +1,147 @@
+"""Servers leave a node: while it runs by shelving, after it was lost by rebuilding.
+
+Nodes trust the controller and not each other, so no disk goes from one to another: a server that
+moves is shut down, its disk goes to Glance as an image, and it starts elsewhere from that. It keeps
+its addresses, its name and its data.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from dozencloud import seed
+from dozencloud.cloud import Cloud
+from dozencloud.errors import Exit, Problem
+from dozencloud.nodes import listing
+from dozencloud.nodes.listing import Condition, Row
+from dozencloud.secret import Secrets
+
+SECONDS = 1800.0
+"""s that one step of one server may take: a disk of tens of GiB goes to Glance and back."""
+Say = Callable[[str], None]
+
+
+def _connect(cloud: Cloud) -> Any:
+    return seed.connect(cloud, Secrets(cloud.etc / "secrets.json"))
+
+
+def _service(sdk: Any, name: str) -> Any:
+    return next(iter(sdk.compute.services(binary="nova-compute", host=name)))
+
+
+def close(cloud: Cloud, row: Row, reason: str) -> None:
+    """The node takes no new servers."""
+    sdk = _connect(cloud)
+    sdk.compute.disable_service(_service(sdk, row.name), disabled_reason=reason)
+
+
+def undrain(cloud: Cloud, row: Row) -> None:
+    """The node takes servers again."""
+    sdk = _connect(cloud)
+    sdk.compute.enable_service(_service(sdk, row.name))
+
+
+def drain(cloud: Cloud, row: Row, say: Say) -> int:
+    """Close the node and move its servers to others; returns how many were moved.
+
+    A server for which no other node has room is left shelved: its disk is in Glance, nothing is
+    lost, and `openstack server unshelve` starts it once there is room.
+    """
+    if row.condition in (Condition.DOWN, Condition.JOINING):
+        raise Problem(
+            f"The node {row.name} is {row.condition}: its servers cannot be asked to move.",
+            f"If it does not come back: dozen node evacuate {row.name}",
+        )
+    sdk = _connect(cloud)
+    todo = [s for s in sdk.compute.servers(all_projects=True) if s.compute_host == row.name]
+    others = [
+        r.name for r in listing.rows(cloud) if r.name != row.name and r.condition is Condition.UP
+    ]
+    if todo and not others:
+        raise Problem(
+            f"There is no other node that could take the {len(todo)} server(s) of {row.name}.",
+            "Join another one, or delete the servers.",
+            code=Exit.UNFIT,
+        )
+    close(cloud, row, "drained")
+    stuck = [server for server in todo if not _move(sdk, server, say)]
+    if stuck:
+        raise Problem(
+            f"No node has room for {_names(stuck)}: their disks are kept in Glance.",
+            "When there is room: openstack server unshelve NAME",
+        )
+    return len(todo)
+
+
+def _names(servers: Iterable[Any]) -> str:
+    return ", ".join(server.name for server in servers)
+
+
+def _move(sdk: Any, server: Any, say: Say) -> bool:
+    """False if the server could not be started elsewhere."""
+    if server.status in ("ERROR", "SHELVED_OFFLOADED"):
+        if server.status == "ERROR":
+            raise Problem(
+                f"The server {server.name} is in the state ERROR and cannot be moved.",
+                f"See: dozen server explain {server.name}. Mend or delete it, then drain again.",
+            )
+        return True
+    ran = server.status == "ACTIVE"
+    if server.status != "SHELVED":
+        say(f"{server.name}: shut down, its disk goes to Glance")
+        sdk.compute.shelve_server(server)
+    else:
+        sdk.compute.shelve_offload_server(server)
+    _until(sdk, server, {"SHELVED_OFFLOADED"})
+    say(f"{server.name}: starts on another node")
+    sdk.compute.unshelve_server(server)
+    if _until(sdk, server, {"ACTIVE", "SHELVED_OFFLOADED"}) != "ACTIVE":
+        return False
+    if not ran:
+        sdk.compute.stop_server(server)
+    here = sdk.compute.get_server(server.id)
+    say(f"{server.name}: is on {here.compute_host}")
+    return True
+
+
+def _until(sdk: Any, server: Any, wanted: set[str]) -> str:
+    """The server's status once it has come to rest; Problem if that is none of those wanted."""
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        now = sdk.compute.get_server(server.id)
+        if now.task_state is None:
+            if now.status in wanted:
+                return str(now.status)
+            raise Problem(
+                f"The server {server.name} did not move: it is {now.status}.",
+                f"See: dozen server explain {server.name}",
+                detail=str((now.fault or {}).get("message", "")),
+            )
+        time.sleep(1)
+    raise Problem(f"The server {server.name} did not move within {SECONDS:.0f} s.")
+
+
+def evacuate(cloud: Cloud, row: Row, say: Say) -> int:
+    """Rebuild the servers of a lost node elsewhere, from their images; returns how many.
+
+    Their disks were on that node: what they had written is lost. When the node comes back it
+    removes what it has of them.
+    """
+    if row.condition is not Condition.DOWN:
+        raise Problem(
+            f"The node {row.name} is {row.condition}; only servers of a lost one are rebuilt.",
+            f"To move them with their disks: dozen node drain {row.name}",
+            code=Exit.USAGE,
+        )
+    sdk = _connect(cloud)
+    todo = [s for s in sdk.compute.servers(all_projects=True) if s.compute_host == row.name]
+    for server in todo:
+        say(f"{server.name}: rebuilt from its image")
+        sdk.compute.evacuate_server(server)
+    for server in todo:
+        _until(sdk, server, {"ACTIVE", "SHUTOFF"})
+        here = sdk.compute.get_server(server.id)
+        say(f"{server.name}: is on {here.compute_host}")
+    return len(todo)

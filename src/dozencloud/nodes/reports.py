@@ -1,0 +1,89 @@
+"""How nodes are: what each says of itself, kept by the controller; and what Nova says of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from dozencloud import seed
+from dozencloud.cloud import Cloud
+from dozencloud.membership import Member
+from dozencloud.nodes.tokens import Refused
+from dozencloud.secret import Secrets, write_private
+
+SILENT = 90.0
+"""s after which a node that does not report is called silent; it reports every 20 s."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a node says of itself.
+
+    memory, available: MiB.   disk, free: GiB, of the file system that holds servers.
+    clusters: (model of the CPU, number of CPUs).   aarch32: KVM runs 32-bit servers.
+    temperature: degrees Celsius, of the hottest sensor; None without one.
+    clock: seconds since the epoch, by the node's clock.   seen: by the controller's.
+    """
+
+    release: str
+    architecture: str
+    board: str
+    clusters: tuple[tuple[str, int], ...]
+    kvm: bool
+    aarch32: bool
+    memory: int
+    available: int
+    disk: int
+    free: int
+    temperature: float | None
+    clock: float
+    seen: float = 0.0
+
+    @classmethod
+    def read(cls, data: object) -> Report:
+        """From JSON; ValueError where it is no report."""
+        if not isinstance(data, dict) or set(data) - {*cls.__dataclass_fields__}:
+            raise ValueError("unknown fields")
+        try:
+            made = cls(**{**data, "clusters": tuple((str(m), int(n)) for m, n in data["clusters"])})
+            texts = (made.release, made.architecture, made.board)
+            numbers = (made.memory, made.available, made.disk, made.free, made.clock)
+            if not all(isinstance(t, str) and t.isprintable() and len(t) < 200 for t in texts):
+                raise ValueError("texts")
+            if not all(isinstance(n, int | float) for n in numbers):
+                raise ValueError("numbers")
+        except (TypeError, KeyError) as error:
+            raise ValueError(str(error)) from error
+        return made
+
+
+def _file(cloud: Cloud, name: str) -> Path:
+    return cloud.run / "nodes" / f"{name}.json"
+
+
+def keep(cloud: Cloud, member: Member, data: object) -> None:
+    """Keep a node's report, in memory: it is anew every few seconds."""
+    try:
+        report = Report.read(data)
+    except ValueError as error:
+        raise Refused(f"The report of {member.name} cannot be read: {error}.") from error
+    path = _file(cloud, member.name)
+    path.parent.mkdir(mode=0o755, exist_ok=True)
+    write_private(path, json.dumps(asdict(report) | {"seen": time.time()}), 0o644)
+
+
+def last(cloud: Cloud, name: str) -> Report | None:
+    """The node's newest report; None if it has not reported since the controller started."""
+    try:
+        return Report.read(json.loads(_file(cloud, name).read_text()))
+    except FileNotFoundError:
+        return None
+
+
+def in_nova(cloud: Cloud, name: str) -> bool:
+    """Whether Nova lists the node as up, and Placement knows what it has."""
+    sdk = seed.connect(cloud, Secrets(cloud.etc / "secrets.json"))
+    up = any(s.state == "up" for s in sdk.compute.services(binary="nova-compute", host=name))
+    return up and bool(sdk.placement.find_resource_provider(name, ignore_missing=True))

@@ -1,0 +1,100 @@
+"""What the controller answers to nodes: a small API below /nodes, behind the gateway.
+
+Runs as root: it signs certificates and makes accounts in Keystone and RabbitMQ. So it takes little:
+four requests of at most 64 KiB, each checked before anything is done.
+
+    POST /v1/join          a token, a name, a request for a certificate -> all that a node needs
+    POST /v1/report        how the node is -> whose certificates are good, what Nova says
+    POST /v1/certificate   a request for a certificate -> the certificate
+    POST /v1/leave         the node goes, unless servers are on it
+
+The last three carry the node's name and secret (HTTP Basic, RFC 7617).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, Response, jsonify, request
+from werkzeug.exceptions import HTTPException
+
+from dozencloud.cloud import load
+from dozencloud.errors import Problem
+from dozencloud.membership import Member
+from dozencloud.nodes import authority, departing, enrol, reports
+from dozencloud.nodes.tokens import Refused
+
+LARGEST = 64 * 1024  # bytes of a request
+
+application = Flask("dozencloud-nodes")
+application.config["MAX_CONTENT_LENGTH"] = LARGEST
+_root = os.environ.get("DOZEN_ROOT")
+cloud = load(Path(_root) if _root else None)
+log = logging.getLogger("dozencloud.nodes")
+
+
+@application.post("/v1/join")
+def join() -> Any:
+    asked = enrol.Request.read(request.get_json(silent=True), _seen())
+    given = enrol.join(cloud, asked)
+    log.warning("node %s joined from %s", asked.name, _seen())
+    return jsonify(given)
+
+
+@application.post("/v1/report")
+def report() -> Any:
+    member = _member()
+    reports.keep(cloud, member, request.get_json(silent=True))
+    return jsonify(
+        {
+            "authority": authority.identifier(authority.authority(cloud).certificate),
+            "nova": reports.in_nova(cloud, member.name),
+        }
+    )
+
+
+@application.post("/v1/certificate")
+def certificate() -> Any:
+    data = request.get_json(silent=True)
+    csr = data.get("csr") if isinstance(data, dict) else None
+    return jsonify({"certificate": enrol.renew(cloud, _member(), csr)})
+
+
+@application.post("/v1/leave")
+def leave() -> Any:
+    member = _member()
+    departing.forget(cloud, member.name)
+    departing.shut_out(cloud, member.name)
+    return jsonify({})
+
+
+def _seen() -> str:
+    """The node's address as the gateway saw it, which sets this header itself."""
+    return request.headers.get("X-Forwarded-For", "")
+
+
+def _member() -> Member:
+    given = request.authorization
+    return enrol.known(cloud, (given and given.username) or "", (given and given.password) or "")
+
+
+@application.errorhandler(Problem)
+def problem(error: Problem) -> tuple[Response, int]:
+    refused = isinstance(error, Refused)
+    if not refused:
+        log.error("%s", error, exc_info=error)
+    return jsonify({"what": error.what, "mend": error.mend}), 403 if refused else 500
+
+
+@application.errorhandler(Exception)
+def unforeseen(error: Exception) -> Any:
+    if isinstance(error, HTTPException):
+        return error
+    log.error("unforeseen", exc_info=error)
+    see = f"See on the controller: {cloud.command('logs', 'nodes')}"
+    return jsonify(
+        {"what": "The controller failed while it let this machine in.", "mend": see}
+    ), 500

@@ -1,0 +1,18 @@
+"""Reports of a node that joined to its controller."""
+
+from __future__ import annotations
+
+from dozencloud.services.base import Plan, Role, Service, python_main
+from dozencloud.supervise import running_since
+
+
+def service(plan: Plan) -> Service:
+    cloud = plan.cloud
+    return Service(
+        name="node-agent",
+        title="Reports to the controller (DozenCloud)",
+        role=Role.COMPUTE,
+        command=python_main(plan, "dozencloud.nodes.agent:main"),
+        environment={"DOZEN_ROOT": str(cloud.root)} if cloud.root else {},
+        ready=running_since(cloud, "node-agent", seconds=1),
+    )

@@ -1,0 +1,19 @@
+"""The API that machines join by, and nodes report to. Runs from the first token on."""
+
+from __future__ import annotations
+
+from dozencloud.services.base import Folder, Plan, Role, Service, answers, python_wsgi
+
+
+def service(plan: Plan) -> Service:
+    cloud = plan.cloud
+    return Service(
+        name="nodes",
+        title="Nodes that join (DozenCloud)",
+        role=Role.CONTROL,
+        command=python_wsgi(plan, "nodes", "dozencloud.nodes.service:application", "/nodes"),
+        environment={"DOZEN_ROOT": str(cloud.root)} if cloud.root else {},
+        folders=(Folder(cloud.run / "nodes", mode=0o755),),
+        ready=answers(cloud, "nodes", "/nodes/v1/"),
+        listens="/nodes",
+    )
