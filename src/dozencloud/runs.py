@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from dozencloud import doctor, facts, preflight, processes, seed
 from dozencloud.bringup import Bringup, make_plan
 from dozencloud.cloud import Cloud, load
@@ -89,7 +91,7 @@ def take_nodes(cloud: Cloud) -> None:
             raise Problem("The cloud is stopped.", f"Run: {cloud.command('start')}")
         process = bringup.supervisor.processes().get("nodes")
         if process is None or process.state != "running":
-            _run(cloud, bringup.control_tasks(), "start", found, verbose=False)
+            _run(cloud, bringup.control_tasks(), "start", found, stderr=True)
 
 
 def start(cloud: Cloud, *, verbose: bool) -> Outcome:
@@ -145,13 +147,19 @@ def _again(bringup: Bringup, task: Task, step: Step) -> None:
 
 
 def _run(
-    cloud: Cloud, tasks: Sequence[Task], command: str, found: facts.Facts, verbose: bool
+    cloud: Cloud,
+    tasks: Sequence[Task],
+    command: str,
+    found: facts.Facts,
+    verbose: bool = False,
+    *,
+    stderr: bool = False,
 ) -> Report:
     timings = cloud.lib / "timings.json"
     graph = Graph(tasks, previous=_previous(timings))
     try:
         report = graph.run(
-            make_listener(graph, verbose=verbose),
+            make_listener(graph, Console(stderr=stderr), verbose=verbose),
             log_dir=_new_folder(cloud.log / command),
             command=shlex.join(["dozen", command]),
             machine=machine(found),

@@ -32,18 +32,22 @@ def folders(cloud: Cloud) -> dict[str, str]:
 def _command(plan: Plan, *words: str) -> list[str]:
     binds = [word for pair in folders(plan.cloud).items() for word in pair]
     return [
-        *("unshare", "--mount", "--propagation", "private"),
+        *("unshare", "--mount", "--uts", "--propagation", "private"),
         *("sh", str(ENTER), *binds, "--", *words),
     ]
 
 
 def _environment(plan: Plan) -> dict[str, str]:
-    """NO_KVM: an unusable /dev/kvm makes libvirt probe QEMU again at every call (seconds each).
+    """What own-libvirt.sh reads.
 
+    NO_KVM: an unusable /dev/kvm makes libvirt probe QEMU again at every call (seconds each).
     Covered by a read-only plain file, access(2) with W_OK fails and libvirt leaves it alone.
     """
     hide = plan.node.kvm_present and plan.node.virt_type != "kvm"
-    return {"NO_KVM": str(plan.cloud.etc / "libvirt" / "no-kvm") if hide else ""}
+    return {
+        "NODE": plan.node.name,
+        "NO_KVM": str(plan.cloud.etc / "libvirt" / "no-kvm") if hide else "",
+    }
 
 
 def _common(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
@@ -59,6 +63,8 @@ def _common(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
         File(etc / "no-kvm", "", mode=0o644),
         File(
             etc / "libvirtd.conf",
+            # Boards often have no UUID of their own, or all the same.
+            f'host_uuid = "{plan.node.chassis}"\n'
             'auth_unix_rw = "none"\nunix_sock_rw_perms = "0700"\nunix_sock_ro_perms = "0700"\n'
             'log_outputs = "3:stderr"\n',
             mode=0o644,

@@ -1,7 +1,8 @@
 #!/bin/sh
 # usage: own-libvirt.sh OURS THEIRS [OURS THEIRS ...] -- COMMAND [ARGUMENT ...]
 # Mounts our folders over those that libvirt has compiled in, then runs the command.
-# Called in a private mount namespace. NO_KVM: a file to cover an unusable /dev/kvm with.
+# Called in private mount and UTS namespaces. NO_KVM: a file to cover an unusable /dev/kvm with.
+# NODE: the name that this machine has for the cloud; libvirt tells Nova its host name.
 set -eu
 while [ "$1" != -- ]; do
     mkdir -p "$2"
@@ -13,4 +14,5 @@ if [ -n "${NO_KVM:-}" ]; then
     mount --bind "$NO_KVM" /dev/kvm
     mount -o remount,ro,bind /dev/kvm
 fi
+hostname "$NODE"
 exec "$@"
