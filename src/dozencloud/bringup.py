@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import socket
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterable
@@ -25,20 +24,15 @@ from dozencloud.errors import Exit, Problem
 from dozencloud.facts import Cpu, Facts
 from dozencloud.graph import Step, Task
 from dozencloud.images import tiny
-from dozencloud.membership import Membership, members, membership, nodes_folder
+from dozencloud.membership import Membership
 from dozencloud.nodes import agent, authority
-from dozencloud.secret import Secrets, write_private
+from dozencloud.secret import write_private
 from dozencloud.services import services
 from dozencloud.services.base import GROUP, Folder, Node, Plan, Service
 from dozencloud.services.gateway import USER as GATEWAY_USER
 from dozencloud.services.libvirt import USER as QEMU_USER
 from dozencloud.state import State, digest
 from dozencloud.supervise import Supervisor, clean_environment
-
-
-def environment() -> Path:
-    """The Python environment that this process runs in, and so will the services."""
-    return Path(sys.prefix)
 
 
 def decide_node(cloud: Cloud, facts: Facts) -> Node:
@@ -100,15 +94,7 @@ def make_plan(cloud: Cloud, facts: Facts) -> Plan:
     path = cloud.lib / "node.json"
     if not path.exists() or path.read_text() != text:
         write_private(path, text, 0o644)
-    return Plan(
-        cloud,
-        node,
-        Secrets(cloud.etc / "secrets.json"),
-        environment(),
-        membership=membership(cloud),
-        members=members(cloud),
-        takes_nodes=nodes_folder(cloud).exists(),
-    )
+    return Plan.of(cloud, node)
 
 
 def make_folder(folder: Folder) -> None:

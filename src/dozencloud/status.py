@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -14,9 +13,8 @@ from typing import Any
 from dozencloud import processes
 from dozencloud.cloud import Cloud
 from dozencloud.errors import Problem
-from dozencloud.secret import Secrets
 from dozencloud.services import services
-from dozencloud.services.base import Node, Plan, Service
+from dozencloud.services.base import Plan, Service
 from dozencloud.supervise import Process, Supervisor, last_lines, log_file
 
 SUPERVISOR = "supervisor"
@@ -182,18 +180,6 @@ def own_pids(cloud: Cloud) -> frozenset[int]:
 # ---- the whole -----------------------------------------------------------------------------
 
 
-def read_plan(cloud: Cloud) -> Plan:
-    """The plan as the last `up` left it; changes nothing."""
-    path = cloud.lib / "node.json"
-    try:
-        node = Node(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise Problem(
-            "This cloud was never brought up completely.", f"Run: {cloud.command('up')}"
-        ) from error
-    return Plan(cloud, node, Secrets(cloud.etc / "secrets.json"), Path(sys.prefix))
-
-
 def make(
     service: Service, process: Process | None, mib: float, now: float, tail: str
 ) -> ServiceStatus:
@@ -215,7 +201,7 @@ def make(
 
 def collect(cloud: Cloud) -> Status:
     """Ask the supervisor and the kernel."""
-    plan = read_plan(cloud)
+    plan = Plan.kept(cloud)
     supervisor = Supervisor(cloud)
     try:
         supervised = supervisor.processes()

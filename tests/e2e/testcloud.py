@@ -22,8 +22,7 @@ from openstack.exceptions import SDKException
 
 from dozencloud.cloud import Cloud, load
 from dozencloud.services import services
-from dozencloud.services.base import Service
-from dozencloud.status import read_plan
+from dozencloud.services.base import Plan, Service
 
 IMAGE, FLAVOR, EXTERNAL = "tiny-arm64", "m1.nano", "public"
 BOOT_SECONDS = 150
@@ -258,7 +257,7 @@ class TestCloud:
 
     def services(self) -> dict[str, Service]:
         """The descriptions of the services, whose `ready` asks the running ones."""
-        return {service.name: service for service in services(read_plan(self.cloud))}
+        return {service.name: service for service in services(Plan.kept(self.cloud))}
 
     # ---- the APIs -------------------------------------------------------------------------
 

@@ -145,8 +145,22 @@ class NovaKit:
             'security_driver = "none"\nsecurity_default_confined = 0\n'
         )
         hide = self._hide_kvm and Path("/dev/kvm").exists()
-        environment = {**os.environ, "NO_KVM": str(self.folder / "etc/no-kvm") if hide else ""}
-        enter = ["unshare", "--mount", "--propagation", "private", "sh", str(ENTER), *binds, "--"]
+        environment = {
+            **os.environ,
+            "NODE": os.uname().nodename,
+            "NO_KVM": str(self.folder / "etc/no-kvm") if hide else "",
+        }
+        enter = [
+            "unshare",
+            "--mount",
+            "--uts",
+            "--propagation",
+            "private",
+            "sh",
+            str(ENTER),
+            *binds,
+            "--",
+        ]
         for name, socket in (("virtlogd", "virtlogd-sock"), ("libvirtd", "libvirt-sock")):
             log = (self.folder / f"{name}.log").open("wb")
             pid = self.folder / f"{name}.pid"

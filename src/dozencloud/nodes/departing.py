@@ -10,6 +10,7 @@ from dozencloud.membership import changing
 from dozencloud.nodes import authority, identity, opening
 from dozencloud.nodes.tokens import Refused
 from dozencloud.secret import Secrets
+from dozencloud.services.base import Plan
 
 
 def shut_out(cloud: Cloud, name: str, *, revoke: bool = False) -> None:
@@ -20,7 +21,7 @@ def shut_out(cloud: Cloud, name: str, *, revoke: bool = False) -> None:
     identity.revoke(_connect(cloud), name)
     with changing(cloud, "members") as rows:
         rows[:] = [row for row in rows if row["name"] != name]
-    plan = opening.plan(cloud)
+    plan = Plan.kept(cloud)
     if revoke:
         authority.replace(cloud, keep_old=False)
     opening.apply(plan)

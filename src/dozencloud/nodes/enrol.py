@@ -21,7 +21,7 @@ from dozencloud.membership import Member, Membership, changing, members
 from dozencloud.nodes import authority, identity, opening, tokens
 from dozencloud.nodes.tokens import Refused
 from dozencloud.secret import Secrets
-from dozencloud.services.base import Role
+from dozencloud.services.base import Plan, Role
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
 """A host name of one part (RFC 1123), short enough for names of queues."""
@@ -112,7 +112,7 @@ def join(cloud: Cloud, request: Request) -> dict[str, Any]:
         )
         rows[:] = [row for row in rows if row["name"] != request.name] + [asdict(member)]
         rows.sort(key=lambda row: row["joined"])
-    plan = opening.plan(cloud)
+    plan = Plan.kept(cloud)
     sdk = seed.connect(cloud, Secrets(cloud.etc / "secrets.json"))
     identity.grant(sdk, request.name, passwords["identity"])
     opening.apply(plan)
@@ -171,7 +171,7 @@ def series(release: str) -> tuple[str, ...]:
 
 
 def controller_name(cloud: Cloud) -> str:
-    return opening.kept_node(cloud).name
+    return Plan.kept(cloud).node.name
 
 
 def _hash(secret: str) -> str:

@@ -12,9 +12,10 @@ from dozencloud import seed
 from dozencloud.cloud import Cloud
 from dozencloud.errors import Exit, Problem
 from dozencloud.membership import Member, members
-from dozencloud.nodes import agent, opening, reports
+from dozencloud.nodes import agent, reports
 from dozencloud.nodes.reports import Report
 from dozencloud.secret import Secrets
+from dozencloud.services.base import Plan
 
 
 class Condition(StrEnum):
@@ -89,7 +90,7 @@ def rows(cloud: Cloud) -> list[Row]:
         servers = tuple(sorted(there.get(name, ())))
         return Row(name, role, address, _condition(services.get(name)), servers, member, report)
 
-    own, joined = opening.kept_node(cloud).name, members(cloud)
+    own, joined = Plan.kept(cloud).node.name, members(cloud)
     shut_out = sorted(services.keys() - {own} - {member.name for member in joined})
     return [
         row(own, cloud.address, None, agent.observed(cloud)),

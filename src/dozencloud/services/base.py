@@ -5,16 +5,18 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from dozencloud import plumbing
 from dozencloud.cloud import REGION, Cloud
+from dozencloud.errors import Problem
 from dozencloud.graph import Step
-from dozencloud.membership import Member, Membership
+from dozencloud.membership import Member, Membership, members, membership, nodes_folder
 from dozencloud.secret import Secrets
 
 GROUP = "dozen"
@@ -66,6 +68,31 @@ class Plan:
     membership: Membership | None = None
     members: tuple[Member, ...] = ()
     takes_nodes: bool = False
+
+    @classmethod
+    def of(cls, cloud: Cloud, node: Node) -> Self:
+        """The plan of this machine, from what the cloud's files say now."""
+        return cls(
+            cloud,
+            node,
+            Secrets(cloud.etc / "secrets.json"),
+            # The Python environment that this process runs in, and so do the services.
+            Path(sys.prefix),
+            membership=membership(cloud),
+            members=members(cloud),
+            takes_nodes=nodes_folder(cloud).exists(),
+        )
+
+    @classmethod
+    def kept(cls, cloud: Cloud) -> Self:
+        """The plan as the last `up` left it; changes nothing."""
+        try:
+            node = Node(**json.loads((cloud.lib / "node.json").read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise Problem(
+                "This cloud was never brought up completely.", f"Run: {cloud.command('up')}"
+            ) from error
+        return cls.of(cloud, node)
 
     @property
     def has_nodes(self) -> bool:
