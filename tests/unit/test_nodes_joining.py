@@ -1,0 +1,403 @@
+"""A machine that joins: what it refuses before it sends anything; certificates; reports."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.verification import PolicyBuilder, Store
+
+from dozencloud import RELEASE, tls
+from dozencloud.cloud import Cloud
+from dozencloud.errors import Exit, Problem
+from dozencloud.membership import Membership, keep, members, membership
+from dozencloud.nodes import agent, authority, enrol, joining, reports, tokens
+from dozencloud.nodes.controller import checked_url
+from dozencloud.nodes.reports import Report
+from dozencloud.nodes.tokens import Refused, Token
+
+CHASSIS = "5f0e3b2a-8a55-4d0e-9a3e-3c4c5e0a1b2c"
+GIVEN = Membership(
+    controller="https://192.0.2.1:8443",
+    node="pi-1",
+    number=1,
+    address="192.0.2.9",
+    broker=5671,
+    southbound=6642,
+    mtu=1500,
+    broker_password="b" * 48,
+    identity_password="i" * 48,
+    secret="s" * 48,
+)
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Cloud:
+    cloud = Cloud(tmp_path / "controller")
+    tls.folder(cloud).mkdir(parents=True)
+    tls.issue_gateway(cloud)
+    return cloud
+
+
+class Gateway(ThreadingHTTPServer):
+    """Answers as a controller's gateway does, with its certificate; keeps what it was asked."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.cloud, self.asked, self.off = cloud, list[tuple[str, bytes]](), 0.0
+        self.says: tuple[int, Any] = (404, {})
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        folder = tls.folder(cloud)
+        context.load_cert_chain(folder / "gateway.crt", folder / "gateway.key")
+        self.socket = context.wrap_socket(self.socket, server_side=True)
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Gateway
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return formatdate(time.time() + self.server.off, usegmt=True)
+
+    def _answer(self, code: int, body: bytes) -> None:
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        self.server.asked.append((self.path, b""))
+        self._answer(200, self.server.cloud.ca.read_bytes())
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.asked.append((self.path, body))
+        code, says = self.server.says
+        self._answer(code, says if isinstance(says, bytes) else json.dumps(says).encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def gateway(cloud: Cloud) -> Iterator[Gateway]:
+    with Gateway(cloud) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Cloud:
+    return Cloud(tmp_path / "machine")
+
+
+# ---- the address of the controller --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "url"),
+    [
+        ("https://192.168.1.10", "https://192.168.1.10"),
+        ("https://cloud.example:8443/", "https://cloud.example:8443"),
+        ("192.168.1.10", "https://192.168.1.10"),
+    ],
+)
+def test_addresses(typed: str, url: str) -> None:
+    assert checked_url(typed) == url
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "http://192.168.1.10",
+        "https://",
+        "https://u:p@h",
+        "https://h/path",
+        "https://h:x",
+        "ftp://h",
+    ],
+)
+def test_addresses_that_are_none(typed: str) -> None:
+    with pytest.raises(Problem, match="is not the address of a controller") as refused:
+        checked_url(typed)
+    assert refused.value.code is Exit.USAGE
+
+
+# ---- before anything is sent --------------------------------------------------------------
+
+
+def test_another_cloud_gets_nothing(gateway: Gateway, machine: Cloud) -> None:
+    token = Token("0" * 64, "1" * 8, "2" * 48)
+    with pytest.raises(Problem, match="is not the cloud that made this token"):
+        joining.enrol(machine, gateway.url, token)
+    assert [path for path, _ in gateway.asked] == ["/ca.crt"]
+    assert not machine.etc.exists()
+
+
+def test_a_clock_that_is_off_is_said(gateway: Gateway, machine: Cloud) -> None:
+    token = tokens.make(gateway.cloud, lifetime=60)
+    gateway.off = -86400 * 3
+    with pytest.raises(Problem, match="clock is 3 days ahead of the controller's") as refused:
+        joining.enrol(machine, gateway.url, token)
+    assert refused.value.code is Exit.UNFIT
+    assert not machine.etc.exists()
+
+
+def test_nobody_is_there(machine: Cloud) -> None:
+    token = Token("0" * 64, "1" * 8, "2" * 48)
+    with pytest.raises(Problem, match=r"127\.0\.0\.1:1 cannot be reached: Connection refused"):
+        joining.enrol(machine, "https://127.0.0.1:1", token)
+
+
+def test_a_machine_with_a_cloud_is_refused(gateway: Gateway) -> None:
+    (gateway.cloud.etc / "secrets.json").write_text("{}")
+    token = tokens.make(gateway.cloud, lifetime=60)
+    with pytest.raises(Problem, match="has a cloud of its own"):
+        joining.enrol(gateway.cloud, gateway.url, token)
+
+
+def test_refused_it_leaves_nothing(gateway: Gateway, machine: Cloud) -> None:
+    token = tokens.make(gateway.cloud, lifetime=60)
+    gateway.says = 403, {"what": "This token has ended.", "mend": "Make a new one."}
+    with pytest.raises(Refused, match="This token has ended"):
+        joining.enrol(machine, gateway.url, token)
+    assert not machine.etc.exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "words"),
+    [
+        (404, b"<html>", "takes no nodes"),
+        (503, b"This service of the cloud is not running", "takes no nodes just now"),
+        (200, b"<html>", "not as a controller does"),
+        (500, {"what": "The disk is full.", "mend": ""}, "The disk is full"),
+    ],
+)
+def test_what_else_is_answered(
+    gateway: Gateway, machine: Cloud, code: int, body: object, words: str
+) -> None:
+    token = tokens.make(gateway.cloud, lifetime=60)
+    gateway.says = code, body
+    with pytest.raises(Problem, match=words):
+        joining.enrol(machine, gateway.url, token)
+
+
+def test_the_same_machine_goes_on_with_the_same_key(gateway: Gateway, machine: Cloud) -> None:
+    token = tokens.make(gateway.cloud, lifetime=60)
+    gateway.says = 500, {"what": "Cut off.", "mend": ""}
+    for _ in range(2):
+        with pytest.raises(Problem):
+            joining.enrol(machine, gateway.url, token, name="pi-1")
+    first, second = (json.loads(body) for path, body in gateway.asked if path.endswith("join"))
+    assert first["chassis"] == second["chassis"]
+    keys = [authority.key_hash(x509.load_pem_x509_csr(r["csr"].encode())) for r in (first, second)]
+    assert keys[0] == keys[1]
+    gateway.says = 200, {"membership": asdict(GIVEN), "certificate": "PEM"}
+    assert joining.enrol(machine, gateway.url, token, name="pi-1") == GIVEN
+    assert membership(machine) == GIVEN
+    for name in ("membership.json", "tls/node.key"):
+        assert (machine.etc / name).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_node_stays_in_its_cloud(machine: Cloud) -> None:
+    machine.etc.mkdir(parents=True)
+    keep(machine, GIVEN)
+    token = Token("0" * 64, "1" * 8, "2" * 48)
+    assert joining.enrol(machine, GIVEN.controller, token) == GIVEN
+    with pytest.raises(
+        Problem, match=r"is a node of the cloud at https://192\.0\.2\.1:8443 already"
+    ):
+        joining.enrol(machine, "https://192.0.2.77", token)
+
+
+def test_no_secret_in_what_is_printed() -> None:
+    for secret in (GIVEN.broker_password, GIVEN.identity_password, GIVEN.secret):
+        assert secret not in repr(GIVEN)
+
+
+# ---- what the controller takes ------------------------------------------------------------
+
+
+def asked(**changed: object) -> dict[str, object]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    return {
+        "token": "11111111.22",
+        "name": "pi-1",
+        "chassis": CHASSIS,
+        "csr": joining.request(key, CHASSIS),
+        "address": "",
+        "release": RELEASE,
+        **changed,
+    }
+
+
+def test_the_address_is_the_one_that_was_seen_unless_said() -> None:
+    assert enrol.Request.read(asked(), "192.0.2.9").address == "192.0.2.9"
+    assert enrol.Request.read(asked(address="10.1.1.1"), "192.0.2.9").address == "10.1.1.1"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"name": ""},
+        {"name": "Pi"},
+        {"name": "-pi"},
+        {"name": "a" * 43},
+        {"name": "../../etc"},
+        {"name": "pi\n"},
+        {"name": 7},
+        {"chassis": "x"},
+        {"csr": "-----BEGIN"},
+        {"csr": ""},
+        {"address": "::1"},
+        {"address": "pi.local"},
+        {"release": None},
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_refused(changed: dict[str, object]) -> None:
+    with pytest.raises(Refused):
+        enrol.Request.read(asked(**changed), "192.0.2.9")
+
+
+@pytest.mark.parametrize("data", [None, [], "x", {}])
+def test_what_is_no_request_is_refused(data: object) -> None:
+    with pytest.raises(Refused, match="not what this release expects"):
+        enrol.Request.read(data, "192.0.2.9")
+
+
+@pytest.mark.parametrize(
+    ("release", "fits"), [("0.1.0", True), ("0.1.9", True), ("0.2.0", False), ("", False)]
+)
+def test_releases(release: str, fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(enrol, "RELEASE", "0.1.3")
+    if fits:
+        enrol.wanted(release)
+    else:
+        with pytest.raises(Refused, match=r"the controller 0\.1\.3"):
+            enrol.wanted(release)
+
+
+def test_a_node_is_known_by_its_secret(cloud: Cloud) -> None:
+    assert members(cloud) == ()
+    with pytest.raises(Refused, match="does not know the node pi-1"):
+        enrol.known(cloud, "pi-1", "s" * 48)
+
+
+# ---- certificates -------------------------------------------------------------------------
+
+
+def signed(cloud: Cloud) -> x509.Certificate:
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.load_pem_x509_csr(joining.request(key, "a name that it wishes").encode())
+    pem = authority.sign(cloud, request, CHASSIS, "192.0.2.9")
+    return x509.load_pem_x509_certificate(pem.encode())
+
+
+def lets_in(cloud: Cloud, certificate: x509.Certificate) -> bool:
+    """Whether who trusts the authorities of nodes lets it in as a client."""
+    trusted = x509.load_pem_x509_certificates(authority.trusted(cloud).read_bytes())
+    try:
+        PolicyBuilder().store(Store(trusted)).build_client_verifier().verify(certificate, [])
+    except x509.verification.VerificationError:
+        return False
+    return True
+
+
+def test_a_node_is_called_what_the_controller_says(cloud: Cloud) -> None:
+    made = signed(cloud)
+    (name,) = made.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    assert name.value == CHASSIS
+    assert lets_in(cloud, made)
+
+
+def test_replaced_the_authority_shuts_all_out(cloud: Cloud) -> None:
+    before = signed(cloud)
+    authority.replace(cloud, keep_old=True)
+    assert lets_in(cloud, before)
+    authority.replace(cloud, keep_old=False)
+    assert not lets_in(cloud, before)
+    assert lets_in(cloud, signed(cloud))
+
+
+def test_a_node_sees_that_it_needs_another(cloud: Cloud, machine: Cloud) -> None:
+    tls.folder(machine).mkdir(parents=True)
+    (tls.folder(machine) / "node.crt").write_bytes(tls.pem(signed(cloud)))
+
+    def good() -> str:
+        return authority.identifier(authority.authority(cloud).certificate)
+
+    assert not agent.stale(machine, good())
+    authority.replace(cloud, keep_old=True)
+    assert agent.stale(machine, good())
+
+
+def test_a_node_s_certificate_is_no_user_s(cloud: Cloud) -> None:
+    """The cloud's own authority, which users trust, did not issue it."""
+    store = Store([x509.load_pem_x509_certificate(cloud.ca.read_bytes())])
+    with pytest.raises(x509.verification.VerificationError):
+        PolicyBuilder().store(store).build_client_verifier().verify(signed(cloud), [])
+
+
+# ---- reports ------------------------------------------------------------------------------
+
+REPORT = Report(
+    release="0.1.0",
+    architecture="aarch64",
+    board="Raspberry Pi 4 Model B Rev 1.4",
+    clusters=(("Cortex-A72", 4),),
+    kvm=True,
+    aarch32=True,
+    memory=3790,
+    available=3000,
+    disk=29000,
+    free=20000,
+    temperature=48.2,
+    clock=1.0,
+)
+
+
+def test_a_report_is_read_as_it_was_written() -> None:
+    assert Report.read(json.loads(json.dumps(asdict(REPORT)))) == REPORT
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"board": "a\x1b[2Jb"},
+        {"board": "x" * 300},
+        {"board": None},
+        {"memory": "much"},
+        {"clusters": 3},
+        {"clusters": [["a"]]},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_a_report_that_is_none(changed: dict[str, object]) -> None:
+    with pytest.raises(ValueError):
+        Report.read({**asdict(REPORT), **changed})
+
+
+def test_this_machine_reports_itself(cloud: Cloud) -> None:
+    cloud.lib.mkdir(parents=True, exist_ok=True)
+    found = agent.observed(cloud)
+    assert Report.read(json.loads(json.dumps(asdict(found)))) == replace(found)
+    assert found.memory >= found.available > 0
+    assert reports.last(cloud, "pi-1") is None
