@@ -136,7 +136,12 @@ class Bringup:
     def packages(self) -> tuple[str, ...]:
         system = self.facts.system
         machine = system.architecture.kernel
-        return packages.wanted(system.distribution.id, system.distribution.version, machine)
+        return packages.wanted(
+            system.distribution.id,
+            system.distribution.version,
+            machine,
+            control=self.plan.membership is None,
+        )
 
     # ---- the graph ------------------------------------------------------------------------
 

@@ -16,30 +16,33 @@ COMMON = (
     "ca-certificates",
     "e2fsprogs",
     "genisoimage",  # config drives
-    "gpgv",  # signatures of images
-    "haproxy",  # metadata proxy of each network (Neutron starts it)
     "iproute2",
-    "iptables",  # checksum rule of the metadata namespaces (Neutron sets it)
     "ipxe-qemu",  # virtio-net's option ROM; QEMU refuses to start without the file
     "libvirt-clients",
     "libvirt-daemon",
     "libvirt-daemon-driver-qemu",
-    "mariadb-client-core",
-    "mariadb-server-core",
-    "memcached",
     "nftables",
     "nginx",
-    "openssh-client",
     "openvswitch-switch",
-    "ovn-central",
     "ovn-host",
     "python3-libvirt",
     "qemu-efi-aarch64",
     "qemu-efi-arm",
     "qemu-system-arm",
     "qemu-utils",
+)
+CONTROL = (
+    "gpgv",  # signatures of images
+    "haproxy",  # metadata proxy of each network (Neutron starts it)
+    "iptables",  # checksum rule of the metadata namespaces (Neutron sets it)
+    "mariadb-client-core",
+    "mariadb-server-core",
+    "memcached",
+    "openssh-client",
+    "ovn-central",
     "rabbitmq-server",
 )
+"""Besides, on a controller."""
 BY_MACHINE = {
     # libvirt's getVersion fails where no emulator of the host's own architecture is installed.
     "x86_64": ("qemu-system-x86",),
@@ -84,10 +87,12 @@ CONFIGURED = ("installed", "triggers-awaited", "triggers-pending")
 """dpkg's words for a package that works; another package's triggers may still run (dpkg(1))."""
 
 
-def wanted(distribution: str, version: str, machine: str) -> tuple[str, ...]:
-    """Names of all packages for that system."""
+def wanted(
+    distribution: str, version: str, machine: str, *, control: bool = True
+) -> tuple[str, ...]:
+    """Names of all packages for that system. control: false on a node that joins a cloud."""
     extra = BY_MACHINE.get(machine, ()) + BY_DISTRIBUTION.get((distribution, version), ())
-    return tuple(sorted({*COMMON, *extra}))
+    return tuple(sorted({*COMMON, *(CONTROL if control else ()), *extra}))
 
 
 def missing(names: tuple[str, ...]) -> list[str]:

@@ -14,6 +14,7 @@ from dozencloud import doctor, facts, packages, processes
 from dozencloud.cloud import INTEGRATION_BRIDGE, Cloud, Internal
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.reach import Target
+from dozencloud.membership import membership
 from dozencloud.state import State
 from dozencloud.status import collect, own_pids
 from dozencloud.supervise import Supervisor
@@ -124,19 +125,27 @@ def ports(cloud: Cloud) -> tuple[doctor.Port, ...]:
     return (gateway, *internal)
 
 
-def examine(cloud: Cloud) -> tuple[facts.Facts, list[doctor.Verdict]]:
-    """The facts, and whether this machine is fit to bring up the cloud.
+NODE_MEMORY = (900, 500)
+"""MiB that a node has, and that must be free on it: some 350 for its services, and a small server. A 1 GiB board has 920."""
+
+
+def examine(cloud: Cloud, *, joining: bool = False) -> tuple[facts.Facts, list[doctor.Verdict]]:
+    """The facts, and whether this machine is fit to bring up the cloud, or to be a node of one.
 
     Servers outside are asked only if something must come from there. The Python package index is
     not: the environment that this runs in is complete.
     """
     system = facts.gather().system
+    node = joining or membership(cloud) is not None
     wanted = packages.wanted(
-        system.distribution.id, system.distribution.version, system.architecture.kernel
+        system.distribution.id,
+        system.distribution.version,
+        system.architecture.kernel,
+        control=not node,
     )
     lacking = facts.gather().packages.present and bool(packages.missing(wanted))
     state = State(cloud.lib / "state.json")
-    image = state.get("tiny-image") if system.root else True
+    image = state.get("tiny-image") if system.root and not node else True
     cut_off = system.root and state.get(packages.BEGUN) is not None
     complete = not (lacking or cut_off) and bool(image)
     mirror = "" if complete else cloud.settings.image.mirror
@@ -151,7 +160,7 @@ def examine(cloud: Cloud) -> tuple[facts.Facts, list[doctor.Verdict]]:
         tuple(space.path for space in spaces), (Target(mirror, apt=True),) if mirror else ()
     )
     needs = doctor.Needs(
-        ports=ports(cloud),
+        ports=() if node else ports(cloud),
         spaces=tuple(spaces),
         mirror=mirror,
         installed=complete,
@@ -161,6 +170,8 @@ def examine(cloud: Cloud) -> tuple[facts.Facts, list[doctor.Verdict]]:
         settings=cloud.file,
         destroy=cloud.command("destroy", "--yes"),
     )
+    if node:
+        needs = replace(needs, memory=NODE_MEMORY[0], available=NODE_MEMORY[1])
     verdicts = [*doctor.examine(found, needs), *foreign_switch(cloud), *closed_folder(cloud)]
     return found, [_allowed(verdict) for verdict in verdicts]
 

@@ -70,7 +70,7 @@ def join(
 ) -> tuple[Outcome, Membership]:
     """Make this machine a node of the cloud at `url`; nothing is changed on one that is not fit."""
     with preflight.locked(cloud):
-        found, verdicts = preflight.examine(cloud)
+        found, verdicts = preflight.examine(cloud, joining=True)
         doctor.preflight(verdicts)
         for line in joining.abilities(found):
             say(f"This machine will run: {line}.")

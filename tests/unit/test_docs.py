@@ -284,6 +284,7 @@ DEPENDENCIES = {
     "Development and tests": lambda: bare(project()["dev"]),
     "Debian packages that `up` installs": lambda: {
         *packages.COMMON,
+        *packages.CONTROL,
         *(name for names in packages.BY_MACHINE.values() for name in names),
         *(name for names in packages.BY_DISTRIBUTION.values() for name in names),
     },

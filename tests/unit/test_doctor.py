@@ -129,7 +129,7 @@ def test_a_good_machine_has_no_complaint() -> None:
             "memory",
             replace(GOOD, memory=Memory(1990, 1500, 0)),
             Level.BAD,
-            "This machine has 1.9 GiB of memory; a cloud needs 3.0 GiB.",
+            "This machine has 1.9 GiB of memory; DozenCloud needs 3.0 GiB.",
             "Use a machine with more memory.",
         ),
         (
@@ -364,7 +364,7 @@ def test_preflight_names_all_that_is_bad_at_once() -> None:
     assert (problem.what, problem.mend) == ("This needs root.", "Run: sudo ./dozen up")
     assert problem.code is Exit.UNFIT
     assert problem.detail.splitlines() == [
-        "This machine has 1.9 GiB of memory; a cloud needs 3.0 GiB. "
+        "This machine has 1.9 GiB of memory; DozenCloud needs 3.0 GiB. "
         "Use a machine with more memory.",
         "Port 443 is taken by nginx (pid 812). "
         "Stop it, or set gateway.port in /etc/dozencloud/cloud.toml.",

@@ -220,9 +220,7 @@ def test_a_node_stays_in_its_cloud(machine: Cloud) -> None:
     keep(machine, GIVEN)
     token = Token("0" * 64, "1" * 8, "2" * 48)
     assert joining.enrol(machine, GIVEN.controller, token) == GIVEN
-    with pytest.raises(
-        Problem, match=r"is a node of the cloud at .*:8443 already"
-    ):
+    with pytest.raises(Problem, match=r"is a node of the cloud at .*:8443 already"):
         joining.enrol(machine, "https://192.0.2.77", token)
 
 

@@ -32,9 +32,11 @@ from dozencloud.state import State
 )
 def test_wanted(distribution: str, version: str, machine: str, extra: set[str]) -> None:
     wanted = packages.wanted(distribution, version, machine)
-    assert set(wanted) - set(packages.COMMON) == extra
-    assert set(packages.COMMON) <= set(wanted)
+    assert set(wanted) - {*packages.COMMON, *packages.CONTROL} == extra
+    assert {*packages.COMMON, *packages.CONTROL} <= set(wanted)
     assert list(wanted) == sorted(set(wanted))
+    node = packages.wanted(distribution, version, machine, control=False)
+    assert set(wanted) - set(node) == set(packages.CONTROL)
 
 
 def test_every_extra_is_for_a_supported_system() -> None:
