@@ -24,6 +24,7 @@ from dozencloud.compute import (
     debugging,
     gdbrequest,
     hang,
+    plugging,
     published,
     rescuing,
 )
@@ -53,6 +54,7 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
 
     def __init__(self, virtapi: Any, read_only: bool = False) -> None:
         super().__init__(virtapi, read_only)
+        self.vif_driver = plugging.VIFDriver(self._host)
         self._watchdog = hang.Watchdog(
             self._host.get_connection, hang.record, hang.CONF.dozencloud.hang_seconds
         )

@@ -119,6 +119,7 @@ OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
         "enabled",
         "reason",
     ),
+    "nova.virt.libvirt.vif:LibvirtGenericVIFDriver.plug": ("self", "instance", "vif"),
 }
 """module:Class.method -> names of its parameters."""
 
@@ -175,5 +176,7 @@ USED: tuple[str, ...] = (
     "nova.virt.libvirt.config:LibvirtConfigGuestGraphics",
     "nova.virt.libvirt.config:LibvirtConfigGuestInput",
     "nova.virt.libvirt.config:LibvirtConfigGuestUSBHostController",
+    "nova.virt.libvirt.vif:LibvirtGenericVIFDriver.get_vif_devname",
+    "vif_plug_ovs.linux_net:set_interface_state",
 )
 """Called on upstream's objects."""
