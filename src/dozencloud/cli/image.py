@@ -48,7 +48,7 @@ def inspect(invocation: Invocation, source: str, as_json: bool) -> None:
     from dozencloud.images.inspection.model import Boot
 
     with shown() as progress, local(invocation, source, progress) as path:
-        found = inspect_or_refuse(path)
+        found = inspect_or_refuse(path, path.name)
     if as_json:
         click.echo(found.to_json())
     else:

@@ -64,12 +64,12 @@ class Boots:
     initrd: Path | None
 
 
-def inspect_or_refuse(path: Path) -> Inspection:
-    """What is in the file; Problem if it cannot be read."""
+def inspect_or_refuse(path: Path, name: str) -> Inspection:
+    """What is in the file; Problem, with the name that people know it by, if it cannot be read."""
     try:
         return inspect_file(path)
     except BadImage as bad:
-        raise Problem(f"{path.name} cannot be used: {bad}", "Get the image again.") from bad
+        raise Problem(f"{name} cannot be used: {bad}", "Get the image again.") from bad
 
 
 def refuse_hopeless(inspection: Inspection, name: str) -> None:
@@ -124,7 +124,7 @@ class Importer:
 
         own: properties that the person set, which win. force: import what cannot start.
         """
-        inspection = inspect_or_refuse(path)
+        inspection = inspect_or_refuse(path, path.name)
         if not force:
             refuse_hopeless(inspection, name)
         own = own or {}

@@ -17,10 +17,8 @@ from taskflow import task
 from taskflow.patterns import linear_flow
 
 from dozencloud.errors import Problem
-from dozencloud.images.importing import formats_of, take_out
-from dozencloud.images.inspection.confine import inspect_file
+from dozencloud.images.importing import formats_of, inspect_or_refuse, take_out
 from dozencloud.images.inspection.model import Boot, Compression, Inspection
-from dozencloud.images.inspection.tree import BadImage
 from dozencloud.images.properties import merge, properties
 
 LOG = log.getLogger(__name__)
@@ -59,7 +57,7 @@ class Inspect(task.Task):  # type: ignore[misc]  # taskflow is untyped
         """Set the image's properties; Problem if no server can start from it."""
         if action.image_container_format in ("aki", "ari"):
             return
-        inspection = look_into(staged)
+        inspection = inspect_or_refuse(staged, "This image")
         if inspection.boot is Boot.NONE:
             raise Problem(
                 f"This image cannot start: {inspection.reason}",
@@ -117,14 +115,6 @@ class Inspect(task.Task):  # type: ignore[misc]  # taskflow is untyped
             )
         repo.save(image)
         return str(image.image_id)
-
-
-def look_into(path: Path) -> Inspection:
-    """What is in the file; Problem if it cannot be read."""
-    try:
-        return inspect_file(path)
-    except BadImage as bad:
-        raise Problem(f"This image cannot be used: {bad}", "Get it again.") from bad
 
 
 def get_flow(**kwargs: Any) -> Any:
