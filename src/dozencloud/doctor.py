@@ -187,7 +187,8 @@ def _size(facts: Facts, needs: Needs) -> Iterator[Verdict]:
         yield Verdict(
             "memory",
             Level.BAD,
-            f"This machine has {_gib(memory.total)} of memory; DozenCloud needs {_gib(needs.memory)}.",
+            f"This machine has {_gib(memory.total)} of memory; DozenCloud needs"
+            f" {_gib(needs.memory)}.",
             "Use a machine with more memory.",
         )
     elif memory.available < needs.available and not needs.running:

@@ -126,7 +126,9 @@ def ports(cloud: Cloud) -> tuple[doctor.Port, ...]:
 
 
 NODE_MEMORY = (900, 500)
-"""MiB that a node has, and that must be free on it: some 350 for its services, and a small server. A 1 GiB board has 920."""
+"""MiB that a node has, and that must be free on it: some 350 for its services, and a small server.
+
+A board of 1 GiB has some 920."""
 
 
 def examine(cloud: Cloud, *, joining: bool = False) -> tuple[facts.Facts, list[doctor.Verdict]]:
