@@ -31,6 +31,8 @@ SCREEN_PORTS = (21000, 21999)
 """First and last TCP port on loopback for the screens of servers (VNC)."""
 CONSOLE_USER = "dozen-nova"
 """Besides root, the only user who may connect to these ports: the console proxy's."""
+LINKS = "198.18.0.0/16"
+"""Between the machine and the clouds below a root of their own, which reach each other there."""
 DATAPATHS = ("auto", "system", "netdev")
 VIRT_TYPES = ("auto", "kvm", "qemu")
 # AF_UNIX paths end at 107 bytes (unix(7)); the longest one below `run` is libvirt's
@@ -231,8 +233,8 @@ class Cloud:
 
     @property
     def link(self) -> tuple[str, str]:
-        """(host, inside) addresses of the veth pair into the namespace, from 198.18.0.0/16."""
-        base = ipaddress.ip_address("198.18.0.0") + 4 * (self._slot % 16384)
+        """(host, inside) addresses of the veth pair into the namespace, from LINKS."""
+        base = ipaddress.IPv4Network(LINKS)[0] + 4 * (self._slot % 16384)
         return str(base + 1), str(base + 2)
 
     @property

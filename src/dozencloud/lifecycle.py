@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from xmlrpc.client import Fault
 
-from dozencloud import packages, plumbing, processes, systemd, users
+from dozencloud import packages, plumbing, processes, systemd, tunnels, users
 from dozencloud.cloud import INTEGRATION_BRIDGE, Cloud
 from dozencloud.errors import Problem
 from dozencloud.services.base import GROUP
@@ -131,6 +131,7 @@ def destroy(cloud: Cloud, say: Say = lambda text: None, *, purge: bool = False) 
     for namespace in metadata_namespaces(cloud):
         subprocess.run(["ip", "netns", "delete", namespace], check=False, capture_output=True)
     plumbing.close_way_out(cloud, state)
+    tunnels.remove(cloud)
     plumbing.remove_devices(cloud, devices)
     say("files go")
     # The settings last: while they are there, a removal that was cut off is known as a cloud.
@@ -167,7 +168,7 @@ def _delete_bridges(cloud: Cloud, supervisor: Supervisor) -> None:
     """The devices of a bridge outlive the daemon otherwise, with both datapaths."""
     # It would make the integration bridge again.
     supervisor.stop("ovn-controller")
-    for bridge in (INTEGRATION_BRIDGE, cloud.provider_bridge):
+    for bridge in (INTEGRATION_BRIDGE, cloud.provider_bridge, tunnels.bridge(cloud)):
         socket = cloud.run / "openvswitch" / "db.sock"
         words = ["ovs-vsctl", f"--db=unix:{socket}", "--timeout=5", "--if-exists", "del-br", bridge]
         with suppress(FileNotFoundError):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import ipaddress
 import json
+import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from dozencloud.cloud import CONSOLE_USER, SCREEN_PORTS, SERIAL_PORTS, Cloud
+from dozencloud.cloud import CONSOLE_USER, LINKS, SCREEN_PORTS, SERIAL_PORTS, Cloud, main_address
 from dozencloud.graph import Step
 from dozencloud.state import State
 
@@ -80,6 +82,24 @@ def inside(cloud: Cloud, pid: int, command: Sequence[str]) -> list[str]:
     return ["nsenter", f"--target={pid}", "--mount", "--net", *command]
 
 
+def own_address(cloud: Cloud) -> str:
+    """IPv4 address by which other machines of the cloud reach this one."""
+    wished = cloud.settings.gateway.address
+    if wished and _is_here(cloud, wished):
+        return wished
+    return cloud.link[1] if cloud.root else main_address()
+
+
+def _is_here(cloud: Cloud, name: str) -> bool:
+    """Whether it is an address of this machine, no name, and no other machine's that forwards."""
+    with within(cloud), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((str(ipaddress.IPv4Address(name)), 0))
+        except (OSError, ValueError):
+            return False
+        return True
+
+
 def namespace_exists(cloud: Cloud) -> bool:
     """The namespace is there (or none is needed)."""
     return cloud.namespace is None or Path("/run/netns", cloud.namespace).exists()
@@ -146,7 +166,7 @@ table inet {cloud.table}-consoles {{
 """
 
 
-def _nft(cloud: Cloud, *words: str) -> list[str]:
+def nft(cloud: Cloud, *words: str) -> list[str]:
     """nft(8) in the cloud's network namespace."""
     enter = [f"--net=/run/netns/{cloud.namespace}"] if cloud.namespace else []
     return [*(("nsenter", *enter) if enter else ()), "nft", *words]
@@ -164,7 +184,8 @@ delete table inet {cloud.table}
 table inet {cloud.table} {{
   chain postrouting {{
     type nat hook postrouting priority srcnat; policy accept;
-    ip saddr {{ {", ".join(sources)} }} oifname != {{ "{near}", "lo" }} masquerade
+    ip saddr {{ {", ".join(sources)} }} ip daddr != {LINKS} \
+      oifname != {{ "{near}", "lo" }} masquerade
   }}
 }}
 """
@@ -177,7 +198,7 @@ def open_way_out(cloud: Cloud, step: Step, state: State) -> None:
             state.set("forwarding-was", "0")
         FORWARD.write_text("1")
     step.run(["nft", "-f", "-"], input=ruleset(cloud))
-    step.run(_nft(cloud, "-f", "-"), input=guard(cloud))
+    step.run(nft(cloud, "-f", "-"), input=guard(cloud))
 
 
 def way_out_is_open(cloud: Cloud) -> bool:
@@ -185,7 +206,7 @@ def way_out_is_open(cloud: Cloud) -> bool:
         return False
     tables = (
         ["nft", "list", "table", "inet", cloud.table],
-        _nft(cloud, "list", "table", "inet", f"{cloud.table}-consoles"),
+        nft(cloud, "list", "table", "inet", f"{cloud.table}-consoles"),
     )
     try:
         return all(

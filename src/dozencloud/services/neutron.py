@@ -76,7 +76,8 @@ def _config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
             "ovn_nb_connection": f"unix:{ovn.northbound_socket(cloud)}",
             "ovn_sb_connection": f"unix:{ovn.southbound_socket(cloud)}",
             "ovn_metadata_enabled": True,
-            "enable_distributed_floating_ip": True,
+            # Only the controller has the network of the floating IPs.
+            "enable_distributed_floating_ip": False,
             "ovn_l3_scheduler": "leastloaded",
             "ovn_emit_need_to_frag": True,
             "dns_servers": plan.cloud.settings.network.dns,

@@ -1,4 +1,7 @@
-"""Open vSwitch and OVN: the servers' networks. Unix sockets only.
+"""Open vSwitch and OVN: the servers' networks.
+
+All on Unix sockets, but for the southbound database of a cloud that has nodes: they reach it over
+TLS, each with a certificate whose subject is its chassis, in a role that may do little (RBAC).
 
 Options follow ovs-ctl and ovn-ctl of the Debian packages, which cannot be used: they know one
 set of paths per machine.
@@ -6,16 +9,24 @@ set of paths per machine.
 
 from __future__ import annotations
 
+import socket as sockets
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from dozencloud import plumbing
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from dozencloud import plumbing, tls, tunnels, users
 from dozencloud.cloud import INTEGRATION_BRIDGE, Cloud
 from dozencloud.graph import Step
+from dozencloud.membership import nodes_folder
+from dozencloud.secret import write_private
 from dozencloud.services.base import GROUP, Folder, Plan, Role, Service, accepting
 
 USER = "dozen-ovn"
 OVS_SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
+PROBE = 30_000
+"""ms after which a silent peer is asked whether it lives; 5 s is little for a busy board."""
 OVN_SCHEMAS = {"nb": "/usr/share/ovn/ovn-nb.ovsschema", "sb": "/usr/share/ovn/ovn-sb.ovsschema"}
 
 
@@ -62,29 +73,57 @@ def _database(step: Step, path: Path, schema: str, owner: str) -> None:
         step.run([*as_owner, "ovsdb-tool", "convert", str(path), schema])
 
 
+def tunnel_address(plan: Plan) -> str:
+    """Where the other nodes' tunnels to this one end; loopback as long as there are none."""
+    if plan.membership:
+        return plan.membership.address
+    return plumbing.own_address(plan.cloud) if plan.has_nodes else "127.0.0.1"
+
+
+def _southbound_remote(plan: Plan) -> str:
+    if not plan.membership:
+        return f"unix:{southbound_socket(plan.cloud)}"
+    # OVN takes no host names.
+    return f"ssl:{sockets.gethostbyname(plan.membership.host)}:{plan.membership.southbound}"
+
+
+def _chassis(plan: Plan) -> dict[str, str]:
+    """What ovn-controller is to know about this node; it follows changes."""
+    known = {
+        "system-id": plan.node.chassis,
+        "hostname": plan.node.name,
+        "ovn-remote": _southbound_remote(plan),
+        "ovn-remote-probe-interval": str(PROBE),
+        "ovn-encap-type": "geneve",
+        "ovn-encap-ip": tunnel_address(plan),
+        "ovn-bridge": INTEGRATION_BRIDGE,
+        "ovn-bridge-datapath-type": plan.node.datapath,
+    }
+    if not plan.membership:
+        # Only the controller has a way out: floating IPs of all nodes are its.
+        known["ovn-bridge-mappings"] = f"public:{plan.cloud.provider_bridge}"
+        known["ovn-cms-options"] = "enable-chassis-as-gw"
+    return known
+
+
+def introduce(plan: Plan, step: Step) -> None:
+    """Tell the running ovn-controller, or the one to come, what this node is."""
+    known = (f"external-ids:{key}={value}" for key, value in _chassis(plan).items())
+    step.run(vsctl(plan.cloud, "--no-wait", "set", "open", ".", *known))
+
+
 def switch_database(plan: Plan) -> Service:
     cloud = plan.cloud
     socket, data = switch_socket(cloud), cloud.lib / "openvswitch" / "conf.db"
 
     def settle(step: Step) -> None:
         """What ovs-vswitchd and ovn-controller read at their start."""
-        known = {
-            "system-id": plan.node.chassis,
-            "hostname": plan.node.name,
-            "ovn-remote": f"unix:{southbound_socket(cloud)}",
-            "ovn-encap-type": "geneve",
-            "ovn-encap-ip": "127.0.0.1",
-            "ovn-bridge": INTEGRATION_BRIDGE,
-            "ovn-bridge-mappings": f"public:{cloud.provider_bridge}",
-            "ovn-bridge-datapath-type": plan.node.datapath,
-            "ovn-cms-options": "enable-chassis-as-gw",
-        }
         step.run(vsctl(cloud, "--no-wait", "init"))
+        introduce(plan, step)
         step.run(
             vsctl(
                 cloud,
                 *("--no-wait", "set", "open", "."),
-                *(f"external-ids:{key}={value}" for key, value in known.items()),
                 "other_config:vlan-limit=0",
                 # Without it TCP dies on the userspace datapath: checksums are never filled in.
                 f"other_config:userspace-tso-enable={plan.node.datapath == 'netdev'}".lower(),
@@ -111,12 +150,34 @@ def switch_database(plan: Plan) -> Service:
     )
 
 
+def _switch_control(cloud: Cloud) -> Path:
+    return cloud.run / "openvswitch" / "ovs-vswitchd.ctl"
+
+
+def lead_tunnels(plan: Plan, step: Step) -> None:
+    """Give the tunnels of the running switch a way to other nodes; the kernel's have one."""
+    if plan.node.datapath == "netdev" and (plan.has_nodes or plan.membership):
+        tunnels.make_link(plan.cloud, step)
+        step.run(vsctl(plan.cloud, *tunnels.vsctl_words(plan.cloud)))
+        tunnels.connect(plan.cloud, step, _switch_control(plan.cloud), tunnel_address(plan))
+
+
 def switch(plan: Plan) -> Service:
     cloud = plan.cloud
-    control = cloud.run / "openvswitch" / "ovs-vswitchd.ctl"
+    control = _switch_control(cloud)
+    command = [
+        *("ovs-vswitchd", f"unix:{switch_socket(cloud)}", f"--unixctl={control}"),
+        *(f"--pidfile={control.with_name('ovs-vswitchd.pid')}", "--overwrite-pidfile"),
+        *LOGGING,
+    ]
 
     def bridges(step: Step) -> None:
-        """The provider bridge; ovn-controller makes the integration bridge."""
+        """The provider bridge and that of the tunnels; ovn-controller makes the integration one."""
+        if not plan.membership:
+            provider_bridge(step)
+        lead_tunnels(plan, step)
+
+    def provider_bridge(step: Step) -> None:
         bridge, kind = cloud.provider_bridge, plan.node.datapath
         step.run(
             vsctl(
@@ -134,11 +195,9 @@ def switch(plan: Plan) -> Service:
         name="ovs-switch",
         title="Switch (Open vSwitch)",
         role=Role.COMPUTE,
-        command=[
-            *("ovs-vswitchd", f"unix:{switch_socket(cloud)}", f"--unixctl={control}"),
-            *(f"--pidfile={control.with_name('ovs-vswitchd.pid')}", "--overwrite-pidfile"),
-            *LOGGING,
-        ],
+        command=(
+            tunnels.starting(cloud, control, command) if plan.node.datapath == "netdev" else command
+        ),
         environment=environment(cloud),
         after=("ovs-db",),
         settle=bridges,
@@ -146,7 +205,7 @@ def switch(plan: Plan) -> Service:
     )
 
 
-def _ovn_database(plan: Plan, kind: str, title: str) -> Service:
+def _ovn_database(plan: Plan, kind: str, title: str, *more: str) -> Service:
     cloud = plan.cloud
     data, socket = cloud.lib / "ovn" / f"{kind}.db", cloud.run / "ovn" / f"{kind}.sock"
     return Service(
@@ -155,7 +214,7 @@ def _ovn_database(plan: Plan, kind: str, title: str) -> Service:
         role=Role.CONTROL,
         command=[
             *("ovsdb-server", str(data), f"--remote=punix:{socket}"),
-            *(f"--unixctl={socket.with_suffix('.ctl')}", *LOGGING),
+            *(f"--unixctl={socket.with_suffix('.ctl')}", *LOGGING, *more),
         ],
         user=USER,
         environment=environment(cloud),
@@ -174,8 +233,70 @@ def northbound(plan: Plan) -> Service:
     return _ovn_database(plan, "nb", "Networks as wished (OVN northbound)")
 
 
+def _southbound_files(cloud: Cloud) -> dict[str, Path]:
+    """Key, certificate and the authority of the nodes, by ovsdb-server's options for them.
+
+    It reads a file again when it has changed.
+    """
+    return {
+        "private-key": tls.folder(cloud) / "southbound.key",
+        "certificate": tls.folder(cloud) / "southbound.crt",
+        "ca-cert": cloud.lib / "ovn" / "nodes.crt",
+    }
+
+
 def southbound(plan: Plan) -> Service:
-    return _ovn_database(plan, "sb", "Networks as flows (OVN southbound)")
+    cloud = plan.cloud
+    service = _ovn_database(
+        plan,
+        "sb",
+        "Networks as flows (OVN southbound)",
+        "--remote=db:OVN_Southbound,SB_Global,connections",
+        "--ssl-protocols=TLSv1.2",  # or later; the version of today knows no name for 1.3
+        *(f"--{option}={path}" for option, path in _southbound_files(cloud).items()),
+    )
+    return replace(service, settle=lambda step: let_nodes_in(plan, step))
+
+
+def _sbctl(cloud: Cloud, *words: str) -> list[str]:
+    return ["ovn-sbctl", f"--db=unix:{southbound_socket(cloud)}", "--timeout=30", *words]
+
+
+def let_nodes_in(plan: Plan, step: Step) -> None:
+    """Open the southbound database to nodes over TLS; close it where there are none.
+
+    Who is in already stays, unless the nodes' authority has been replaced.
+    """
+    cloud = plan.cloud
+    if not plan.has_nodes:
+        step.run(_sbctl(cloud, "del-connection"))
+        return
+    if _renew_southbound_files(cloud):
+        # Closing ends the sessions that a certificate of another authority began.
+        step.run(_sbctl(cloud, "del-connection"))
+    port = cloud.settings.nodes.southbound
+    remote = ("role=ovn-controller", f"pssl:{port}")
+    step.run(_sbctl(cloud, f"--inactivity-probe={PROBE}", "set-connection", *remote))
+
+
+def _renew_southbound_files(cloud: Cloud) -> bool:
+    """Bring key, certificate and authority up to date; true if the authority is another."""
+    files = _southbound_files(cloud)
+    key, certificate, trusted = files["private-key"], files["certificate"], files["ca-cert"]
+    names = tls.gateway_names(cloud)
+    if not tls.current(certificate, key, names):
+        private = ec.generate_private_key(ec.SECP256R1())
+        leaf = tls.authority(cloud).issue("southbound", names, private.public_key(), [tls.SERVER])
+        # ovsdb-server reads both again when the key changes, and neither when only the
+        # certificate does (stream_ssl_set_key_and_cert).
+        write_private(certificate, tls.pem(leaf), 0o644)
+        tls.save_key(key, private)
+        users.own(key, USER)
+    wished = (nodes_folder(cloud) / "trusted.crt").read_bytes()
+    if trusted.exists() and trusted.read_bytes() == wished:
+        return False
+    write_private(trusted, wished, 0o644)
+    return True
 
 
 def northd(plan: Plan) -> Service:
@@ -200,6 +321,12 @@ def controller(plan: Plan) -> Service:
     cloud = plan.cloud
     run = cloud.run / "openvswitch"
 
+    identity: tuple[str, ...] = ()
+    if plan.membership:
+        place = tls.folder(cloud)
+        identity = ("-p", str(place / "node.key"), "-c", str(place / "node.crt"))
+        identity += ("-C", str(cloud.ca))
+
     def ready() -> bool:
         # It names its control socket by its pid and has no option for that.
         return any(accepting(path)() for path in run.glob("ovn-controller.*.ctl"))
@@ -208,9 +335,19 @@ def controller(plan: Plan) -> Service:
         name="ovn-controller",
         title="Flows of this node (OVN controller)",
         role=Role.COMPUTE,
-        command=["ovn-controller", f"unix:{switch_socket(cloud)}", *LOGGING],
+        command=["ovn-controller", f"unix:{switch_socket(cloud)}", *LOGGING, *identity],
         # It looks for the switch's OpenFlow sockets below OVN's own run folder otherwise.
         environment={**environment(cloud), "OVN_RUNDIR": str(run)},
-        after=("ovs-switch", "ovn-sb"),
+        after=("ovs-switch",) if plan.membership else ("ovs-switch", "ovn-sb"),
         ready=ready,
     )
+
+
+def meet_nodes(plan: Plan, step: Step) -> None:
+    """Make the running networks of the controller fit to its nodes: the first, or no more.
+
+    Restarts nothing, and changes nothing where nothing has changed.
+    """
+    let_nodes_in(plan, step)
+    lead_tunnels(plan, step)
+    introduce(plan, step)

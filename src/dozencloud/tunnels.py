@@ -1,0 +1,118 @@
+"""Tunnels between nodes where packets are moved in user space.
+
+Open vSwitch then has a Geneve of its own, which sends from the address of one of its bridges and
+not through the kernel. The machine's network card stays as it is: a bridge with an address that
+only this machine knows is linked to the kernel, which translates between it and the machine's.
+
+    servers | br-int | Geneve | br-NAME-tun | veth | kernel: nftables, routes | network card
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from dozencloud import plumbing
+from dozencloud.cloud import Cloud
+from dozencloud.graph import Step
+
+GENEVE = 6081
+"""UDP port, by IANA."""
+SWITCH, KERNEL = "169.254.60.81", "169.254.60.82"
+"""The ends of the link. Each network namespace has its own, and they never meet."""
+MAC = "02:64:7a:74:75:6e"
+"""The bridge's, the same at each start: the kernel is told who has SWITCH."""
+ROUTES = ("0.0.0.0/1", "128.0.0.0/1")
+"""All addresses there are. Open vSwitch takes these before any that it copied from the kernel."""
+START = Path(__file__).parent / "services" / "routed-switch.sh"
+"""Adds them again whenever the switch starts: they end with its process."""
+
+
+def bridge(cloud: Cloud) -> str:
+    return f"br-{cloud.name}-tun"
+
+
+def link_devices(cloud: Cloud) -> tuple[str, str]:
+    """The kernel's end and the switch's."""
+    return f"{cloud.name}-tk", f"{cloud.name}-ts"
+
+
+def table(cloud: Cloud) -> str:
+    """nftables table of the translation."""
+    return f"{cloud.table}-tunnels"
+
+
+def starting(cloud: Cloud, control: Path, command: Sequence[str]) -> list[str]:
+    """Command line that starts the switch `command`, which will answer on `control`."""
+    return ["sh", str(START), str(control), bridge(cloud), KERNEL, *command]
+
+
+def ruleset(cloud: Cloud, address: str) -> str:
+    """nftables: to other nodes the tunnels begin and end at this machine's address."""
+    return f"""\
+table inet {table(cloud)}
+delete table inet {table(cloud)}
+table inet {table(cloud)} {{
+  chain prerouting {{
+    type nat hook prerouting priority dstnat; policy accept;
+    ip daddr {address} udp dport {GENEVE} dnat ip to {SWITCH}
+  }}
+  chain postrouting {{
+    type nat hook postrouting priority srcnat; policy accept;
+    ip saddr {SWITCH} udp dport {GENEVE} snat ip to {address}
+  }}
+}}
+"""
+
+
+def vsctl_words(cloud: Cloud) -> list[str]:
+    """What ovs-vsctl makes: the bridge with its end of the link."""
+    name, port = bridge(cloud), link_devices(cloud)[1]
+    return [
+        *("--may-exist", "add-br", name),
+        *("--", "set", "bridge", name, "datapath_type=netdev", "fail-mode=standalone"),
+        f'other-config:hwaddr="{MAC}"',
+        f"external-ids:dozen={cloud.name}",
+        *("--", "--may-exist", "add-port", name, port),
+    ]
+
+
+def make_link(cloud: Cloud, step: Step) -> None:
+    """The veth pair; before the bridge, which takes one end."""
+    kernel, switch = link_devices(cloud)
+    if step.run(plumbing.ip(cloud, "link", "show", kernel), check=False).returncode:
+        add = ("link", "add", kernel, "type", "veth", "peer", "name", switch)
+        step.run(plumbing.ip(cloud, *add))
+    step.run(plumbing.ip(cloud, "address", "replace", f"{KERNEL}/30", "dev", kernel))
+    for device in (kernel, switch):
+        step.run(plumbing.ip(cloud, "link", "set", device, "up"))
+
+
+def connect(cloud: Cloud, step: Step, control: Path, address: str) -> None:
+    """Addresses, routes and translation; after the bridge. `address` is this machine's."""
+    name, kernel = bridge(cloud), link_devices(cloud)[0]
+    step.run(plumbing.ip(cloud, "link", "set", name, "up"))
+    # noprefixroute, no local route, accept_local: for the kernel it is the link's other end.
+    own = (f"{SWITCH}/30", "dev", name, "noprefixroute")
+    step.run(plumbing.ip(cloud, "address", "replace", *own))
+    local = ("local", SWITCH, "dev", name, "table", "local")
+    step.run(plumbing.ip(cloud, "route", "delete", *local), check=False)
+    with plumbing.within(cloud):
+        Path("/proc/sys/net/ipv4/conf", kernel, "accept_local").write_text("1")
+    neighbour = (SWITCH, "lladdr", MAC, "dev", kernel, "nud", "permanent")
+    step.run(plumbing.ip(cloud, "neighbour", "replace", *neighbour))
+    step.run(plumbing.nft(cloud, "-f", "-"), input=ruleset(cloud, address))
+    for route in ROUTES:
+        step.run(["ovs-appctl", f"--target={control}", "ovs/route/add", route, name, KERNEL])
+
+
+def remove(cloud: Cloud) -> None:
+    """What is left of it on the machine; in a namespace of its own it goes with that."""
+    if cloud.namespace:
+        return
+    drop = f"table inet {table(cloud)}\ndelete table inet {table(cloud)}\n"
+    subprocess.run(["nft", "-f", "-"], input=drop, text=True, check=False, capture_output=True)
+    device = link_devices(cloud)[0]
+    if Path("/sys/class/net", device).exists():
+        subprocess.run(["ip", "link", "delete", device], check=False, capture_output=True)

@@ -1,0 +1,148 @@
+"""Networks of machines that are a cloud's: each with a root, and so a namespace, of its own."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from dozencloud import plumbing, tls, users
+from dozencloud.bringup import make_folder
+from dozencloud.cloud import Cloud
+from dozencloud.graph import Step
+from dozencloud.membership import Member, Membership, nodes_folder
+from dozencloud.secret import Secrets
+from dozencloud.services import ovn
+from dozencloud.services.base import GROUP, Node, Plan, Service
+from dozencloud.state import State
+from dozencloud.supervise import Supervisor, clean_environment
+
+STEP = Step(io.StringIO())
+CENTRE = (ovn.northbound, ovn.southbound, ovn.northd)
+CHASSIS = (ovn.switch_database, ovn.switch, ovn.controller)
+
+
+@dataclass
+class Machine:
+    """One machine, its supervisor, and its services, that run."""
+
+    plan: Plan
+    supervisor: Supervisor
+    services: Sequence[Service]
+
+    @property
+    def cloud(self) -> Cloud:
+        return self.plan.cloud
+
+    def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """A command where the machine's services run."""
+        pid = self.supervisor.pid()
+        assert pid
+        command = plumbing.inside(self.cloud, pid, words)
+        return subprocess.run(command, check=check, capture_output=True, text=True, timeout=60)
+
+    def start(self) -> None:
+        """Start the services in their order; each is given what its description says."""
+        for service in self.services:
+            if service.prepare:
+                service.prepare(STEP)
+            self.supervisor.start(service.name)
+            STEP.until(service.ready, seconds=30, what=service.title)
+            if service.settle:
+                service.settle(STEP)
+
+
+@contextmanager
+def machine(plan: Plan, services: Sequence[Service]) -> Iterator[Machine]:
+    """A machine with a supervisor and nothing that runs yet."""
+    cloud, supervisor = plan.cloud, Supervisor(plan.cloud)
+    state = State(cloud.lib / "state.json")
+    with ExitStack() as stack:
+        stack.callback(partial(_clear, cloud, supervisor, state))
+        users.create(STEP, {ovn.USER: GROUP})
+        for folder in [folder for service in services for folder in service.folders]:
+            make_folder(folder)
+        plumbing.make_namespace(cloud, STEP)
+        plumbing.open_way_out(cloud, STEP, state)
+        supervisor.write_config(services)
+        daemon = [sys.executable, "-P", "-m", "dozencloud.supervisor", "-c"]
+        subprocess.run(
+            plumbing.enter(cloud, [*daemon, str(supervisor.config)]),
+            env={**clean_environment(cloud), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            check=True,
+        )
+        STEP.until(supervisor.alive, seconds=20, what="The supervisor")
+        yield Machine(plan, supervisor, services)
+
+
+def _clear(cloud: Cloud, supervisor: Supervisor, state: State) -> None:
+    pid = supervisor.pid()
+    supervisor.shutdown(20)
+    if pid and Path("/proc", str(pid)).exists():
+        os.kill(pid, signal.SIGKILL)
+    plumbing.close_way_out(cloud, state)
+    plumbing.remove_devices(cloud, [])
+
+
+def controller_plan(root: Path, members: Sequence[Member] = ()) -> Plan:
+    """Of a cloud below `root`, which its nodes reach at the inner end of its link."""
+    cloud = Cloud(root)
+    for path in cloud.folders:
+        path.mkdir(parents=True, exist_ok=True)
+    tls.folder(cloud).mkdir(exist_ok=True)
+    tls.authority(cloud)
+    node = Node("controller", "chassis-controller", "qemu", "netdev", "x86_64", kvm_present=False)
+    secrets = Secrets(cloud.etc / "secrets.json")
+    return Plan(cloud, node, secrets, Path(sys.prefix), members=tuple(members))
+
+
+def nodes_authority(cloud: Cloud, *, new: bool = False) -> tls.Authority:
+    """The one that issues certificates to nodes; `new`: in place of the one before."""
+    folder = nodes_folder(cloud)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    make = tls.Authority.made if new else tls.Authority.kept
+    return make(folder / "trusted.crt", folder / "trusted.key", "nodes")
+
+
+def certify(authority: tls.Authority, folder: Path, chassis: str) -> None:
+    """node.key and node.crt of a chassis."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    leaf = authority.issue(chassis, [], key.public_key(), [tls.CLIENT])
+    tls.save_key(folder / "node.key", key)
+    (folder / "node.crt").write_bytes(tls.pem(leaf))
+
+
+def node_plan(root: Path, controller: Cloud, number: int) -> tuple[Plan, Member]:
+    """Of a node that has joined, with its certificate; and how the controller knows it."""
+    cloud = Cloud(root)
+    for path in cloud.folders:
+        path.mkdir(parents=True, exist_ok=True)
+    tls.folder(cloud).mkdir(exist_ok=True)
+    cloud.ca.write_bytes(controller.ca.read_bytes())
+    name, chassis = f"node-{number}", f"chassis-{number}"
+    certify(nodes_authority(controller), tls.folder(cloud), chassis)
+    membership = Membership(
+        controller=controller.public_url,
+        node=name,
+        number=number,
+        address=cloud.link[1],
+        broker=controller.settings.nodes.broker,
+        southbound=controller.settings.nodes.southbound,
+        mtu=1500,
+        broker_password="",
+        identity_password="",
+        secret="",
+    )
+    node = Node(name, chassis, "qemu", "netdev", "x86_64", kvm_present=False)
+    secrets = Secrets(cloud.etc / "secrets.json")
+    plan = Plan(cloud, node, secrets, Path(sys.prefix), membership=membership)
+    return plan, Member(name, number, chassis, cloud.link[1], "compute", "", "", 0.0)

@@ -1,0 +1,354 @@
+"""Networks across machines: tunnels, and what a node may do in OVN's southbound database.
+
+The tests stand in the order of a cloud's life: alone, with a node, with the node shut out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from nodekit import (
+    CENTRE,
+    CHASSIS,
+    STEP,
+    Machine,
+    certify,
+    controller_plan,
+    machine,
+    node_plan,
+    nodes_authority,
+)
+
+from dozencloud import tls, tunnels
+from dozencloud.membership import Member
+from dozencloud.services import ovn
+
+pytestmark = [pytest.mark.functional, pytest.mark.timeout(120)]
+
+MTU = 1442  # what a network has on wires of 1500 bytes
+NAME_OF = {"chassis-controller": "a", "chassis-1": "b"}
+"""Chassis -> the server on it; MAC and address end with the place in the alphabet."""
+
+
+@dataclass
+class Pair:
+    """A controller and a machine that joins it."""
+
+    controller: Machine
+    node: Machine
+    member: Member
+
+    @property
+    def southbound(self) -> tuple[str, int]:
+        cloud = self.controller.cloud
+        return cloud.link[1], cloud.settings.nodes.southbound
+
+    def central(self, program: str, *words: str) -> str:
+        """ovn-nbctl or ovn-sbctl with all rights."""
+        socket = self.controller.cloud.run / "ovn" / f"{program[4:6]}.sock"
+        return self.controller.run(program, f"--db=unix:{socket}", "--timeout=20", *words).stdout
+
+    def as_node(self, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+        """ovn-sbctl with the key in `folder`, from beyond the controller."""
+        host, port = self.southbound
+        keys = ("-p", str(folder / "node.key"), "-c", str(folder / "node.crt"))
+        keys += ("-C", str(self.controller.cloud.ca))
+        command = ["ovn-sbctl", f"--db=ssl:{host}:{port}", "--timeout=5", *keys, *words]
+        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=20)
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    """Both run; the controller has not heard of the node yet."""
+    with tempfile.TemporaryDirectory(prefix="dzn", dir="/var/tmp") as folder, ExitStack() as stack:
+        base = Path(folder)
+        base.chmod(0o755)
+        alone = controller_plan(base / "c")
+        controller = machine(alone, [make(alone) for make in (*CENTRE, *CHASSIS)])
+        plan, member = node_plan(base / "n", alone.cloud, 1)
+        node = machine(plan, [make(plan) for make in CHASSIS])
+        pair = Pair(stack.enter_context(controller), stack.enter_context(node), member)
+        pair.controller.start()
+        pair.node.start()
+        yield pair
+
+
+def plug(machine: Machine, chassis: str) -> None:
+    """A "server": a namespace with a port on the integration bridge."""
+    name = NAME_OF[chassis]
+    number = ord(name) - ord("a") + 1
+    mac, address = f"02:00:00:00:00:0{number}", f"10.0.0.{number}/24"
+    machine.run("ip", "netns", "add", name)
+    link = ("link", "add", f"{name}-o", "type", "veth", "peer", "name", "eth0")
+    machine.run("ip", *link, "netns", name, "address", mac, "mtu", str(MTU))
+    machine.run("ip", "link", "set", f"{name}-o", "up")
+    machine.run("ip", "-n", name, "address", "add", address, "dev", "eth0")
+    machine.run("ip", "-n", name, "link", "set", "eth0", "up")
+    machine.run("ip", "netns", "exec", name, "ethtool", "-K", "eth0", "tx", "off")
+    port = ("add-port", "br-int", f"{name}-o")
+    interface = ("set", "interface", f"{name}-o", f"external-ids:iface-id={name}")
+    machine.run(*ovn.vsctl(machine.cloud, *port, "--", *interface))
+
+
+def pings(machine: Machine, name: str, to: str, *words: str) -> bool:
+    command = ("ip", "netns", "exec", name, "ping", "-c", "1", "-W", "1", *words, to)
+    return machine.run(*command, check=False).returncode == 0
+
+
+def listening(machine: Machine) -> str:
+    """TCP ports that others can reach."""
+    return machine.run("ss", "--listening", "--tcp", "--numeric", "--no-header").stdout
+
+
+def pids(machine: Machine) -> dict[str, int]:
+    return {name: process.pid for name, process in machine.supervisor.processes().items()}
+
+
+# ---- from one machine to two --------------------------------------------------------------
+
+
+def test_without_nodes_nothing_listens(pair: Pair) -> None:
+    assert listening(pair.controller) == ""
+    assert listening(pair.node) == ""
+    assert tunnels.bridge(pair.controller.cloud) not in pair.controller.run("ip", "link").stdout
+
+
+def test_a_node_is_met_without_a_restart(pair: Pair) -> None:
+    before = pids(pair.controller)
+    pair.controller.plan = replace(pair.controller.plan, members=(pair.member,))
+    ovn.meet_nodes(pair.controller.plan, STEP)
+    assert f"0.0.0.0:{pair.southbound[1]} " in listening(pair.controller)
+
+    def chassis() -> bool:
+        found = pair.central("ovn-sbctl", "--bare", "--columns=ip", "list", "Encap").split()
+        return sorted(found) == sorted(m.cloud.link[1] for m in (pair.controller, pair.node))
+
+    STEP.until(chassis, seconds=20, what="Both machines in OVN")
+    assert pids(pair.controller) == before
+
+
+def test_only_the_controller_is_the_way_out(pair: Pair) -> None:
+    for each, expected in ((pair.controller, True), (pair.node, False)):
+        known = each.run(*ovn.vsctl(each.cloud, "get", "open", ".", "external-ids")).stdout
+        assert ("enable-chassis-as-gw" in known) is expected
+        assert ("ovn-bridge-mappings" in known) is expected
+        assert (each.cloud.provider_bridge in each.run("ip", "link").stdout) is expected
+
+
+@pytest.fixture(scope="module")
+def servers(pair: Pair) -> Pair:
+    """A network with a server on each machine."""
+    words = ["ls-add", "net"]
+    for number, name in enumerate(NAME_OF.values(), 1):
+        words += ["--", "lsp-add", "net", name, "--", "lsp-set-addresses", name]
+        words += [f"02:00:00:00:00:0{number} 10.0.0.{number}"]
+    pair.central("ovn-nbctl", *words)
+    plug(pair.controller, "chassis-controller")
+    plug(pair.node, "chassis-1")
+    STEP.until(lambda: pings(pair.controller, "a", "10.0.0.2"), seconds=20, what="The way")
+    return pair
+
+
+def test_the_largest_packet_passes_between_servers(servers: Pair) -> None:
+    largest = str(MTU - 28)  # bytes, less headers of IP and ICMP
+    assert pings(servers.controller, "a", "10.0.0.2", "-M", "do", "-s", largest)
+    assert pings(servers.node, "b", "10.0.0.1", "-M", "do", "-s", largest)
+
+
+SEND = """
+import socket
+with socket.create_connection(("10.0.0.2", 5000), timeout=20) as there:
+    there.sendall(bytes(8_000_000))
+"""
+RECEIVE = """
+import socket
+with socket.create_server(("10.0.0.2", 5000)) as server:
+    print("ready", flush=True)
+    there = server.accept()[0]
+    print(sum(map(len, iter(lambda: there.recv(65536), b""))))
+"""
+
+
+def test_a_long_tcp_transfer_passes(servers: Pair) -> None:
+    pid = servers.node.supervisor.pid()
+    assert pid
+    words = ["ip", "netns", "exec", "b", "timeout", "30", "python3", "-c", RECEIVE]
+    enter = ["nsenter", f"--target={pid}", "--mount", "--net"]
+    with subprocess.Popen([*enter, *words], stdout=subprocess.PIPE, text=True) as receiver:
+        assert receiver.stdout
+        assert receiver.stdout.readline() == "ready\n"
+        servers.controller.run("ip", "netns", "exec", "a", "python3", "-c", SEND)
+        assert receiver.stdout.read() == "8000000\n"
+
+
+@pytest.mark.parametrize("which", ["controller", "node"])
+def test_the_way_is_found_again_after_the_switch_died(servers: Pair, which: str) -> None:
+    supervisor = getattr(servers, which).supervisor
+    before = supervisor.process("ovs-switch").pid
+    os.kill(before, signal.SIGKILL)
+
+    def back() -> bool:
+        return supervisor.process("ovs-switch").pid not in (0, before)
+
+    STEP.until(back, seconds=20, what="The switch")
+    STEP.until(lambda: pings(servers.controller, "a", "10.0.0.2"), seconds=20, what="The way")
+
+
+def test_meeting_the_same_nodes_again_cuts_nobody_off(servers: Pair) -> None:
+    def connections() -> str:
+        port = f"sport = :{servers.southbound[1]}"
+        ask = ("ss", "--tcp", "--numeric", "--no-header", "state", "established", port)
+        return servers.controller.run(*ask).stdout.split()[-1]
+
+    before = connections()
+    ovn.meet_nodes(servers.controller.plan, STEP)
+    assert connections() == before
+    assert pings(servers.controller, "a", "10.0.0.2")
+
+
+# ---- what a node may do -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def identity(pair: Pair) -> Path:
+    """Where the node's key and certificate are."""
+    return tls.folder(pair.node.cloud)
+
+
+@pytest.mark.parametrize("table", ["Chassis", "Logical_Flow", "Port_Binding"])
+def test_a_node_may_read(servers: Pair, identity: Path, table: str) -> None:
+    listed = servers.as_node(identity, "--bare", "--columns=_uuid", "list", table)
+    assert listed.returncode == 0, listed.stderr
+    assert listed.stdout.strip()
+
+
+def test_a_node_may_write_about_itself(servers: Pair, identity: Path) -> None:
+    done = servers.as_node(identity, "set", "Chassis", "chassis-1", "other-config:test=1")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "destroy Chassis chassis-controller",
+        "destroy Chassis_Private chassis-controller",
+        "set Chassis chassis-controller hostname=other",
+        "create Chassis name=another encaps=@e -- --id=@e create Encap type=geneve ip=10.9.9.9",
+        "set Encap {encap} ip=10.9.9.9",
+        "set Logical_Flow {flow} actions=drop;",
+        "destroy Logical_Flow {flow}",
+        "destroy Datapath_Binding net",
+        "set SB_Global . options:test=1",
+        "del-connection",
+        "set-connection role= ptcp:6999",
+        "set-ssl /a /b /c",
+        "destroy RBAC_Role ovn-controller",
+        "set RBAC_Permission Chassis authorization=[]",
+    ],
+)
+def test_a_node_may_not(servers: Pair, identity: Path, words: str) -> None:
+    where = f"ip={servers.controller.cloud.link[1]}"
+    find = ("--bare", "--columns=_uuid", "find")
+    known = {
+        "encap": servers.central("ovn-sbctl", *find, "Encap", where).strip(),
+        "flow": servers.central("ovn-sbctl", *find, "Logical_Flow").split()[0],
+    }
+    done = servers.as_node(identity, *words.format(**known).split())
+    assert done.returncode != 0
+    assert "not allowed" in done.stderr or "permission error" in done.stderr, done.stderr
+
+
+# ---- who gets in --------------------------------------------------------------------------
+
+
+class Refused(Exception):
+    """The server ended the handshake, or the connection."""
+
+
+def trusting(pair: Pair, folder: Path | None) -> ssl.SSLContext:
+    """What a client needs, with the key in `folder`, or with none."""
+    context = ssl.create_default_context(cafile=str(pair.controller.cloud.ca))
+    if folder:
+        context.load_cert_chain(folder / "node.crt", folder / "node.key")
+    return context
+
+
+def databases(
+    pair: Pair, context: ssl.SSLContext, session: ssl.SSLSession | None = None
+) -> tuple[list[str], ssl.SSLSession | None]:
+    """The answer to a question, and the session that a client may try to resume."""
+    with socket.create_connection(pair.southbound, timeout=10) as plain:
+        host = pair.southbound[0]
+        try:
+            with context.wrap_socket(plain, server_hostname=host, session=session) as secure:
+                assert secure.version() in ("TLSv1.2", "TLSv1.3")
+                secure.sendall(b'{"method": "list_dbs", "params": [], "id": 1}')
+                answer = secure.recv(65536)
+                if not answer:
+                    raise Refused
+                return json.loads(answer)["result"], secure.session
+        except (ssl.SSLError, ConnectionError) as error:
+            raise Refused from error
+
+
+def test_without_a_certificate_of_the_nodes_authority_nobody_gets_in(
+    pair: Pair, identity: Path, tmp_path: Path
+) -> None:
+    assert "OVN_Southbound" in databases(pair, trusting(pair, identity))[0]
+    with pytest.raises(Refused):
+        databases(pair, trusting(pair, None))
+    # Not even with a certificate of the authority that the controller's own is of.
+    for authority in (
+        tls.authority(pair.controller.cloud),
+        tls.Authority.made(tmp_path / "ca.crt", tmp_path / "ca.key", "nodes"),
+    ):
+        certify(authority, tmp_path, "chassis-1")
+        with pytest.raises(Refused):
+            databases(pair, trusting(pair, tmp_path))
+
+
+def test_a_new_authority_shuts_out_at_once_and_without_a_restart(
+    servers: Pair, identity: Path
+) -> None:
+    before = pids(servers.controller)
+    log = servers.node.cloud.log / "ovn-controller.log"
+    old = trusting(servers, identity)
+    session = databases(servers, old)[1]
+    host = servers.southbound[0]
+    with (
+        socket.create_connection(servers.southbound, timeout=10) as plain,
+        old.wrap_socket(plain, server_hostname=host) as held,
+    ):
+        held.sendall(b'{"method": "list_dbs", "params": [], "id": 1}')
+        assert held.recv(65536)
+        nodes_authority(servers.controller.cloud, new=True)
+        ovn.meet_nodes(servers.controller.plan, STEP)
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            if not held.recv(65536):
+                raise ConnectionResetError
+    for tried in (None, session):
+        with pytest.raises(Refused):
+            databases(servers, old, tried)
+    # What was there goes on.
+    assert pings(servers.controller, "a", "10.0.0.2")
+    # A node with a certificate of the new one is back by itself.
+    certify(nodes_authority(servers.controller.cloud), identity, "chassis-1")
+    end = len(log.read_text())
+    STEP.until(lambda: ": connected" in log.read_text()[end:], seconds=40, what="The node")
+    assert pids(servers.controller) == before
+
+
+def test_without_the_last_node_it_is_closed(pair: Pair) -> None:
+    ovn.meet_nodes(replace(pair.controller.plan, members=()), STEP)
+    assert listening(pair.controller) == ""
