@@ -58,6 +58,7 @@ def decide_node(cloud: Cloud, facts: Facts) -> Node:
         kvm_present=Path("/dev/kvm").exists(),
         shared_cpus=shared,
         dedicated_cpus=dedicated,
+        mtu=plumbing.own_mtu(cloud),
     )
 
 

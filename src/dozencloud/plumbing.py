@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import ipaddress
 import json
+import os
 import socket
+import struct
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dozencloud.cloud import CONSOLE_USER, LINKS, SCREEN_PORTS, SERIAL_PORTS, Cloud, main_address
 from dozencloud.graph import Step
 from dozencloud.state import State
 
+ETHERNET = 1500
+"""Bytes of a packet. More would need every wire and switch between the machines to take them."""
+SIOCGIFADDR, SIOCGIFMTU = 0x8915, 0x8921  # netdevice(7)
 FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 
 # A private /sys shows the devices of the namespace (os-vif looks there); a private /run/netns
@@ -34,6 +40,15 @@ exec "$@"
 """
 
 
+def _apart(cloud: Cloud) -> bool:
+    """Whether the cloud's network is another one than that of this process.
+
+    Its own services are in there already, and do not see the namespace's name (ENTER_SCRIPT).
+    """
+    name, _, value = cloud.marker.partition("=")
+    return cloud.namespace is not None and os.environ.get(name) != value
+
+
 CLONE_NEWNET = 0x40000000  # setns(2)
 
 
@@ -43,13 +58,13 @@ def within(cloud: Cloud) -> Iterator[None]:
 
     os.setns exists from Python 3.12 on only.
     """
-    if not cloud.namespace:
+    if not _apart(cloud):
         yield
         return
     library = ctypes.CDLL(None, use_errno=True)
     with (
         Path("/proc/thread-self/ns/net").open() as back,
-        Path("/run/netns", cloud.namespace).open() as there,
+        Path("/run/netns", str(cloud.namespace)).open() as there,
     ):
         if library.setns(there.fileno(), CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), f"cannot enter namespace {cloud.namespace}")
@@ -61,7 +76,7 @@ def within(cloud: Cloud) -> Iterator[None]:
 
 def ip(cloud: Cloud, *words: str) -> list[str]:
     """ip(8) in the cloud's network namespace."""
-    return ["ip", *(("-n", cloud.namespace) if cloud.namespace else ()), *words]
+    return ["ip", *(("-n", str(cloud.namespace)) if _apart(cloud) else ()), *words]
 
 
 def enter(cloud: Cloud, command: Sequence[str]) -> list[str]:
@@ -98,6 +113,22 @@ def _is_here(cloud: Cloud, name: str) -> bool:
         except (OSError, ValueError):
             return False
         return True
+
+
+def own_mtu(cloud: Cloud) -> int:
+    """Bytes that packets to other machines of the cloud may have; at most Ethernet's.
+
+    Asked of the kernel: on a fresh machine there may be no ip(8) yet.
+    """
+    wanted = socket.inet_aton(own_address(cloud))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        for _, name in socket.if_nameindex():
+            with suppress(OSError):  # without an address, or gone
+                request = struct.pack("16s24x", name.encode())
+                if fcntl.ioctl(probe, SIOCGIFADDR, request)[20:24] == wanted:
+                    (mtu,) = struct.unpack_from("=i", fcntl.ioctl(probe, SIOCGIFMTU, request), 16)
+                    return min(ETHERNET, int(mtu))
+    return ETHERNET
 
 
 def namespace_exists(cloud: Cloud) -> bool:
@@ -168,8 +199,8 @@ table inet {cloud.table}-consoles {{
 
 def nft(cloud: Cloud, *words: str) -> list[str]:
     """nft(8) in the cloud's network namespace."""
-    enter = [f"--net=/run/netns/{cloud.namespace}"] if cloud.namespace else []
-    return [*(("nsenter", *enter) if enter else ()), "nft", *words]
+    enter = ("nsenter", f"--net=/run/netns/{cloud.namespace}") if _apart(cloud) else ()
+    return [*enter, "nft", *words]
 
 
 def ruleset(cloud: Cloud) -> str:

@@ -41,7 +41,7 @@ def _subject(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text[:64])])
 
 
-def save_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+def save_key(path: Path, key: ec.EllipticCurvePrivateKey, owner: str | None = None) -> None:
     write_private(
         path,
         key.private_bytes(
@@ -49,7 +49,22 @@ def save_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         ),
+        owner=owner,
     )
+
+
+def replace_pair(
+    place: Path, certificate: bytes, key: ec.EllipticCurvePrivateKey, owner: str | None = None
+) -> None:
+    """Write `place`.key and .crt for a running Open vSwitch or OVN daemon, which follows.
+
+    It reads both when it sees that both have changed since; but if it has seen a new key beside
+    the old certificate it waits for yet another key (stream_ssl_set_key_and_cert in stream-ssl.c).
+    """
+    path = place.with_suffix(".key")
+    save_key(path, key, owner)
+    write_private(place.with_suffix(".crt"), certificate, 0o644)
+    path.touch()
 
 
 def _alternative(name: str) -> x509.GeneralName:

@@ -19,7 +19,8 @@ from dozencloud import plumbing, tls, users
 from dozencloud.bringup import make_folder
 from dozencloud.cloud import Cloud
 from dozencloud.graph import Step
-from dozencloud.membership import Member, Membership, nodes_folder
+from dozencloud.membership import Member, Membership
+from dozencloud.nodes import authority
 from dozencloud.secret import Secrets
 from dozencloud.services import ovn
 from dozencloud.services.base import GROUP, Node, Plan, Service
@@ -99,26 +100,17 @@ def controller_plan(root: Path, members: Sequence[Member] = ()) -> Plan:
     for path in cloud.folders:
         path.mkdir(parents=True, exist_ok=True)
     tls.folder(cloud).mkdir(exist_ok=True)
-    tls.authority(cloud)
+    authority.issue_control(cloud)
     node = Node("controller", "chassis-controller", "qemu", "netdev", "x86_64", kvm_present=False)
     secrets = Secrets(cloud.etc / "secrets.json")
     return Plan(cloud, node, secrets, Path(sys.prefix), members=tuple(members))
 
 
-def nodes_authority(cloud: Cloud, *, new: bool = False) -> tls.Authority:
-    """The one that issues certificates to nodes; `new`: in place of the one before."""
-    folder = nodes_folder(cloud)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    make = tls.Authority.made if new else tls.Authority.kept
-    return make(folder / "trusted.crt", folder / "trusted.key", "nodes")
-
-
-def certify(authority: tls.Authority, folder: Path, chassis: str) -> None:
+def certify(issuer: tls.Authority, folder: Path, chassis: str) -> None:
     """node.key and node.crt of a chassis."""
     key = ec.generate_private_key(ec.SECP256R1())
-    leaf = authority.issue(chassis, [], key.public_key(), [tls.CLIENT])
-    tls.save_key(folder / "node.key", key)
-    (folder / "node.crt").write_bytes(tls.pem(leaf))
+    leaf = issuer.issue(chassis, [], key.public_key(), [tls.CLIENT])
+    tls.replace_pair(folder / "node", tls.pem(leaf), key)
 
 
 def node_plan(root: Path, controller: Cloud, number: int) -> tuple[Plan, Member]:
@@ -129,7 +121,7 @@ def node_plan(root: Path, controller: Cloud, number: int) -> tuple[Plan, Member]
     tls.folder(cloud).mkdir(exist_ok=True)
     cloud.ca.write_bytes(controller.ca.read_bytes())
     name, chassis = f"node-{number}", f"chassis-{number}"
-    certify(nodes_authority(controller), tls.folder(cloud), chassis)
+    certify(authority.authority(controller), tls.folder(cloud), chassis)
     membership = Membership(
         controller=controller.public_url,
         node=name,

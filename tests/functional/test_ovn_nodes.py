@@ -27,11 +27,11 @@ from nodekit import (
     controller_plan,
     machine,
     node_plan,
-    nodes_authority,
 )
 
 from dozencloud import tls, tunnels
 from dozencloud.membership import Member
+from dozencloud.nodes import authority
 from dozencloud.services import ovn
 
 pytestmark = [pytest.mark.functional, pytest.mark.timeout(120)]
@@ -309,11 +309,11 @@ def test_without_a_certificate_of_the_nodes_authority_nobody_gets_in(
     with pytest.raises(Refused):
         databases(pair, trusting(pair, None))
     # Not even with a certificate of the authority that the controller's own is of.
-    for authority in (
+    for issuer in (
         tls.authority(pair.controller.cloud),
         tls.Authority.made(tmp_path / "ca.crt", tmp_path / "ca.key", "nodes"),
     ):
-        certify(authority, tmp_path, "chassis-1")
+        certify(issuer, tmp_path, "chassis-1")
         with pytest.raises(Refused):
             databases(pair, trusting(pair, tmp_path))
 
@@ -332,7 +332,7 @@ def test_a_new_authority_shuts_out_at_once_and_without_a_restart(
     ):
         held.sendall(b'{"method": "list_dbs", "params": [], "id": 1}')
         assert held.recv(65536)
-        nodes_authority(servers.controller.cloud, new=True)
+        authority.replace(servers.controller.cloud, keep_old=False)
         ovn.meet_nodes(servers.controller.plan, STEP)
         with pytest.raises((ssl.SSLError, ConnectionError)):
             if not held.recv(65536):
@@ -343,7 +343,7 @@ def test_a_new_authority_shuts_out_at_once_and_without_a_restart(
     # What was there goes on.
     assert pings(servers.controller, "a", "10.0.0.2")
     # A node with a certificate of the new one is back by itself.
-    certify(nodes_authority(servers.controller.cloud), identity, "chassis-1")
+    certify(authority.authority(servers.controller.cloud), identity, "chassis-1")
     end = len(log.read_text())
     STEP.until(lambda: ": connected" in log.read_text()[end:], seconds=40, what="The node")
     assert pids(servers.controller) == before
@@ -352,3 +352,6 @@ def test_a_new_authority_shuts_out_at_once_and_without_a_restart(
 def test_without_the_last_node_it_is_closed(pair: Pair) -> None:
     ovn.meet_nodes(replace(pair.controller.plan, members=()), STEP)
     assert listening(pair.controller) == ""
+    assert pair.central("ovn-sbctl", "--bare", "--columns=name", "list", "Chassis").split() == [
+        "chassis-controller"
+    ]

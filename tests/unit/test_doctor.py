@@ -261,7 +261,8 @@ def test_a_good_machine_has_no_complaint() -> None:
             "datapath",
             replace(GOOD, network=replace(GOOD.network, datapath=Datapath.NETDEV)),
             Level.NOTE,
-            "The kernel has no Open vSwitch, so packets are moved in user space (slower).",
+            "The kernel has not both Open vSwitch and Geneve, so packets are moved in user space"
+            " (slower).",
             "",
         ),
         (

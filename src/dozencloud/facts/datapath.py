@@ -38,7 +38,7 @@ class Network:
 
     datapath: Datapath
     geneve: bool
-    """The kernel's own Geneve; Open vSwitch's netdev datapath brings its own."""
+    """The kernel's own Geneve, by which its Open vSwitch reaches other nodes."""
     tun: bool
     tun_reason: str
     namespaces: bool
@@ -111,7 +111,8 @@ def network() -> Network:
     namespaces_reason = _namespaces_refusal()
     nftables_reason = _nftables_refusal()
     return Network(
-        datapath=Datapath.SYSTEM if has("openvswitch") else Datapath.NETDEV,
+        # The kernel's Open vSwitch makes tunnels with the kernel's Geneve, the other has its own.
+        datapath=Datapath.SYSTEM if has("openvswitch") and has("geneve") else Datapath.NETDEV,
         geneve=has("geneve"),
         tun=not tun_reason,
         tun_reason=tun_reason,

@@ -27,7 +27,6 @@ from dozencloud.membership import Membership, membership
 from dozencloud.nodes import authority, joining
 from dozencloud.nodes.controller import Controller
 from dozencloud.nodes.reports import Report
-from dozencloud.secret import write_private
 
 EVERY = 20.0
 """s between two reports."""
@@ -79,8 +78,7 @@ def renew(cloud: Cloud, given: Membership, controller: Controller) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     request = joining.request(key, str(chassis.value))
     made = controller.certificate(given.node, given.secret, request)
-    tls.save_key(tls.folder(cloud) / "node.key", key)
-    write_private(tls.folder(cloud) / "node.crt", made, 0o644)
+    tls.replace_pair(tls.folder(cloud) / "node", made.encode(), key)
     log.warning("this node has a new certificate")
 
 

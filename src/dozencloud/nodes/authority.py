@@ -18,7 +18,6 @@ from dozencloud.membership import nodes_folder
 from dozencloud.secret import write_private
 from dozencloud.services.ovn import USER as OVN_USER
 from dozencloud.tls import CLIENT, SERVER, Authority
-from dozencloud.users import own
 
 
 def trusted(cloud: Cloud) -> Path:
@@ -87,14 +86,11 @@ def issue_control(cloud: Cloud) -> None:
     """Certificates that the controller needs as soon as it has nodes, from the cloud's own CA."""
     authority(cloud)
     for name, (purpose, owner) in CONTROL_CERTIFICATES.items():
-        certificate, key = _files(cloud, name)
         private = ec.generate_private_key(ec.SECP256R1())
         made = tls.authority(cloud).issue(
             name, tls.gateway_names(cloud), private.public_key(), [purpose]
         )
-        tls.save_key(key, private)
-        own(key, owner)
-        write_private(certificate, tls.pem(made), 0o644)
+        tls.replace_pair(tls.folder(cloud) / name, tls.pem(made), private, owner)
 
 
 def _files(cloud: Cloud, name: str) -> tuple[Path, Path]:

@@ -123,7 +123,7 @@ def join(cloud: Cloud, request: Request) -> dict[str, Any]:
         address=request.address,
         broker=cloud.settings.nodes.broker,
         southbound=cloud.settings.nodes.southbound,
-        mtu=1500,
+        mtu=plan.node.mtu,
         broker_password=passwords["broker"],
         identity_password=passwords["identity"],
         secret=passwords["report"],

@@ -40,6 +40,7 @@ class Node:
     architecture: kernel machine name (x86_64, aarch64, armv7l).
     kvm_present: /dev/kvm exists, usable or not.
     shared_cpus, dedicated_cpus: as Nova reads them (0,1); both empty where servers share all.
+    mtu: bytes that packets between the nodes may have.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Node:
     kvm_present: bool
     shared_cpus: str = ""
     dedicated_cpus: str = ""
+    mtu: int = plumbing.ETHERNET
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric import ec
-
-from dozencloud import plumbing, tls, tunnels, users
+from dozencloud import plumbing, tls, tunnels
 from dozencloud.cloud import INTEGRATION_BRIDGE, Cloud
 from dozencloud.graph import Step
 from dozencloud.membership import nodes_folder
@@ -233,16 +231,9 @@ def northbound(plan: Plan) -> Service:
     return _ovn_database(plan, "nb", "Networks as wished (OVN northbound)")
 
 
-def _southbound_files(cloud: Cloud) -> dict[str, Path]:
-    """Key, certificate and the authority of the nodes, by ovsdb-server's options for them.
-
-    It reads a file again when it has changed.
-    """
-    return {
-        "private-key": tls.folder(cloud) / "southbound.key",
-        "certificate": tls.folder(cloud) / "southbound.crt",
-        "ca-cert": cloud.lib / "ovn" / "nodes.crt",
-    }
+def _trusted(cloud: Cloud) -> Path:
+    """The authority whose certificates let in now; ovsdb-server sees when it changes."""
+    return cloud.lib / "ovn" / "nodes.crt"
 
 
 def southbound(plan: Plan) -> Service:
@@ -253,7 +244,10 @@ def southbound(plan: Plan) -> Service:
         "Networks as flows (OVN southbound)",
         "--remote=db:OVN_Southbound,SB_Global,connections",
         "--ssl-protocols=TLSv1.2",  # or later; the version of today knows no name for 1.3
-        *(f"--{option}={path}" for option, path in _southbound_files(cloud).items()),
+        # It reads them when they are there, and again when they change.
+        f"--private-key={tls.folder(cloud) / 'southbound.key'}",
+        f"--certificate={tls.folder(cloud) / 'southbound.crt'}",
+        f"--ca-cert={_trusted(cloud)}",
     )
     return replace(service, settle=lambda step: let_nodes_in(plan, step))
 
@@ -271,32 +265,14 @@ def let_nodes_in(plan: Plan, step: Step) -> None:
     if not plan.has_nodes:
         step.run(_sbctl(cloud, "del-connection"))
         return
-    if _renew_southbound_files(cloud):
+    trusted, wished = _trusted(cloud), (nodes_folder(cloud) / "trusted.crt").read_bytes()
+    if not trusted.exists() or trusted.read_bytes() != wished:
         # Closing ends the sessions that a certificate of another authority began.
         step.run(_sbctl(cloud, "del-connection"))
+        write_private(trusted, wished, 0o644)
     port = cloud.settings.nodes.southbound
     remote = ("role=ovn-controller", f"pssl:{port}")
     step.run(_sbctl(cloud, f"--inactivity-probe={PROBE}", "set-connection", *remote))
-
-
-def _renew_southbound_files(cloud: Cloud) -> bool:
-    """Bring key, certificate and authority up to date; true if the authority is another."""
-    files = _southbound_files(cloud)
-    key, certificate, trusted = files["private-key"], files["certificate"], files["ca-cert"]
-    names = tls.gateway_names(cloud)
-    if not tls.current(certificate, key, names):
-        private = ec.generate_private_key(ec.SECP256R1())
-        leaf = tls.authority(cloud).issue("southbound", names, private.public_key(), [tls.SERVER])
-        # ovsdb-server reads both again when the key changes, and neither when only the
-        # certificate does (stream_ssl_set_key_and_cert).
-        write_private(certificate, tls.pem(leaf), 0o644)
-        tls.save_key(key, private)
-        users.own(key, USER)
-    wished = (nodes_folder(cloud) / "trusted.crt").read_bytes()
-    if trusted.exists() and trusted.read_bytes() == wished:
-        return False
-    write_private(trusted, wished, 0o644)
-    return True
 
 
 def northd(plan: Plan) -> Service:
@@ -349,5 +325,14 @@ def meet_nodes(plan: Plan, step: Step) -> None:
     Restarts nothing, and changes nothing where nothing has changed.
     """
     let_nodes_in(plan, step)
+    _forget_chassis(plan, step)
     lead_tunnels(plan, step)
     introduce(plan, step)
+
+
+def _forget_chassis(plan: Plan, step: Step) -> None:
+    """Remove nodes that are no longer: the others would keep tunnels to them."""
+    known = {plan.node.chassis, *(member.chassis for member in plan.members)}
+    listed = step.run(_sbctl(plan.cloud, "--bare", "--columns=name", "list", "Chassis")).stdout
+    for name in sorted({*listed.split()} - known):
+        step.run(_sbctl(plan.cloud, "--if-exists", "chassis-del", name))
