@@ -61,7 +61,8 @@ def enrol(cloud: Cloud, url: str, token: Token, *, name: str = "", address: str 
                 "name": chosen,
                 "chassis": chassis,
                 "csr": request,
-                "address": address,
+                # Seen from outside, one with a namespace of its own is the machine around it.
+                "address": address or (cloud.link[1] if cloud.root else ""),
                 "release": RELEASE,
             }
         )
