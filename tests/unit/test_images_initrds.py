@@ -90,10 +90,10 @@ HOSTILE = (
 
 @pytest.mark.parametrize("data", [case[1] for case in HOSTILE], ids=[case[0] for case in HOSTILE])
 def test_hostile_ones_end_soon(data: bytes) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     found = initrds.look(Blob.of(data))
     assert found is None or not found.whole
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 @settings(derandomize=True, deadline=timedelta(seconds=2), max_examples=150)

@@ -367,6 +367,7 @@ REPORT = Report(
     disk=29000,
     free=20000,
     temperature=48.2,
+    issuer="ab12",
     clock=1.0,
 )
 

@@ -9,6 +9,7 @@ import click
 from dozencloud import RELEASE
 from dozencloud.cli.access import console, env, openstack, ssh
 from dozencloud.cli.bench import bench
+from dozencloud.cli.certs import certs
 from dozencloud.cli.common import Invocation, Root
 from dozencloud.cli.config import completion, config
 from dozencloud.cli.debug import debug
@@ -83,7 +84,7 @@ def cli(ctx: click.Context, root: Path | None, debug: bool) -> None:
 for command in (
     *(up, status, logs, restart, stop, start, destroy),
     *(doctor, env, openstack, image, server, ssh, console, debug, bench),
-    *(node, join, leave),
+    *(node, join, leave, certs),
     *(timings, config, completion),
 ):
     cli.add_command(command)

@@ -49,32 +49,49 @@ def observed(cloud: Cloud) -> Report:
         disk=space.total,
         free=space.free,
         temperature=facts.temperature(),
+        issuer=_issuer(cloud),
         clock=time.time(),
     )
+
+
+def _issuer(cloud: Cloud) -> str:
+    """Of this node's certificate; the controller has none."""
+    try:
+        return authority.issuer(_certificate(cloud))
+    except FileNotFoundError:
+        return ""
+
+
+def _certificate(cloud: Cloud) -> x509.Certificate:
+    return x509.load_pem_x509_certificate((tls.folder(cloud) / "node.crt").read_bytes())
 
 
 def say(cloud: Cloud, given: Membership) -> dict[str, Any]:
     """Report once; returns the controller's answer. Raises Problem."""
     controller = Controller(given.controller, cloud.ca)
-    report = asdict(observed(cloud))
-    del report["seen"]
-    answer = controller.report(given.node, given.secret, report)
+    answer = _report(cloud, given, controller)
     if stale(cloud, str(answer["authority"])):
         renew(cloud, given, controller)
+        answer = _report(cloud, given, controller)
     return answer
+
+
+def _report(cloud: Cloud, given: Membership, controller: Controller) -> dict[str, Any]:
+    report = asdict(observed(cloud))
+    del report["seen"]  # it is the controller's to say
+    return controller.report(given.node, given.secret, report)
 
 
 def stale(cloud: Cloud, good: str) -> bool:
     """Whether this node needs a new certificate. good: which authority's are let in."""
-    held = x509.load_pem_x509_certificate((tls.folder(cloud) / "node.crt").read_bytes())
+    held = _certificate(cloud)
     left = held.not_valid_after_utc - datetime.now(UTC)
     return left.days < tls.RENEW_DAYS or authority.issuer(held) != good
 
 
 def renew(cloud: Cloud, given: Membership, controller: Controller) -> None:
     """A new key and certificate in place of the old; who uses them reads them when it connects."""
-    old = x509.load_pem_x509_certificate((tls.folder(cloud) / "node.crt").read_bytes())
-    (chassis,) = old.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    (chassis,) = _certificate(cloud).subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     key = ec.generate_private_key(ec.SECP256R1())
     request = joining.request(key, str(chassis.value))
     made = controller.certificate(given.node, given.secret, request)

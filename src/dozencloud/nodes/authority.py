@@ -44,6 +44,11 @@ def replace(cloud: Cloud, *, keep_old: bool) -> Authority:
     return here
 
 
+def drop_old(cloud: Cloud) -> None:
+    """Let in certificates of the present authority only."""
+    write_private(trusted(cloud), tls.pem(authority(cloud).certificate), 0o644)
+
+
 def identifier(certificate: x509.Certificate) -> str:
     """Of an authority's key, in hex."""
     return x509.SubjectKeyIdentifier.from_public_key(certificate.public_key()).digest.hex()

@@ -24,6 +24,7 @@ class Report:
     memory, available: MiB.   disk, free: GiB, of the file system that holds servers.
     clusters: (model of the CPU, number of CPUs).   aarch32: KVM runs 32-bit servers.
     temperature: degrees Celsius, of the hottest sensor; None without one.
+    issuer: which authority its certificate is from (`authority.identifier`).
     clock: seconds since the epoch, by the node's clock.   seen: by the controller's.
     """
 
@@ -38,6 +39,7 @@ class Report:
     disk: int
     free: int
     temperature: float | None
+    issuer: str
     clock: float
     seen: float = 0.0
 
@@ -48,7 +50,7 @@ class Report:
             raise ValueError("unknown fields")
         try:
             made = cls(**{**data, "clusters": tuple((str(m), int(n)) for m, n in data["clusters"])})
-            texts = (made.release, made.architecture, made.board)
+            texts = (made.release, made.architecture, made.board, made.issuer)
             numbers = (made.memory, made.available, made.disk, made.free, made.clock)
             if not all(isinstance(t, str) and t.isprintable() and len(t) < 200 for t in texts):
                 raise ValueError("texts")

@@ -1,0 +1,35 @@
+"""`dozen certs`."""
+
+from __future__ import annotations
+
+import click
+
+from dozencloud.cli.common import Invocation, pass_invocation
+
+
+@click.group()
+def certs() -> None:
+    """Certificates of the cloud and its nodes.
+
+    \b
+    Example:
+      sudo ./dozen certs rotate
+    """
+
+
+@certs.command()
+@pass_invocation
+def rotate(invocation: Invocation) -> None:
+    """Replace all certificates but that of the cloud's own authority.
+
+    They are renewed by themselves before they end. This is for one that somebody may have copied.
+    """
+    cloud = invocation.as_root("certs", "rotate")
+    from dozencloud.nodes import rotation
+    from dozencloud.preflight import locked
+
+    with locked(cloud):
+        missing = rotation.rotate(cloud, lambda text: click.echo(f"  {text}"))
+    click.echo("The certificates are new.")
+    if missing:
+        click.echo(f"Not heard of: {', '.join(missing)}. They fetch theirs when they are back.")
