@@ -456,10 +456,7 @@ class Bringup:
 
     def _fingerprint(self, service: Service) -> str:
         files = [(f.path, f.content) for f in service.files]
-        if service.name == "gateway":
-            files.append(
-                (tls.folder(self.cloud), (tls.folder(self.cloud) / "gateway.crt").read_text())
-            )
+        files += [(path, path.read_text()) for path in service.reads]
         code = self._code_fingerprint if service.command[0] == self.plan.python else ""
         return digest(
             list(service.command), sorted(service.environment.items()), service.user, files, code
@@ -492,7 +489,7 @@ class Bringup:
         if "mariadb" in service.after:
             extra += ("schema",)
         if service.name == "gateway":
-            extra += ("certificates",)
+            extra += ("certificates", *(("node-certificates",) if self.plan.has_nodes else ()))
         return Task(
             service.name,
             service.title,
@@ -506,6 +503,9 @@ class Bringup:
         process = self.supervisor.process(service.name)
         changed = self.state.get(f"service.{service.name}") != fingerprint
         if process.state not in ("stopped", "exited", "fatal") and changed:
+            if service.reload and process.state == "running" and service.reload(process.pid):
+                self.state.set(f"service.{service.name}", fingerprint)
+                return
             step.note("to stop: its configuration has changed")
             self.supervisor.stop(service.name)
         if service.prepare:

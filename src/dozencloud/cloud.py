@@ -29,10 +29,14 @@ SERIAL_PORTS = (20000, 20999)
 """First and last TCP port on loopback for the serial lines of servers."""
 SCREEN_PORTS = (21000, 21999)
 """First and last TCP port on loopback for the screens of servers (VNC)."""
+NODE_CONSOLES_PORT = 6083
+"""TCP port on the address of each node for the consoles of its servers: TLS, controller only."""
 CONSOLE_USER = "dozen-nova"
 """Besides root, the only user who may connect to these ports: the console proxy's."""
 LINKS = "198.18.0.0/16"
 """Between the machine and the clouds below a root of their own, which reach each other there."""
+BROKER_ANSWERS = "dozen-answers"
+"""In RabbitMQ, the exchange for what nodes answer, and the queue behind it."""
 DATAPATHS = ("auto", "system", "netdev")
 VIRT_TYPES = ("auto", "kvm", "qemu")
 # AF_UNIX paths end at 107 bytes (unix(7)); the longest one below `run` is libvirt's
@@ -99,6 +103,9 @@ class Internal:
     broker_cluster: int = setting(17673, "RabbitMQ's own Erlang distribution.")
     broker_names: int = setting(17674, "Erlang's port mapper (epmd), which RabbitMQ insists on.")
     consoles: int = setting(17775, "Nova's console proxy.")
+    node_consoles: int = setting(
+        17776, "From there to the consoles of servers on nodes; open once a node has joined."
+    )
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,15 @@ def account(node: str) -> str:
     return f"node-{node}"
 
 
+def console_name(address: str) -> str:
+    """Name in a node's certificate by which the controller knows its gate for consoles.
+
+    In the place of the star is the port. nginx knows names only, and makes this one from the
+    address (services/gateway.py).
+    """
+    return f"*.{address.replace('.', '-')}.node"
+
+
 def membership_file(cloud: Cloud) -> Path:
     return cloud.etc / "membership.json"
 

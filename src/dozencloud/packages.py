@@ -18,6 +18,7 @@ COMMON = (
     "genisoimage",  # config drives
     "iproute2",
     "ipxe-qemu",  # virtio-net's option ROM; QEMU refuses to start without the file
+    "libnginx-mod-stream",  # TLS for nodes
     "libvirt-clients",
     "libvirt-daemon",
     "libvirt-daemon-driver-qemu",

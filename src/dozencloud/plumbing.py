@@ -131,6 +131,12 @@ def own_mtu(cloud: Cloud) -> int:
     return ETHERNET
 
 
+def in_network(cloud: Cloud, command: Sequence[str]) -> list[str]:
+    """Command line that runs `command` in the cloud's network namespace."""
+    enter = ("nsenter", f"--net=/run/netns/{cloud.namespace}") if _apart(cloud) else ()
+    return [*enter, *command]
+
+
 def namespace_exists(cloud: Cloud) -> bool:
     """The namespace is there (or none is needed)."""
     return cloud.namespace is None or Path("/run/netns", cloud.namespace).exists()
@@ -181,9 +187,16 @@ def make_namespace(cloud: Cloud, step: Step) -> None:
 def guard(cloud: Cloud) -> str:
     """nftables: the consoles of servers, which ask for no password, are the console proxy's alone.
 
+    So is the way to those on nodes, where the gate (services/gate.py) has the same user.
+
     Other users of this machine, and a guest that broke out of its QEMU, cannot connect to them.
     """
-    ports = ", ".join(f"{first}-{last}" for first, last in (SERIAL_PORTS, SCREEN_PORTS))
+    ports = ", ".join(
+        [
+            *(f"{first}-{last}" for first, last in (SERIAL_PORTS, SCREEN_PORTS)),
+            str(cloud.settings.internal.node_consoles),
+        ]
+    )
     return f"""\
 table inet {cloud.table}-consoles
 delete table inet {cloud.table}-consoles
@@ -199,8 +212,7 @@ table inet {cloud.table}-consoles {{
 
 def nft(cloud: Cloud, *words: str) -> list[str]:
     """nft(8) in the cloud's network namespace."""
-    enter = ("nsenter", f"--net=/run/netns/{cloud.namespace}") if _apart(cloud) else ()
-    return [*enter, "nft", *words]
+    return in_network(cloud, ["nft", *words])
 
 
 def ruleset(cloud: Cloud) -> str:
@@ -236,13 +248,16 @@ def way_out_is_open(cloud: Cloud) -> bool:
     if FORWARD.read_text().strip() == "0":
         return False
     tables = (
-        ["nft", "list", "table", "inet", cloud.table],
-        nft(cloud, "list", "table", "inet", f"{cloud.table}-consoles"),
+        (["nft", "list", "table", "inet", cloud.table], cloud.table),
+        (
+            nft(cloud, "list", "table", "inet", f"{cloud.table}-consoles"),
+            str(cloud.settings.internal.node_consoles),
+        ),
     )
     try:
         return all(
-            subprocess.run(table, check=False, capture_output=True).returncode == 0
-            for table in tables
+            words in subprocess.run(show, check=False, capture_output=True, text=True).stdout
+            for show, words in tables
         )
     except FileNotFoundError:
         return False

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from dozencloud.cloud import Cloud
+from dozencloud.cloud import CONSOLE_USER, Cloud
 
 SERVERS = "qemu-system-"
 
@@ -31,6 +31,15 @@ def alive(pid: int) -> bool:
         return False
 
 
+def children(pid: int) -> list[int]:
+    """The processes that this one started and that are still there."""
+    found: list[int] = []
+    with suppress(OSError):
+        for task in Path("/proc", str(pid), "task").iterdir():
+            found += map(int, (task / "children").read_text().split())
+    return found
+
+
 def _network(pid: int | str) -> str:
     """Identity of a process's network namespace; empty if it is gone."""
     try:
@@ -49,11 +58,16 @@ def _own_network(cloud: Cloud) -> str:
         return ""
 
 
-def _is_gateway_worker(pid: int) -> bool:
-    """A process of the gateway's user in our own network namespace."""
+def _is_worker(pid: int) -> bool:
+    """An nginx of our users in our own network namespace."""
+    folder = Path("/proc", str(pid))
     try:
-        owner = Path("/proc", str(pid)).stat().st_uid
-        return owner == pwd.getpwnam("dozen-gateway").pw_uid and _network(pid) == _network("self")
+        owner = pwd.getpwuid(folder.stat().st_uid).pw_name
+        return (
+            owner in ("dozen-gateway", CONSOLE_USER)
+            and (folder / "comm").read_text() == "nginx\n"
+            and _network(pid) == _network("self")
+        )
     except (OSError, KeyError):
         return False
 
@@ -63,12 +77,15 @@ def find(cloud: Cloud, *, servers: bool = False) -> Iterator[int]:
 
     Services and their helpers inherit the marker in their environment; libvirt gives QEMU a clean
     one, but the paths on its command line are ours. nginx writes its title over its environment:
-    it is known by the cloud's namespace, or by its own user in the machine's.
+    it is known by the cloud's namespace, or by its users in the machine's.
     """
     marker = cloud.marker.encode()
     instances = f"{cloud.lib}/".encode()
     network = _own_network(cloud)
-    gateway = f"nginx: master process nginx -c {cloud.etc}/gateway/nginx.conf -e stderr".encode()
+    masters = [
+        f"nginx: master process nginx -c {cloud.etc}/{name}/nginx.conf -e stderr".encode()
+        for name in ("gateway", "gate")
+    ]
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit() or int(folder.name) == os.getpid():
             continue
@@ -81,9 +98,9 @@ def find(cloud: Cloud, *, servers: bool = False) -> Iterator[int]:
                 yield pid
         elif (
             marker in _read(pid, "environ")
-            or gateway in command[:1]
+            or (command and command[0] in masters)
             or (network and _network(pid) == network)
-            or (cloud.root is None and _is_gateway_worker(pid))
+            or (cloud.root is None and _is_worker(pid))
         ):
             yield pid
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import socket
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -274,24 +276,28 @@ def running_since(cloud: Cloud, name: str, seconds: float) -> Callable[[], bool]
     return probe
 
 
-def connected_to(cloud: Cloud, name: str, port: int) -> Callable[[], bool]:
-    """Ready when a process of the service has a connection to the loopback port.
+def connected_to(cloud: Cloud, name: str, port: int, host: str = "127.0.0.1") -> Callable[[], bool]:
+    """Ready when a process of the service has a connection to the port of that host.
 
     For services that nobody can ask: one that works through the broker connects to it when it
     begins to take requests.
     """
-    # Documentation/networking/proc_net_tcp: address:port in hex; state 01 is ESTABLISHED.
-    remote = f"0100007F:{port:04X}"
 
     def probe() -> bool:
         pid = Supervisor(cloud).process(name).pid
+        try:
+            address = socket.inet_aton(socket.gethostbyname(host))
+        except OSError:  # no name service
+            return False
+        # Documentation/networking/proc_net_tcp: address:port in hex, as the machine holds them.
+        remote = f"{int.from_bytes(address, sys.byteorder):08X}:{port:04X}"
         return any(remote in _connections(p) for p in _tree(pid)) if pid else False
 
     return probe
 
 
 def _connections(pid: int) -> set[str]:
-    """Remote ends of the established TCP connections that the process holds."""
+    """Remote ends of the TCP connections that the process holds, if ESTABLISHED (state 01)."""
     process = Path("/proc", str(pid))
     try:
         held = {str(link.readlink()) for link in (process / "fd").iterdir()}
@@ -307,7 +313,5 @@ def _tree(pid: int) -> list[int]:
     while todo:
         current = todo.pop()
         found.append(current)
-        with contextlib.suppress(OSError):
-            for task in Path("/proc", str(current), "task").iterdir():
-                todo += map(int, (task / "children").read_text().split())
+        todo += processes.children(current)
     return found

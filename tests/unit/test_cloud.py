@@ -40,7 +40,9 @@ OTHER = Settings(
     compute=Compute(
         virt_type="qemu", screens=False, reserved_memory=0, dedicated_cpus="1", hang_seconds=0
     ),
-    internal=Internal(api=1, broker=65535, broker_cluster=3, broker_names=4, consoles=5),
+    internal=Internal(
+        api=1, broker=65535, broker_cluster=3, broker_names=4, consoles=5, node_consoles=8
+    ),
     nodes=Nodes(broker=6, southbound=7),
     services=Services(preload=False, threads=64),
     image=Image(

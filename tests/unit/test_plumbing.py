@@ -112,5 +112,5 @@ def test_the_rules_replace_themselves(tmp_path: Path) -> None:
 def test_consoles_are_for_root_and_the_console_proxy() -> None:
     rules = guard(MACHINE)
     assert "table inet dozencloud-consoles {" in rules
-    assert 'oifname "lo" tcp dport { 20000-20999, 21000-21999 }' in rules
+    assert 'oifname "lo" tcp dport { 20000-20999, 21000-21999, 17776 }' in rules
     assert "meta skuid != { root, dozen-nova } reject" in rules

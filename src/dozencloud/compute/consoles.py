@@ -5,12 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import nova.conf
 from nova.exception import ConsoleTypeUnavailable, InstanceNotReady
 from nova.virt.libvirt import config as libvirt_config
+from oslo_config import cfg
 from oslo_utils import units
 
 from dozencloud.compute.abilities import ARM, X86
 
+CONF = nova.conf.CONF
+CONF.register_opts(
+    [
+        cfg.StrOpt(
+            "console_address",
+            help="Address of this node's gate for consoles; empty: the proxy is on this machine.",
+        )
+    ],
+    "dozencloud",
+)
 SOCKETS = Path("/proc/self/net/tcp")
 ESTABLISHED = "01"  # include/net/tcp_states.h
 # USB 3; libvirt's choice for ARMv7 is a controller of the PC.
@@ -24,6 +36,13 @@ NO_SCREEN = (
 )
 OFF = "This server does not run, so it has no console. Start it first: openstack server start"
 IN_USE = "Somebody is at the serial console of this server, which takes one at a time."
+
+
+def reachable(console: Any) -> Any:
+    """The console, at the address where the proxy reaches it."""
+    if CONF.dozencloud.console_address:
+        console.host = CONF.dozencloud.console_address
+    return console
 
 
 def can_show(guest: Any, model: str | None) -> bool:

@@ -169,9 +169,8 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
         session = self._debugging.console(instance)
         if session is None:
             raise ConsoleTypeUnavailable(console_type="webmks")
-        return ConsoleMKS(
-            CONF.serial_console.proxyclient_address, session.port, f"/{session.secret}"
-        )
+        address = CONF.serial_console.proxyclient_address
+        return consoles.reachable(ConsoleMKS(address, session.port, f"/{session.secret}"))
 
     def _configure_guest_by_virt_type(
         self, guest: Any, instance: Any, image_meta: Any, flavor: Any, old_guest: Any = None
@@ -270,12 +269,12 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
         consoles.check_running(self._host.get_guest(instance).is_active())
         console = super().get_serial_console(context, instance)
         consoles.check_free(int(console.port))
-        return console
+        return consoles.reachable(console)
 
     def get_vnc_console(self, context: Any, instance: Any) -> Any:
         consoles.check_running(self._host.get_guest(instance).is_active())
         try:
-            return super().get_vnc_console(context, instance)
+            return consoles.reachable(super().get_vnc_console(context, instance))
         except ConsoleTypeUnavailable:
             raise consoles.no_screen() from None
 

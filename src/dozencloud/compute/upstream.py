@@ -1,4 +1,4 @@
-"""Every private name of the pinned Nova that the driver relies on, and what it is to us.
+"""Every private name of the pinned Nova and oslo.messaging that we rely on, and what it is to us.
 
 A test holds each against the installed release.
 """
@@ -125,6 +125,12 @@ OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
 
 USED: tuple[str, ...] = (
     "nova.console.serial:acquire_port",
+    "nova.console.websocketproxy:NovaProxyRequestHandler.socket",
+    "oslo_messaging._drivers.impl_rabbit:Connection._ensure_publishing",
+    "oslo_messaging._drivers.impl_rabbit:Connection.declare_fanout_consumer",
+    "oslo_messaging._drivers.impl_rabbit:Connection.declare_topic_consumer",
+    "oslo_messaging._drivers.impl_rabbit:Consumer.declare",
+    "oslo_messaging._drivers.impl_rabbit:RabbitDriver._get_reply_queue_name",
     "nova.console.type:ConsoleMKS",
     "nova.exception:ConsoleTypeUnavailable",
     "nova.exception:BuildAbortException",

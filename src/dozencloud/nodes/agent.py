@@ -27,6 +27,8 @@ from dozencloud.membership import Membership, membership
 from dozencloud.nodes import authority, joining
 from dozencloud.nodes.controller import Controller
 from dozencloud.nodes.reports import Report
+from dozencloud.services import gateway
+from dozencloud.supervise import Supervisor
 
 EVERY = 20.0
 """s between two reports."""
@@ -90,12 +92,17 @@ def stale(cloud: Cloud, good: str) -> bool:
 
 
 def renew(cloud: Cloud, given: Membership, controller: Controller) -> None:
-    """A new key and certificate in place of the old; who uses them reads them when it connects."""
+    """A new key and certificate in place of the old.
+
+    Who uses them reads them when it connects; the gate has to be told.
+    """
     (chassis,) = _certificate(cloud).subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     key = ec.generate_private_key(ec.SECP256R1())
     request = joining.request(key, str(chassis.value))
     made = controller.certificate(given.node, given.secret, request)
     tls.replace_pair(tls.folder(cloud) / "node", made.encode(), key)
+    if pid := Supervisor(cloud).process("node-gate").pid:
+        gateway.reload(pid)
     log.warning("this node has a new certificate")
 
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from dozencloud import tls
 from dozencloud.cloud import Cloud
-from dozencloud.membership import nodes_folder
+from dozencloud.membership import console_name, nodes_folder
 from dozencloud.secret import write_private
 from dozencloud.services.ovn import USER as OVN_USER
 from dozencloud.tls import CLIENT, SERVER, Authority
@@ -65,7 +65,9 @@ def sign(cloud: Cloud, request: x509.CertificateSigningRequest, chassis: str, ad
 
     Its subject is the chassis: by that OVN's southbound database knows whose rows are whose.
     """
-    made = authority(cloud).issue(chassis, [address], request.public_key(), [CLIENT, SERVER])
+    made = authority(cloud).issue(
+        chassis, [address, console_name(address)], request.public_key(), [CLIENT, SERVER]
+    )
     return tls.pem(made).decode()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from dozencloud import seed
 from dozencloud.cloud import Cloud
 from dozencloud.membership import changing
-from dozencloud.nodes import authority, identity, opening
+from dozencloud.nodes import authority, broker, identity, opening
 from dozencloud.nodes.tokens import Refused
 from dozencloud.secret import Secrets
 from dozencloud.services.base import Plan
@@ -18,6 +18,7 @@ def shut_out(cloud: Cloud, name: str, *, revoke: bool = False) -> None:
 
     revoke: also make its certificate worthless; the other nodes get new ones within seconds.
     """
+    broker.revoke(cloud, name)
     identity.revoke(_connect(cloud), name)
     with changing(cloud, "members") as rows:
         rows[:] = [row for row in rows if row["name"] != name]

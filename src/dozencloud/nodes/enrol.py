@@ -18,7 +18,7 @@ from cryptography import x509
 from dozencloud import RELEASE, seed
 from dozencloud.cloud import Cloud
 from dozencloud.membership import Member, Membership, changing, members
-from dozencloud.nodes import authority, identity, opening, tokens
+from dozencloud.nodes import authority, broker, identity, opening, tokens
 from dozencloud.nodes.tokens import Refused
 from dozencloud.secret import Secrets
 from dozencloud.services.base import Plan, Role
@@ -115,6 +115,7 @@ def join(cloud: Cloud, request: Request) -> dict[str, Any]:
     plan = Plan.kept(cloud)
     sdk = seed.connect(cloud, Secrets(cloud.etc / "secrets.json"))
     identity.grant(sdk, request.name, passwords["identity"])
+    broker.grant(cloud, request.name, passwords["broker"])
     opening.apply(plan)
     given = Membership(
         controller=cloud.public_url,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 
+from dozencloud.errors import Problem
 from dozencloud.graph import Step
 from dozencloud.nodes import authority
-from dozencloud.services import ovn
+from dozencloud.secret import write_private
+from dozencloud.services import gateway, ovn
 from dozencloud.services.base import Plan
+from dozencloud.supervise import Supervisor
 
 
 def apply(plan: Plan) -> None:
@@ -15,3 +18,16 @@ def apply(plan: Plan) -> None:
     if not authority.control_current(plan.cloud):
         authority.issue_control(plan.cloud)
     ovn.meet_nodes(plan, Step(sys.stderr))
+    _gateway(plan)
+
+
+def _gateway(plan: Plan) -> None:
+    """Let nginx use its files of now; a gateway that does not run reads them when it starts."""
+    for file in gateway.service(plan).files:
+        write_private(file.path, file.content, file.mode)
+    pid = Supervisor(plan.cloud).process("gateway").pid
+    if pid and not gateway.reload(pid):
+        raise Problem(
+            "The gateway did not take up its new settings.",
+            f"See: {plan.cloud.command('logs', 'gateway')}",
+        )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from dozencloud.services import (
+    gate,
     gateway,
     glance,
     keystone,
@@ -65,6 +66,7 @@ JOINED: tuple[Callable[[Plan], Service], ...] = (
     ovn.switch,
     ovn.switch_database,
     node_agent.service,
+    gate.service,
 )
 """On a node that joined a cloud. Its servers have config drives: no metadata agent."""
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
-from dozencloud import plumbing
+from dozencloud import plumbing, tls
 from dozencloud.cloud import REGION, Cloud
 from dozencloud.errors import Problem
 from dozencloud.graph import Step
@@ -139,6 +139,9 @@ class Service:
     after: services that must be ready before this one is started.
     prepare: brings what the process needs into being; idempotent, runs before every start.
     ready: true as soon as the service does its work; cheap.
+    reads: files of others' making that it reads when it starts.
+    reload: makes the running process (its pid) use changed files, without an end to what it is
+        doing; false if it could not. Without, the service is restarted.
     listens: where it is reached, for people.
     """
 
@@ -152,6 +155,8 @@ class Service:
     environment: Mapping[str, str] = field(default_factory=dict)
     folders: tuple[Folder, ...] = ()
     files: tuple[File, ...] = ()
+    reads: tuple[Path, ...] = ()
+    reload: Callable[[int], bool] | None = None
     prepare: Callable[[Step], None] | None = None
     settle: Callable[[Step], None] | None = None
     listens: str = ""
@@ -225,8 +230,24 @@ def database_options(plan: Plan, database: str, user: str | None = None) -> dict
 
 
 def broker_url(plan: Plan) -> str:
+    if given := plan.membership:
+        return f"rabbit://{given.user}:{given.broker_password}@{given.host}:{given.broker}/"
     port = plan.cloud.settings.internal.broker
     return f"rabbit://dozen:{plan.secrets['rabbitmq']}@127.0.0.1:{port}/"
+
+
+def broker_over_tls(plan: Plan) -> dict[str, object]:
+    """[oslo_messaging_rabbit] of a node; a cut network is noticed, and mended, in seconds."""
+    place = tls.folder(plan.cloud)
+    return {
+        "ssl": True,
+        "ssl_ca_file": plan.cloud.ca,
+        "ssl_cert_file": place / "node.crt",
+        "ssl_key_file": place / "node.key",
+        "heartbeat_timeout_threshold": 10,
+        "rabbit_retry_backoff": 1,
+        "rabbit_interval_max": 3,
+    }
 
 
 def credentials(plan: Plan, user: str) -> dict[str, object]:
@@ -309,15 +330,15 @@ def answers(cloud: Cloud, name: str, url: str) -> Callable[[], bool]:
     return lambda: 0 < http_status(api_socket(cloud, name), url) < 500
 
 
-def listening(cloud: Cloud, port: int) -> Callable[[], bool]:
-    """Ready when somebody accepts connections on the loopback port."""
+def listening(cloud: Cloud, port: int, address: str = "127.0.0.1") -> Callable[[], bool]:
+    """Ready when somebody accepts connections on the port of an address of this machine."""
 
     def probe() -> bool:
         with plumbing.within(cloud):
             client = socket.socket()
         with client:
             client.settimeout(2)
-            return client.connect_ex(("127.0.0.1", port)) == 0
+            return client.connect_ex((address, port)) == 0
 
     return probe
 

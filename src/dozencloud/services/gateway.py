@@ -6,9 +6,16 @@ for the metadata agent; what is not the path of an API there goes to Nova's meta
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from pathlib import Path
 
 import dozencloud
+from dozencloud import tls
+from dozencloud.cloud import NODE_CONSOLES_PORT
+from dozencloud.membership import nodes_folder
+from dozencloud.processes import children
 from dozencloud.services.base import GROUP, File, Folder, Plan, Role, Service, api_socket, listening
 
 USER = "dozen-gateway"
@@ -19,6 +26,8 @@ APIS = {
     "placement": "placement",
     "network": "neutron",
 }
+
+RELOAD_SECONDS = 10
 
 PAGES = Path(dozencloud.__file__).parent / "data" / "console"
 """Pages that show a console in a browser."""
@@ -72,9 +81,74 @@ def _consoles(port: int) -> str:
 {sockets}"""
 
 
+LOAD_STREAM = "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\n"
+
+CONNECTIONS = 512
+CONNECTIONS_WITH_NODES = 8192
+"""Two for each connection of a node to RabbitMQ, of which it has up to some 30."""
+
+
+def _nodes(plan: Plan) -> str:
+    """What nodes and the controller have from each other, both known by their certificates."""
+    cloud = plan.cloud
+    place = tls.folder(cloud)
+    trusted = nodes_folder(cloud) / "trusted.crt"
+    return f"""\
+stream {{
+  # The names in a node's certificate (membership.console_name) are its address with dashes.
+  map $proxy_protocol_server_addr:$proxy_protocol_server_port $console {{
+    "~^(\\d+)\\.(\\d+)\\.(\\d+)\\.(\\d+):(\\d+)$" "$5.$1-$2-$3-$4.node";
+  }}
+  # Broker. A session that is taken up again is not checked again, so there are none.
+  server {{
+    listen {cloud.settings.nodes.broker} ssl so_keepalive=30s:10s:3;
+    ssl_certificate {place}/gateway.crt;
+    ssl_certificate_key {place}/gateway.key;
+    ssl_client_certificate {trusted};
+    ssl_verify_client on;
+    ssl_protocols TLSv1.2 TLSv1.3;
+    ssl_session_tickets off;
+    proxy_pass 127.0.0.1:{cloud.settings.internal.broker};
+    # Both sides send heartbeats every few seconds.
+    proxy_timeout 1m;
+  }}
+  # Consoles of servers on nodes. The console proxy says first where it wants to go.
+  server {{
+    listen 127.0.0.1:{cloud.settings.internal.node_consoles} proxy_protocol;
+    proxy_pass $proxy_protocol_server_addr:{NODE_CONSOLES_PORT};
+    proxy_ssl on;
+    proxy_ssl_certificate {place}/controller.crt;
+    proxy_ssl_certificate_key {place}/controller.key;
+    proxy_ssl_trusted_certificate {trusted};
+    proxy_ssl_verify on;
+    proxy_ssl_name $console;
+    proxy_ssl_server_name on;
+    proxy_ssl_session_reuse off;
+    proxy_connect_timeout 10s;
+    proxy_socket_keepalive on;
+    proxy_timeout 1d;
+  }}
+}}
+"""
+
+
+def reload(pid: int) -> bool:
+    """Make the running nginx use its changed files; what its connections carry goes on."""
+    before = set(children(pid))
+    os.kill(pid, signal.SIGHUP)
+    end = time.monotonic() + RELOAD_SECONDS
+    while time.monotonic() < end:
+        # It makes new workers once the files are read and the ports are open.
+        if set(children(pid)) - before:
+            return True
+        time.sleep(0.05)
+    return False
+
+
 def service(plan: Plan) -> Service:
     cloud = plan.cloud
     etc, run = cloud.etc / "gateway", cloud.run / "gateway"
+    connections = CONNECTIONS_WITH_NODES if plan.has_nodes else CONNECTIONS
     apis = "\n".join(
         f"    location /{path}/ {{ proxy_pass http://{name}; }}\n"
         f"    location = /{path} {{ proxy_pass http://{name}; }}"
@@ -87,12 +161,15 @@ def service(plan: Plan) -> Service:
     nodes = NODES if plan.takes_nodes else ""
     port = cloud.settings.gateway.port
     config = f"""\
+{LOAD_STREAM if plan.has_nodes else ""}\
 daemon off;
 user {USER} {GROUP};
 worker_processes 1;
 pid {run}/nginx.pid;
 error_log stderr warn;
-events {{ worker_connections 512; }}
+worker_rlimit_nofile {2 * connections};
+events {{ worker_connections {connections}; }}
+{_nodes(plan) if plan.has_nodes else ""}\
 http {{
   access_log off;
   server_tokens off;
@@ -148,6 +225,15 @@ http {{
         command=["nginx", "-c", str(etc / "nginx.conf"), "-e", "stderr"],
         folders=(Folder(etc, mode=0o755), Folder(run, USER, GROUP, 0o750)),
         files=(File(etc / "nginx.conf", config, mode=0o644),),
+        reads=(
+            tls.folder(cloud) / "gateway.crt",
+            *(
+                (tls.folder(cloud) / "controller.crt", nodes_folder(cloud) / "trusted.crt")
+                if plan.has_nodes
+                else ()
+            ),
+        ),
+        reload=reload,
         ready=listening(cloud, cloud.settings.internal.api),
         listens=f"{cloud.address}:{port}",
     )

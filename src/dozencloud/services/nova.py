@@ -17,6 +17,7 @@ from dozencloud.services.base import (
     Role,
     Service,
     answers,
+    broker_over_tls,
     broker_url,
     credentials,
     database_options,
@@ -35,7 +36,7 @@ AFTER = ("mariadb", "memcached")
 
 def _common(plan: Plan, state: Path) -> dict[str, dict[str, object]]:
     cloud, public = plan.cloud, public_url(plan)
-    return {
+    sections: dict[str, dict[str, object]] = {
         "DEFAULT": {
             **LOG_OPTIONS,
             "host": plan.node.name,
@@ -67,6 +68,11 @@ def _common(plan: Plan, state: Path) -> dict[str, dict[str, object]]:
         "oslo_concurrency": {"lock_path": state / "lock"},
         "oslo_messaging_notifications": NO_NOTIFICATIONS,
     }
+    if plan.membership:
+        sections["oslo_messaging_rabbit"] = broker_over_tls(plan)
+        # A node may not call the scheduler, which asks the database where a compute is silent.
+        sections["filter_scheduler"] = {"track_instance_changes": False}
+    return sections
 
 
 def _glance(plan: Plan) -> dict[str, object]:
@@ -121,6 +127,7 @@ def _control_config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
             ],
         },
         "quota": {"count_usage_from_placement": True},
+        "dozencloud": {"node_consoles": plan.cloud.settings.internal.node_consoles},
         "keystone_authtoken": token_check(plan, "nova"),
     }
     sections["DEFAULT"] |= {
@@ -205,7 +212,7 @@ def consoles(plan: Plan) -> Service:
     """The way from the gateway to the serial lines and screens of servers.
 
     nova-serialproxy does for screens what nova-novncproxy does: a token names the port, whatever
-    speaks there. nova-novncproxy would add TLS to computes of another machine.
+    speaks there. To other machines the gateway adds TLS.
     """
     folders, files = _control_config(plan)
     port = plan.cloud.settings.internal.consoles
@@ -213,7 +220,7 @@ def consoles(plan: Plan) -> Service:
         name="nova-consoles",
         title="Consoles of servers (Nova)",
         role=Role.CONTROL,
-        command=python_main(plan, "nova.cmd.serialproxy:main", *_config_argument(plan)),
+        command=python_main(plan, "dozencloud.compute.consoleproxy:main", *_config_argument(plan)),
         user=USER,
         folders=folders,
         files=files,
@@ -233,7 +240,7 @@ def compute(plan: Plan) -> Service:
 
     It gets no database password; it asks the conductor.
     """
-    cloud, state = plan.cloud, plan.cloud.lib / "compute"
+    cloud, state, given = plan.cloud, plan.cloud.lib / "compute", plan.membership
     path = cloud.etc / "compute" / "nova.conf"
     helper = privsep.helper_command(plan, path)
     sections = _common(plan, state)
@@ -257,7 +264,10 @@ def compute(plan: Plan) -> Service:
             "cpu_shared_set": plan.node.shared_cpus,
         }
     sections |= {
-        "dozencloud": {"hang_seconds": cloud.settings.compute.hang_seconds},
+        "dozencloud": {
+            "hang_seconds": cloud.settings.compute.hang_seconds,
+            **({"console_address": given.address} if given else {}),
+        },
         "libvirt": _libvirt(plan.node, cloud.libvirt_uri),
         # The console kind by which our driver offers gdb's connection: `dozen debug`.
         "mks": {
@@ -270,11 +280,12 @@ def compute(plan: Plan) -> Service:
         "nova_sys_admin": {"helper_command": helper},
         "os_vif_ovs": {"ovsdb_connection": f"unix:{cloud.run}/openvswitch/db.sock"},
     }
+    main = "dozencloud.compute.onnode:main" if given else "nova.cmd.compute:main"
     return Service(
         name="nova-compute",
         title="Servers of this node (Nova compute)",
         role=Role.COMPUTE,
-        command=python_main(plan, "nova.cmd.compute:main", "--config-file", str(path)),
+        command=python_main(plan, main, "--config-file", str(path)),
         folders=(
             Folder(cloud.etc / "compute"),
             # QEMU's own user passes through to the disks that libvirt gives it.
@@ -287,7 +298,9 @@ def compute(plan: Plan) -> Service:
             *("rabbitmq", "nova-conductor", "keystone", "placement", "gateway"),
             *("libvirtd", "ovn-controller", "privsep"),
         ),
-        ready=connected_to(cloud, "nova-compute", cloud.settings.internal.broker),
+        ready=connected_to(cloud, "nova-compute", given.broker, given.host)
+        if given
+        else connected_to(cloud, "nova-compute", cloud.settings.internal.broker),
         # QEMU's user enters the folders of the servers that Nova makes.
         umask=0o022,
         stop_seconds=15,

@@ -1,14 +1,27 @@
-"""RabbitMQ: remote calls among the Nova and Neutron processes. Loopback only, one user."""
+"""RabbitMQ: remote calls among the Nova and Neutron processes. On loopback only.
+
+The controller's services share one account, which may do everything. Each node has its own
+(nodes/broker.py), which must not: by the default exchange, through which answers go, it could
+write into every queue. So nodes answer through an exchange BROKER_ANSWERS, where the queue is a
+routing key, to which a topic permission can hold them.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
 
+from dozencloud.cloud import BROKER_ANSWERS, Cloud
 from dozencloud.services.base import File, Folder, Plan, Role, Service, listening, to_json
 
 USER = "dozen-rabbitmq"
 VIRTUAL_HOST = "/"
+ACCOUNT = "dozen"
+CALLS = "nova"
+"""Nova's exchange (control_exchange of [DEFAULT])."""
+TO_NODES = "dozen-nodes"
+"""Exchange between Nova's, which is gone with each end of RabbitMQ, and the queues of nodes."""
 
 
 def password_hash(password: str) -> str:
@@ -21,13 +34,80 @@ def password_hash(password: str) -> str:
     return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
 
 
+def environment(cloud: Cloud) -> Mapping[str, str]:
+    """What leads Erlang's programs to this cloud's RabbitMQ."""
+    return {
+        "HOME": str(cloud.lib / "rabbitmq"),
+        "RABBITMQ_NODENAME": "dozen@localhost",
+        "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+        "ERL_EPMD_PORT": str(cloud.settings.internal.broker_names),
+    }
+
+
+def exchange(name: str, *, durable: bool = True) -> dict[str, object]:
+    """A topic exchange, as RabbitMQ's definitions write it."""
+    return {
+        "name": name,
+        "vhost": VIRTUAL_HOST,
+        "type": "topic",
+        "durable": durable,
+        "auto_delete": False,
+        "internal": False,
+        "arguments": {},
+    }
+
+
+def queue(name: str, arguments: Mapping[str, object]) -> dict[str, object]:
+    """A queue, as RabbitMQ's definitions write it."""
+    return {
+        "name": name,
+        "vhost": VIRTUAL_HOST,
+        "durable": True,
+        "auto_delete": False,
+        "arguments": dict(arguments),
+    }
+
+
+def binding(source: str, kind: str, destination: str, key: str) -> dict[str, object]:
+    """What leads from an exchange to a queue or (kind) an exchange."""
+    return {
+        "source": source,
+        "vhost": VIRTUAL_HOST,
+        "destination": destination,
+        "destination_type": kind,
+        "routing_key": key,
+        "arguments": {},
+    }
+
+
+def _ways_to_nodes() -> dict[str, object]:
+    return {
+        "exchanges": [
+            # As oslo.messaging declares it.
+            exchange(CALLS, durable=False),
+            exchange(TO_NODES),
+            exchange(BROKER_ANSWERS),
+        ],
+        "queues": [
+            # A message is dead as it arrives, and goes by its routing key to the queue of that
+            # name: the default exchange cannot be bound to another in any other way.
+            queue(BROKER_ANSWERS, {"x-message-ttl": 0, "x-dead-letter-exchange": ""}),
+        ],
+        "bindings": [
+            binding(CALLS, "exchange", TO_NODES, "compute.#"),
+            binding(CALLS, "exchange", TO_NODES, "compute-alt.#"),
+            binding(BROKER_ANSWERS, "queue", BROKER_ANSWERS, "#"),
+        ],
+    }
+
+
 def service(plan: Plan) -> Service:
     cloud = plan.cloud
     etc, data, ports = cloud.etc / "rabbitmq", cloud.lib / "rabbitmq", cloud.settings.internal
     definitions = {
         "users": [
             {
-                "name": "dozen",
+                "name": ACCOUNT,
                 "password_hash": password_hash(plan.secrets["rabbitmq"]),
                 "hashing_algorithm": "rabbit_password_hashing_sha256",
                 "tags": [],
@@ -36,13 +116,14 @@ def service(plan: Plan) -> Service:
         "vhosts": [{"name": VIRTUAL_HOST}],
         "permissions": [
             {
-                "user": "dozen",
+                "user": ACCOUNT,
                 "vhost": VIRTUAL_HOST,
                 "configure": ".*",
                 "write": ".*",
                 "read": ".*",
             }
         ],
+        **_ways_to_nodes(),
     }
     config = f"""\
 listeners.tcp.local = 127.0.0.1:{ports.broker}
@@ -69,18 +150,15 @@ log.file = false
         command=["/usr/lib/rabbitmq/bin/rabbitmq-server"],
         user=USER,
         environment={
-            "HOME": str(data),
-            "RABBITMQ_NODENAME": "dozen@localhost",
+            **environment(cloud),
             "RABBITMQ_MNESIA_BASE": str(data / "mnesia"),
             "RABBITMQ_LOG_BASE": str(data / "log"),
             "RABBITMQ_PID_FILE": str(cloud.run / "rabbitmq" / "pid"),
             "RABBITMQ_CONFIG_FILE": str(etc / "rabbitmq.conf"),
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(etc / "none.config"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(etc / "enabled_plugins"),
-            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
             "RABBITMQ_DIST_PORT": str(ports.broker_cluster),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": erlang,
-            "ERL_EPMD_PORT": str(ports.broker_names),
         },
         folders=(
             Folder(etc, USER, USER, 0o750),

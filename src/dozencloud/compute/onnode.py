@@ -1,0 +1,13 @@
+"""Starts nova-compute of a node that joined, whose account in RabbitMQ may do little."""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """Take the command line of nova-compute; return when it ends."""
+    # First of all that is Nova's: it chooses between threads and eventlet for the whole process.
+    from nova.cmd import compute  # isort: skip
+    from dozencloud.compute import nodebus
+
+    nodebus.use()
+    compute.main()

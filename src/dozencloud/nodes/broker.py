@@ -1,0 +1,132 @@
+"""A node's account in RabbitMQ: made when it joins, deleted when it is removed.
+
+It may declare, bind and delete nothing. It takes from its own queues, which stand here, calls the
+conductor, and answers who called it. Nova declares what it uses; on a node it does not
+(compute/nodebus.py).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from typing import Any
+
+from dozencloud import plumbing
+from dozencloud.cloud import BROKER_ANSWERS, Cloud
+from dozencloud.errors import Problem
+from dozencloud.membership import account
+from dozencloud.services.rabbitmq import (
+    CALLS,
+    TO_NODES,
+    VIRTUAL_HOST,
+    binding,
+    environment,
+    password_hash,
+    queue,
+)
+
+# Not the one in /usr/sbin, which wants to become Debian's own user.
+CONTROL = "/usr/lib/rabbitmq/bin/rabbitmqctl"
+CONNECTIONS = 64
+"""At one time; nova-compute has up to 30, and those of the one before it may not be gone yet."""
+NO_USER, NO_QUEUE = "does not exist", "Queue not found"
+"""What rabbitmqctl says where the user or the queue is not there."""
+
+
+def calls(node: str) -> tuple[str, ...]:
+    """Queues of what the node is called to do; the second while nova-compute stops."""
+    return (f"compute.{node}", f"compute-alt.{node}")
+
+
+def answers(user: str) -> str:
+    """Queue of the answers that the account's node gets."""
+    return f"reply_{user}"
+
+
+def definitions(node: str, password: str) -> dict[str, Any]:
+    """All that is a node's in RabbitMQ, as `rabbitmqctl import_definitions` reads it."""
+    user = account(node)
+    queues = (*calls(node), answers(user))
+    return {
+        "users": [
+            {
+                "name": user,
+                "password_hash": password_hash(password),
+                "hashing_algorithm": "rabbit_password_hashing_sha256",
+                "tags": [],
+                "limits": {"max-connections": CONNECTIONS},
+            }
+        ],
+        "permissions": [
+            {
+                "user": user,
+                "vhost": VIRTUAL_HOST,
+                "configure": "^$",
+                "write": _one_of(CALLS, BROKER_ANSWERS),
+                "read": _one_of(*queues),
+            }
+        ],
+        "topic_permissions": [
+            # Itself: Nova resizes a server on its own host by messages to it.
+            _topics(user, CALLS, _one_of("conductor", *calls(node))),
+            # The controller's processes have such names for their queues; nodes do not.
+            _topics(user, BROKER_ANSWERS, "^reply_[0-9a-f]{32}$"),
+        ],
+        "queues": [queue(name, {}) for name in queues],
+        "bindings": [binding(TO_NODES, "queue", name, name) for name in calls(node)],
+    }
+
+
+def _one_of(*names: str) -> str:
+    return f"^({'|'.join(map(re.escape, names))})$"
+
+
+def _topics(user: str, exchange: str, write: str) -> dict[str, str]:
+    return {
+        "user": user,
+        "vhost": VIRTUAL_HOST,
+        "exchange": exchange,
+        "write": write,
+        "read": "^$",
+    }
+
+
+def grant(cloud: Cloud, node: str, password: str) -> None:
+    """Let the node in with this password; RabbitMQ keeps that."""
+    _control(cloud, "import_definitions", input=json.dumps(definitions(node, password)))
+
+
+def revoke(cloud: Cloud, node: str) -> None:
+    """Shut the node out: what it has open is cut, what waits for it is dropped."""
+    user = account(node)
+    _control(cloud, "delete_user", user, unless=NO_USER)
+    _control(cloud, "close_all_user_connections", user, "This node was removed from the cloud.")
+    for name in (*calls(node), answers(user)):
+        _control(cloud, "delete_queue", name, unless=NO_QUEUE)
+
+
+def _control(
+    cloud: Cloud, *words: str, input: str | None = None, unless: str | None = None
+) -> None:
+    """rabbitmqctl. unless: an error that is none."""
+    result = subprocess.run(
+        plumbing.in_network(cloud, [CONTROL, "--quiet", *words]),
+        env={
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "LANG": "C.UTF-8",
+            # It listens itself while it runs.
+            "RABBITMQ_CTL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            **environment(cloud),
+        },
+        input=input,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if result.returncode and not (unless and unless in result.stderr):
+        raise Problem(
+            f"RabbitMQ refused {words[0]}.",
+            f"See: {cloud.command('status')}",
+            detail=(result.stderr or result.stdout).strip(),
+        )

@@ -1,0 +1,69 @@
+"""nginx on a node: from the controller, by TLS, to the consoles of the servers on this node.
+
+These speak plain TCP on loopback and ask for no password. One port leads to all of them: the first
+word of the name that the controller asks for (SNI) is the port on loopback.
+"""
+
+from __future__ import annotations
+
+from dozencloud import tls
+from dozencloud.cloud import CONSOLE_USER, NODE_CONSOLES_PORT
+from dozencloud.services.base import (
+    GROUP,
+    File,
+    Folder,
+    Plan,
+    Role,
+    Service,
+    listening,
+)
+from dozencloud.services.gateway import LOAD_STREAM, reload
+
+
+def service(plan: Plan) -> Service:
+    """The workers' user is the one that may connect to consoles (plumbing.guard)."""
+    cloud, given = plan.cloud, plan.membership
+    if given is None:
+        raise ValueError("only a node that joined has a gate")
+    etc, run = cloud.etc / "gate", cloud.run / "gate"
+    own = tls.folder(cloud) / "node"
+    config = f"""\
+{LOAD_STREAM}\
+daemon off;
+user {CONSOLE_USER} {GROUP};
+worker_processes 1;
+pid {run}/nginx.pid;
+error_log stderr warn;
+events {{ worker_connections 256; }}
+stream {{
+  map $ssl_server_name $console {{
+    # Consoles are from 20000 on; gdb's connection is on any port that was free.
+    "~^([2-5]\\d\\d\\d\\d|6[0-5]\\d\\d\\d)\\." 127.0.0.1:$1;
+  }}
+  server {{
+    listen {given.address}:{NODE_CONSOLES_PORT} ssl;
+    ssl_certificate {own}.crt;
+    ssl_certificate_key {own}.key;
+    # It issues certificates to the controller only; those of nodes are another authority's.
+    ssl_client_certificate {cloud.ca};
+    ssl_verify_client on;
+    ssl_protocols TLSv1.2 TLSv1.3;
+    ssl_session_tickets off;
+    proxy_pass $console;
+    proxy_socket_keepalive on;
+    proxy_timeout 1d;
+  }}
+}}
+"""
+    return Service(
+        name="node-gate",
+        title="Way to the consoles of this node (nginx)",
+        role=Role.COMPUTE,
+        command=["nginx", "-c", str(etc / "nginx.conf"), "-e", "stderr"],
+        folders=(Folder(etc, mode=0o755), Folder(run, CONSOLE_USER, GROUP, 0o750)),
+        files=(File(etc / "nginx.conf", config, mode=0o644),),
+        reads=(tls.folder(cloud) / "node.crt", cloud.ca),
+        reload=reload,
+        ready=listening(cloud, NODE_CONSOLES_PORT, given.address),
+        listens=f"{given.address}:{NODE_CONSOLES_PORT}",
+    )
