@@ -25,7 +25,8 @@ from dozencloud.facts import Cpu, Facts
 from dozencloud.graph import Step, Task
 from dozencloud.images import tiny
 from dozencloud.membership import Membership
-from dozencloud.nodes import agent, authority
+from dozencloud.nodes import authority
+from dozencloud.nodes.controller import Controller
 from dozencloud.secret import write_private
 from dozencloud.services import services
 from dozencloud.services.base import GROUP, Folder, Node, Plan, Service
@@ -246,8 +247,10 @@ class Bringup:
     def _in_nova(self, given: Membership, step: Step) -> None:
         """Until the controller says that Nova lists this node as up."""
 
+        controller = Controller(given.controller, self.cloud.ca)
+
         def listed() -> bool | str:
-            return bool(agent.say(self.cloud, given)["nova"]) or "Nova to list this node as up"
+            return controller.in_nova(given.node, given.secret) or "Nova to list this node as up"
 
         step.until(listed, seconds=120, every=1, what="This node in Nova")
         self.state.set("compute-node", True)

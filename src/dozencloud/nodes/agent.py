@@ -68,14 +68,13 @@ def _certificate(cloud: Cloud) -> x509.Certificate:
     return x509.load_pem_x509_certificate((tls.folder(cloud) / "node.crt").read_bytes())
 
 
-def say(cloud: Cloud, given: Membership) -> dict[str, Any]:
-    """Report once; returns the controller's answer. Raises Problem."""
+def say(cloud: Cloud, given: Membership) -> None:
+    """Report once; get a new certificate if this one is not good any more. Raises Problem."""
     controller = Controller(given.controller, cloud.ca)
     answer = _report(cloud, given, controller)
     if stale(cloud, str(answer["authority"])):
         renew(cloud, given, controller)
-        answer = _report(cloud, given, controller)
-    return answer
+        _report(cloud, given, controller)
 
 
 def _report(cloud: Cloud, given: Membership, controller: Controller) -> dict[str, Any]:

@@ -36,6 +36,10 @@ class Controller:
     def report(self, name: str, secret: str, report: Mapping[str, Any]) -> dict[str, Any]:
         return self._post("report", report, (name, secret))
 
+    def in_nova(self, name: str, secret: str) -> bool:
+        """Whether servers can be placed on the node."""
+        return bool(self._post("state", {}, (name, secret))["nova"])
+
     def certificate(self, name: str, secret: str, csr: str) -> str:
         return str(self._post("certificate", {"csr": csr}, (name, secret))["certificate"])
 

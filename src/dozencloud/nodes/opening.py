@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from dozencloud.errors import Problem
 from dozencloud.graph import Step
 from dozencloud.nodes import authority
@@ -17,7 +15,8 @@ def apply(plan: Plan) -> None:
     """Open, or close after the last node has left: the broker's gate, OVN, its tunnels."""
     if not authority.control_current(plan.cloud):
         authority.issue_control(plan.cloud)
-    ovn.meet_nodes(plan, Step(sys.stderr))
+    with (plan.cloud.log / "nodes-opening.log").open("w") as log:
+        ovn.meet_nodes(plan, Step(log))
     _gateway(plan)
 
 

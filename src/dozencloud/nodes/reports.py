@@ -88,5 +88,7 @@ def in_nova(cloud: Cloud, name: str) -> bool:
     """Whether Nova lists the node as up, and Placement knows what it has."""
     sdk = seed.connect(cloud, Secrets(cloud.etc / "secrets.json"))
     up = any(s.state == "up" for s in sdk.compute.services(binary="nova-compute", host=name))
-    there = {h.name for h in sdk.compute.hypervisors(details=True) if h.service["host"] == name}
+    there = {
+        h.name for h in sdk.compute.hypervisors(details=True) if h.service_details["host"] == name
+    }
     return up and any(p.name in there for p in sdk.placement.resource_providers())

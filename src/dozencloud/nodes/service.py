@@ -1,14 +1,15 @@
 """What the controller answers to nodes: a small API below /nodes, behind the gateway.
 
 Runs as root: it signs certificates and makes accounts in Keystone and RabbitMQ. So it takes little:
-four requests of at most 64 KiB, each checked before anything is done.
+five requests of at most 64 KiB, each checked before anything is done.
 
     POST /v1/join          a token, a name, a request for a certificate -> all that a node needs
-    POST /v1/report        how the node is -> whose certificates are good, what Nova says
+    POST /v1/report        how the node is -> whose certificates are good
+    POST /v1/state         nothing -> whether servers can be placed on it
     POST /v1/certificate   a request for a certificate -> the certificate
     POST /v1/leave         the node goes, unless servers are on it
 
-The last three carry the node's name and secret (HTTP Basic, RFC 7617).
+The last four carry the node's name and secret (HTTP Basic, RFC 7617).
 """
 
 from __future__ import annotations
@@ -48,12 +49,13 @@ def join() -> Any:
 def report() -> Any:
     member = _member()
     reports.keep(cloud, member, request.get_json(silent=True))
-    return jsonify(
-        {
-            "authority": authority.identifier(authority.authority(cloud).certificate),
-            "nova": reports.in_nova(cloud, member.name),
-        }
-    )
+    good = authority.identifier(authority.authority(cloud).certificate)
+    return jsonify({"authority": good})
+
+
+@application.post("/v1/state")
+def state() -> Any:
+    return jsonify({"nova": reports.in_nova(cloud, _member().name)})
 
 
 @application.post("/v1/certificate")
@@ -95,6 +97,4 @@ def unforeseen(error: Exception) -> Any:
         return error
     log.error("unforeseen", exc_info=error)
     see = f"See on the controller: {cloud.command('logs', 'nodes')}"
-    return jsonify(
-        {"what": "The controller failed while it let this machine in.", "mend": see}
-    ), 500
+    return jsonify({"what": "The controller failed at what this node asked.", "mend": see}), 500

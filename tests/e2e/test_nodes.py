@@ -1,0 +1,236 @@
+"""Machines join: two nodes on this machine, each under a root and in a namespace of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import PLACE
+from keystoneauth1.exceptions import Unauthorized
+from openstack.connection import Connection
+from testcloud import Guest, Tenant, TestCloud, eventually
+
+from dozencloud import facts, preflight, processes
+from dozencloud.errors import Exit
+from dozencloud.membership import Membership, members, membership
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+
+class Node(TestCloud):
+    """A machine that joins, used by its command line."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        super().__init__(root)
+        self.name = name
+
+    @property
+    def given(self) -> Membership:
+        found = membership(self.cloud)
+        assert found is not None
+        return found
+
+
+def token(cloud: TestCloud, *words: str) -> list[str]:
+    """What `dozen node token` tells to run, without `sudo ./dozen`."""
+    line = cloud.dozen("node", "token", *words).stdout.split()
+    assert line[:3] == ["sudo", "./dozen", "join"]
+    return line[2:]
+
+
+def condition(cloud: TestCloud, node: Node) -> str:
+    rows = json.loads(cloud.dozen("node", "list", "--json").stdout)
+    return next((str(r["condition"]) for r in rows if r["name"] == node.name), "")
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Callable[[str], Node]]:
+    """Makes machines that are nothing yet; what they became is removed at the end."""
+    made: list[Node] = []
+
+    def make(name: str) -> Node:
+        root = Path(tempfile.mkdtemp(prefix="dzn", dir=PLACE))
+        root.chmod(0o755)
+        made.append(Node(root, name))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.destroy()
+        shutil.rmtree(each.root, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def nodes(cloud: TestCloud, machine: Callable[[str], Node]) -> Iterator[tuple[Node, Node]]:
+    """Two nodes of the cloud; it has none again afterwards."""
+    pair = machine("pi-1"), machine("pi-2")
+    try:
+        for node in pair:
+            node.dozen(*token(cloud), "--name", node.name)
+        yield pair
+    finally:
+        for member in members(cloud.cloud):
+            cloud.dozen("node", "remove", member.name, "--revoke")
+
+
+@pytest.fixture(scope="module")
+def servers(
+    cloud: TestCloud, nodes: tuple[Node, Node], admin: Tenant
+) -> Iterator[tuple[Guest, Guest]]:
+    """A server on each node, both in one network."""
+    network = cloud.sdk.network.find_network("private")
+    group = next(cloud.sdk.network.security_groups(name="ssh", project_id=admin.project))
+    made = [
+        admin.create(f"on-{n.name}", network, group, availability_zone=f"nova:{n.name}")
+        for n in nodes
+    ]
+    one, two = (admin.guest(server) for server in made)
+    yield one, two
+    # Before the nodes go, which is refused while they have servers.
+    admin.clear()
+
+
+def host(cloud: TestCloud, guest: Guest) -> str:
+    return str(cloud.sdk.compute.get_server(guest.id).compute_host)
+
+
+def test_both_joined_and_are_seen(cloud: TestCloud, nodes: tuple[Node, Node]) -> None:
+    for node in nodes:
+        assert condition(cloud, node) == "up"
+        running = {s["name"] for s in node.status()["services"] if s["state"] == "running"}
+        assert {"nova-compute", "ovn-controller", "node-agent", "libvirtd"} <= running
+        assert not {"mariadb", "rabbitmq", "keystone", "ovn-agent"} & running
+        shown = cloud.dozen("node", "show", node.name).stdout
+        assert facts.gather().system.architecture.kernel in shown
+    told = cloud.dozen("node", "list").stdout
+    assert all(node.name in told for node in nodes)
+
+
+def test_the_same_line_again_changes_nothing(cloud: TestCloud, nodes: tuple[Node, Node]) -> None:
+    node = nodes[0]
+    before = node.pids()
+    again = node.dozen(*token(cloud), "--name", node.name)
+    assert f"Nothing to change: the node {node.name} runs." in again.stdout
+    assert "Nothing to change" in node.dozen("up").stdout
+    assert node.pids() == before
+
+
+def test_a_taken_name_and_an_unknown_token_are_refused(
+    cloud: TestCloud, nodes: tuple[Node, Node], machine: Callable[[str], Node]
+) -> None:
+    third = machine("third")
+    words = token(cloud)
+    refused = third.dozen(*words, "--name", nodes[0].name, code=Exit.FAILED)
+    assert f"has a node called {nodes[0].name} already" in refused.stderr
+    last = "0" if words[-1][-1] != "0" else "1"
+    refused = third.dozen(*words[:-1], words[-1][:-1] + last, "--name", "third", code=Exit.FAILED)
+    assert "does not know this token" in refused.stderr
+    assert facts.find_traces(preflight.markers(third.cloud)).empty
+
+
+def test_servers_on_two_nodes_reach_each_other_and_are_reached(
+    cloud: TestCloud, nodes: tuple[Node, Node], servers: tuple[Guest, Guest]
+) -> None:
+    one, two = servers
+    assert [host(cloud, guest) for guest in servers] == [node.name for node in nodes]
+    for guest in servers:
+        guest.wait()
+    through = Guest(two.id, two.name, two.fixed, "", two.key, via=one)
+    assert through.run("hostname") == two.name
+    # Packets of the largest size: too large for the wires they would be lost in silence.
+    assert len(through.run("tr '\\0' x < /dev/zero | head -c 3000000")) == 3_000_000
+
+
+def test_its_console_comes_through_the_controller(
+    cloud: TestCloud, servers: tuple[Guest, Guest]
+) -> None:
+    log = cloud.sdk.compute.get_server_console_output(servers[0].id)["output"]
+    assert "login:" in log
+    url = cloud.dozen("console", "--url", servers[0].name).stdout.strip()
+    assert url.startswith(f"{cloud.cloud.public_url}/console/serial/")
+
+
+def test_drained_its_servers_go_elsewhere_with_their_data(
+    cloud: TestCloud, nodes: tuple[Node, Node], servers: tuple[Guest, Guest]
+) -> None:
+    node, guest = nodes[0], servers[0]
+    guest.run("echo kept > /home/dozen/kept && sync")
+    assert "1 server(s) moved" in cloud.dozen("node", "drain", node.name, timeout=600).stdout
+    assert condition(cloud, node) == "drained"
+    assert host(cloud, guest) != node.name
+    guest.wait()
+    assert guest.run("cat /home/dozen/kept") == "kept"
+    cloud.dozen("node", "undrain", node.name)
+    assert condition(cloud, node) == "up"
+
+
+def test_all_its_processes_killed_it_comes_back_with_its_servers(
+    cloud: TestCloud, nodes: tuple[Node, Node], servers: tuple[Guest, Guest]
+) -> None:
+    node, guest = nodes[1], servers[1]
+    supervisor = node.status()["supervisor"]["pid"]
+    for pid in (supervisor, *node.pids().values(), *qemu(node)):
+        os.kill(pid, signal.SIGKILL)
+    node.dozen("start")
+    guest.wait()
+    eventually(lambda: condition(cloud, node) == "up", seconds=60, what=f"{node.name} is up")
+
+
+def qemu(node: Node) -> list[int]:
+    return list(processes.find(node.cloud, servers=True))
+
+
+def test_new_certificates_for_all_cut_nobody_off(
+    cloud: TestCloud, nodes: tuple[Node, Node], servers: tuple[Guest, Guest]
+) -> None:
+    old = [(node.cloud.etc / "tls" / "node.crt").read_bytes() for node in nodes]
+    said = cloud.dozen("certs", "rotate").stdout
+    assert "Not heard of" not in said
+    assert [(n.cloud.etc / "tls" / "node.crt").read_bytes() for n in nodes] != old
+    servers[1].wait()
+    assert all(condition(cloud, node) == "up" for node in nodes)
+
+
+def test_a_stolen_board_is_shut_out_and_the_other_stays(
+    cloud: TestCloud, nodes: tuple[Node, Node], servers: tuple[Guest, Guest]
+) -> None:
+    stolen, other = nodes[0], nodes[1]
+    given = stolen.given
+
+    as_node(cloud, given).authorize()
+    cloud.dozen("node", "remove", stolen.name, "--revoke")
+    with pytest.raises(Unauthorized):
+        as_node(cloud, given).authorize()
+    assert condition(cloud, stolen) == ""
+    refused = stolen.dozen("join", given.controller, "--token", token(cloud)[-1], code=None)
+    assert "does not know the node" in refused.stderr
+    eventually(
+        lambda: (
+            (other.cloud.etc / "tls" / "node.crt").stat().st_mtime
+            > (cloud.cloud.etc / "nodes" / "ca.crt").stat().st_mtime
+        ),
+        seconds=60,
+        what="the other node has a certificate of the new authority",
+    )
+    servers[1].wait()
+    assert condition(cloud, other) == "up"
+
+
+def as_node(cloud: TestCloud, given: Membership) -> Connection:
+    """A connection with the account of a node."""
+    return Connection(
+        auth={
+            **{"username": given.user, "password": given.identity_password},
+            **{"project_name": "service", "user_domain_id": "default"},
+            "project_domain_id": "default",
+            "auth_url": f"{given.controller}/identity/v3",
+        },
+        region_name="RegionOne",
+        cacert=str(cloud.cloud.ca),
+    )
