@@ -33,6 +33,7 @@ COMMON = (
     "qemu-utils",
 )
 CONTROL = (
+    "ethtool",  # checksums of what this machine sends to servers, where Open vSwitch needs them
     "gpgv",  # signatures of images
     "haproxy",  # metadata proxy of each network (Neutron starts it)
     "iptables",  # checksum rule of the metadata namespaces (Neutron sets it)

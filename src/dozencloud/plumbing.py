@@ -210,9 +210,15 @@ table inet {cloud.table}-consoles {{
 """
 
 
+def there(cloud: Cloud, *words: str) -> list[str]:
+    """A command in the cloud's network namespace."""
+    enter = ("nsenter", f"--net=/run/netns/{cloud.namespace}") if _apart(cloud) else ()
+    return [*enter, *words]
+
+
 def nft(cloud: Cloud, *words: str) -> list[str]:
     """nft(8) in the cloud's network namespace."""
-    return in_network(cloud, ["nft", *words])
+    return there(cloud, "nft", *words)
 
 
 def ruleset(cloud: Cloud) -> str:

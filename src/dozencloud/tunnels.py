@@ -10,7 +10,6 @@ only this machine knows is linked to the kernel, which translates between it and
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
 from dozencloud import plumbing
@@ -24,9 +23,9 @@ SWITCH, KERNEL = "169.254.60.81", "169.254.60.82"
 MAC = "02:64:7a:74:75:6e"
 """The bridge's, the same at each start: the kernel is told who has SWITCH."""
 ROUTES = ("0.0.0.0/1", "128.0.0.0/1")
-"""All addresses there are. Open vSwitch takes these before any that it copied from the kernel."""
-START = Path(__file__).parent / "services" / "routed-switch.sh"
-"""Adds them again whenever the switch starts: they end with its process."""
+"""All addresses there are. Open vSwitch takes these before any that it copied from the kernel.
+
+They end with its process; services/userspace-switch.sh adds them again."""
 
 
 def bridge(cloud: Cloud) -> str:
@@ -41,11 +40,6 @@ def link_devices(cloud: Cloud) -> tuple[str, str]:
 def table(cloud: Cloud) -> str:
     """nftables table of the translation."""
     return f"{cloud.table}-tunnels"
-
-
-def starting(cloud: Cloud, control: Path, command: Sequence[str]) -> list[str]:
-    """Command line that starts the switch `command`, which will answer on `control`."""
-    return ["sh", str(START), str(control), bridge(cloud), KERNEL, *command]
 
 
 def ruleset(cloud: Cloud, address: str) -> str:

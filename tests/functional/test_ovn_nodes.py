@@ -203,6 +203,10 @@ def test_the_way_is_found_again_after_the_switch_died(servers: Pair, which: str)
 
     STEP.until(back, seconds=20, what="The switch")
     STEP.until(lambda: pings(servers.controller, "a", "10.0.0.2"), seconds=20, what="The way")
+    # What the machine sends to floating IPs fits into tunnels again.
+    bridge = servers.controller.cloud.provider_bridge
+    features = servers.controller.run("ethtool", "--show-features", bridge).stdout
+    assert "tx-checksumming: off" in features
 
 
 def test_meeting_the_same_nodes_again_cuts_nobody_off(servers: Pair) -> None:

@@ -120,6 +120,14 @@ OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
         "reason",
     ),
     "nova.virt.libvirt.vif:LibvirtGenericVIFDriver.plug": ("self", "instance", "vif"),
+    "nova.virt.libvirt.vif:LibvirtGenericVIFDriver.get_config": (
+        "self",
+        "instance",
+        "vif",
+        "image_meta",
+        "flavor",
+        "virt_type",
+    ),
 }
 """module:Class.method -> names of its parameters."""
 
@@ -181,6 +189,7 @@ USED: tuple[str, ...] = (
     "nova.virt.libvirt.config:LibvirtConfigGuestFeatureTCG",
     "nova.virt.libvirt.config:LibvirtConfigGuestGraphics",
     "nova.virt.libvirt.config:LibvirtConfigGuestInput",
+    "nova.virt.libvirt.config:LibvirtConfigGuestInterface",
     "nova.virt.libvirt.config:LibvirtConfigGuestUSBHostController",
     "nova.virt.libvirt.vif:LibvirtGenericVIFDriver.get_vif_devname",
     "vif_plug_ovs.linux_net:set_interface_state",

@@ -23,6 +23,8 @@ from dozencloud.services.base import GROUP, Folder, Plan, Role, Service, accepti
 
 USER = "dozen-ovn"
 OVS_SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
+USERSPACE = Path(__file__).parent / "userspace-switch.sh"
+"""Starts a switch that moves packets in user space."""
 PROBE = 30_000
 """ms after which a silent peer is asked whether it lives; 5 s is little for a busy board."""
 OVN_SCHEMAS = {"nb": "/usr/share/ovn/ovn-nb.ovsschema", "sb": "/usr/share/ovn/ovn-sb.ovsschema"}
@@ -169,7 +171,11 @@ def switch(plan: Plan) -> Service:
         *LOGGING,
     ]
 
-    def bridges(step: Step) -> None:
+    bridges = (cloud.provider_bridge, tunnels.bridge(cloud))
+    userspace = plan.node.datapath == "netdev"
+    starting = ("sh", str(USERSPACE), str(control), *bridges, tunnels.KERNEL) if userspace else ()
+
+    def settle(step: Step) -> None:
         """The provider bridge and that of the tunnels; ovn-controller makes the integration one."""
         if not plan.membership:
             provider_bridge(step)
@@ -188,17 +194,18 @@ def switch(plan: Plan) -> Service:
         address = f"{cloud.provider_gateway}/{cloud.provider.prefixlen}"
         step.run(plumbing.ip(cloud, "address", "replace", address, "dev", bridge))
         step.run(plumbing.ip(cloud, "link", "set", bridge, "up"))
+        if userspace:
+            # See USERSPACE.
+            step.run(plumbing.there(cloud, "ethtool", "-K", bridge, "tx", "off"))
 
     return Service(
         name="ovs-switch",
         title="Switch (Open vSwitch)",
         role=Role.COMPUTE,
-        command=(
-            tunnels.starting(cloud, control, command) if plan.node.datapath == "netdev" else command
-        ),
+        command=[*starting, *command],
         environment=environment(cloud),
         after=("ovs-db",),
-        settle=bridges,
+        settle=settle,
         ready=accepting(control),
     )
 

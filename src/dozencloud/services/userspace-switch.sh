@@ -1,0 +1,31 @@
+#!/bin/sh
+# userspace-switch.sh CONTROL PROVIDER TUNNELS GATEWAY COMMAND...: start the switch COMMAND, which
+# answers on CONTROL, and do for the bridges PROVIDER and TUNNELS, where they are there, what does
+# not outlive its process.
+set -eu
+
+control=$1 provider=$2 tunnels=$3 gateway=$4
+shift 4
+
+switch() {
+    ovs-appctl --target="$control" "$@" 2>/dev/null
+}
+
+opened() { # BRIDGE
+    until switch ofproto/list | grep -qx "$1"; do
+        kill -0 $$ 2>/dev/null || return # $$ is the switch
+        sleep 0.2
+    done
+}
+
+# In subshells that end at once: the switch does not wait for children.
+if [ -e "/sys/class/net/$provider" ]; then
+    # Packets whose checksum is left to the card are dropped where a tunnel begins.
+    (opened "$provider" && ethtool -K "$provider" tx off >/dev/null &)
+fi
+if [ -e "/sys/class/net/$tunnels" ]; then
+    # Two halves of all addresses are longer than a default route: taken before the kernel's.
+    (opened "$tunnels" && switch ovs/route/add 0.0.0.0/1 "$tunnels" "$gateway" >/dev/null &&
+        switch ovs/route/add 128.0.0.0/1 "$tunnels" "$gateway" >/dev/null &)
+fi
+exec "$@"

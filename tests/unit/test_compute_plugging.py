@@ -1,0 +1,17 @@
+"""What a server's network card is told where Open vSwitch moves packets in user space."""
+
+from __future__ import annotations
+
+import pytest
+
+from dozencloud.compute.plugging import OFFLOADS, CompletePackets
+
+
+@pytest.mark.parametrize("driver", ["qemu", None])
+def test_the_server_leaves_no_work_to_its_card(driver: str | None) -> None:
+    card = CompletePackets()
+    card.net_type, card.mac_addr, card.model = "ethernet", "02:00:00:00:00:01", "virtio"
+    card.driver_name = driver
+    made = card.format_dom()
+    assert dict(made.find("driver/host").attrib) == dict.fromkeys(OFFLOADS, "off")
+    assert made.find("driver").get("name") == driver
