@@ -11,7 +11,7 @@ import plan
 import pytest
 import run as command
 
-pytestmark = [pytest.mark.armhost, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.armhost, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,8 @@ def test_machine_is_as_it_must_be(outcome: command.Outcome) -> None:
 @pytest.mark.parametrize(
     "guest",
     [
-        pytest.param(plan.V8, marks=pytest.mark.shows("boot", "AArch64 under KVM")),
-        pytest.param(plan.V7, marks=pytest.mark.shows("boot", "ARMv7 under KVM")),
+        pytest.param(guest, marks=[pytest.mark.shows(what, kind) for what in ("boot", *plan.LIFE)])
+        for guest, kind in ((plan.V8, "AArch64 under KVM"), (plan.V7, "ARMv7 under KVM"))
     ],
     ids=lambda guest: guest.name,
 )

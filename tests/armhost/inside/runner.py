@@ -10,14 +10,16 @@ import os
 import re
 import time
 import traceback
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 # First, because it sets Nova up for threads before anything else of it is loaded.
-from novakit import Disks, Manager, NovaKit
+from novakit import Disks, Manager, NovaKit, Server
 
 # isort: split
 from nova.virt.libvirt.driver import LibvirtDriver
+from operations import OPERATIONS, answers
 
 from dozencloud.compute.abilities import abilities
 from dozencloud.facts.kvm import kvm
@@ -85,8 +87,23 @@ def run_guest(kit: NovaKit, job: dict[str, Any]) -> dict[str, Any]:
             break
         result[f"{mark}_seconds"] = round(time.monotonic() - begin, 1)
     result["said"] = dict(SAID.findall(server.console))
+    if "late" not in result:
+        result["survived"] = dict(survived(kit, server, job["operations"]))
     kit.destroy(server)
     return result
+
+
+def survived(kit: NovaKit, server: Server, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """What was done to the server, and what went wrong with it; empty if nothing did."""
+    for name in names:
+        try:
+            OPERATIONS[name](kit, server)
+            answers(kit, server)
+        except Exception as error:
+            traceback.print_exc()
+            yield name, f"{type(error).__name__}: {error}"
+            return
+        yield name, ""
 
 
 def wait(console: Path, mark: bytes, end: float) -> bool:
