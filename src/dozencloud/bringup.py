@@ -28,7 +28,7 @@ from dozencloud.membership import Membership
 from dozencloud.nodes import authority
 from dozencloud.nodes.controller import Controller
 from dozencloud.secret import write_private
-from dozencloud.services import services
+from dozencloud.services import ovn, services
 from dozencloud.services.base import GROUP, Folder, Node, Plan, Service
 from dozencloud.services.gateway import USER as GATEWAY_USER
 from dozencloud.services.libvirt import USER as QEMU_USER
@@ -59,7 +59,7 @@ def decide_node(cloud: Cloud, facts: Facts) -> Node:
         kvm_present=Path("/dev/kvm").exists(),
         shared_cpus=shared,
         dedicated_cpus=dedicated,
-        mtu=plumbing.own_mtu(cloud),
+        mtu=plumbing.mtu_of(plumbing.own_address(cloud)),
     )
 
 
@@ -230,6 +230,14 @@ class Bringup:
                     lambda step: authority.issue_control(self.cloud),
                     after=("certificates", "users"),
                     done=lambda: authority.control_current(self.cloud),
+                )
+            )
+            tasks.append(
+                Task(
+                    "node-networks",
+                    "Networks to other nodes",
+                    partial(ovn.meet_nodes, self.plan),
+                    after=("ovn-sb", "ovs-switch", "node-certificates"),
                 )
             )
         return tasks

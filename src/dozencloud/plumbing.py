@@ -115,12 +115,12 @@ def _is_here(cloud: Cloud, name: str) -> bool:
         return True
 
 
-def own_mtu(cloud: Cloud) -> int:
-    """Bytes that packets to other machines of the cloud may have; at most Ethernet's.
+def mtu_of(address: str) -> int:
+    """Bytes that packets of the device with this address may have; at most Ethernet's.
 
     Asked of the kernel: on a fresh machine there may be no ip(8) yet.
     """
-    wanted = socket.inet_aton(own_address(cloud))
+    wanted = socket.inet_aton(address)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         for _, name in socket.if_nameindex():
             with suppress(OSError):  # without an address, or gone

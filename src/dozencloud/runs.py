@@ -75,6 +75,7 @@ def join(
         for line in joining.abilities(found):
             say(f"This machine will run: {line}.")
         given = joining.enrol(cloud, url, token, name=name, address=address)
+        joining.wires_fit(given)
         cloud = load(cloud.root)
         bringup = Bringup(make_plan(cloud, found), found)
         tasks = bringup.tasks()

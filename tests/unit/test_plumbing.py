@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +14,16 @@ import pytest
 from dozencloud.cloud import Cloud, Network, Settings
 from dozencloud.plumbing import (
     ENTER_SCRIPT,
+    ETHERNET,
     enter,
     guard,
     inside,
     ip,
     linked,
     make_namespace,
+    mtu_of,
     namespace_exists,
+    nft,
     ruleset,
     switch_devices,
     within,
@@ -114,3 +119,34 @@ def test_consoles_are_for_root_and_the_console_proxy() -> None:
     assert "table inet dozencloud-consoles {" in rules
     assert 'oifname "lo" tcp dport { 20000-20999, 21000-21999, 17776 }' in rules
     assert "meta skuid != { root, dozen-nova } reject" in rules
+
+
+def test_the_mtu_of_the_device_with_an_address() -> None:
+    assert mtu_of("127.0.0.1") == ETHERNET  # loopback's 65536 is more than a wire takes
+    assert mtu_of("192.0.2.77") == ETHERNET  # nobody here has it
+
+
+@pytest.mark.functional
+def test_the_mtu_of_a_smaller_device() -> None:
+    script = (
+        "ip link add small mtu 1400 type dummy || ip link add small mtu 1400 type veth\n"
+        "ip address add 192.0.2.77/24 dev small\n"
+        'exec "$0" -c "from dozencloud.plumbing import mtu_of; print(mtu_of(\'192.0.2.77\'))"'
+    )
+    words = ["unshare", "--net", "sh", "-c", script, sys.executable]
+    path = os.pathsep.join(filter(None, sys.path))
+    done = subprocess.run(
+        words, env={**os.environ, "PYTHONPATH": path}, check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "1400\n"
+
+
+@pytest.mark.parametrize("cloud", [MACHINE, ROOTED], ids=["machine", "rooted"])
+def test_a_cloud_s_own_processes_are_in_its_network_already(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(*cloud.marker.split("=", 1))
+    assert ip(cloud, "link") == ["ip", "link"]
+    assert nft(cloud, "-f", "-") == ["nft", "-f", "-"]
+    monkeypatch.delenv("DOZEN_CLOUD")
+    assert (nft(cloud, "-f", "-")[0] == "nsenter") is (cloud is ROOTED)

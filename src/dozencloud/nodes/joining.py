@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from dozencloud import RELEASE, tls
+from dozencloud import RELEASE, plumbing, tls
 from dozencloud.cloud import Cloud, template
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts import Facts
@@ -74,6 +74,18 @@ def enrol(cloud: Cloud, url: str, token: Token, *, name: str = "", address: str 
             _forget(cloud)
         raise
     return given
+
+
+def wires_fit(given: Membership) -> None:
+    """Problem where packets between servers on different nodes would be lost here."""
+    here = plumbing.mtu_of(given.address)
+    if here < given.mtu:
+        raise Problem(
+            f"The network card with {given.address} sends packets of at most {here} bytes, the"
+            f" controller's {given.mtu}; servers' larger ones would be lost.",
+            f"Set the card's MTU to {given.mtu}, then run the same command again.",
+            code=Exit.UNFIT,
+        )
 
 
 def _again(cloud: Cloud, given: Membership, url: str) -> Membership:

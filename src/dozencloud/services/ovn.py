@@ -256,7 +256,8 @@ def southbound(plan: Plan) -> Service:
         f"--certificate={tls.folder(cloud) / 'southbound.crt'}",
         f"--ca-cert={_trusted(cloud)}",
     )
-    return replace(service, settle=lambda step: let_nodes_in(plan, step))
+    listens = f"0.0.0.0:{cloud.settings.nodes.southbound}" if plan.has_nodes else "unix"
+    return replace(service, settle=lambda step: let_nodes_in(plan, step), listens=listens)
 
 
 def _sbctl(cloud: Cloud, *words: str) -> list[str]:
