@@ -62,9 +62,11 @@ class Pair:
     def as_node(self, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         """ovn-sbctl with the key in `folder`, from beyond the controller."""
         host, port = self.southbound
-        keys = ("-p", str(folder / "node.key"), "-c", str(folder / "node.crt"))
-        keys += ("-C", str(self.controller.cloud.ca))
-        command = ["ovn-sbctl", f"--db=ssl:{host}:{port}", "--timeout=5", *keys, *words]
+        command = [
+            *("ovn-sbctl", f"--db=ssl:{host}:{port}", "--timeout=5"),
+            *("-p", str(folder / "node.key"), "-c", str(folder / "node.crt")),
+            *("-C", str(self.controller.cloud.ca), *words),
+        ]
         return subprocess.run(command, check=False, capture_output=True, text=True, timeout=20)
 
 
