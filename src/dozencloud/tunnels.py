@@ -98,7 +98,13 @@ def connect(cloud: Cloud, step: Step, control: Path, address: str) -> None:
     step.run(plumbing.ip(cloud, "neighbour", "replace", *neighbour))
     step.run(plumbing.nft(cloud, "-f", "-"), input=ruleset(cloud, address))
     for route in ROUTES:
-        step.run(["ovs-appctl", f"--target={control}", "ovs/route/add", route, name, KERNEL])
+        add = ["ovs-appctl", f"--target={control}", "ovs/route/add", route, name, KERNEL]
+
+        def added(add: Sequence[str] = add) -> bool:
+            # The switch refuses until it has seen the bridge's address.
+            return step.run(add, check=False).returncode == 0
+
+        step.until(added, seconds=20, what="The way of the tunnels")
 
 
 def remove(cloud: Cloud) -> None:

@@ -14,6 +14,7 @@ import pytest
 from conftest import PLACE
 from keystoneauth1.exceptions import Unauthorized
 from openstack.connection import Connection
+from openstack.exceptions import ForbiddenException, NotFoundException
 from testcloud import Guest, Tenant, TestCloud, eventually
 
 from dozencloud import facts, preflight, processes
@@ -147,6 +148,24 @@ def test_servers_on_two_nodes_reach_each_other_and_are_reached(
     assert len(through.run("tr '\\0' x < /dev/zero | head -c 3000000")) == 3_000_000
 
 
+def test_its_account_is_no_administrator(cloud: TestCloud, nodes: tuple[Node, Node]) -> None:
+    sdk = as_node(cloud, nodes[0].given)
+    (flavor, *_), first = cloud.sdk.compute.flavors(), cloud.first()
+    image = cloud.sdk.image.find_image("tiny-arm64")
+    for what in (
+        lambda: list(sdk.identity.users()),
+        lambda: sdk.identity.delete_user(cloud.sdk.identity.find_user("admin").id),
+        lambda: list(sdk.compute.servers(all_projects=True)),
+        lambda: sdk.compute.delete_flavor(flavor.id, ignore_missing=False),
+        lambda: sdk.compute.stop_server(first.id),
+        lambda: sdk.compute.disable_service(next(cloud.sdk.compute.services())),
+        lambda: sdk.image.delete_image(image.id, ignore_missing=False),
+        lambda: sdk.network.delete_network("private", ignore_missing=False),
+    ):
+        with pytest.raises((ForbiddenException, NotFoundException)):
+            what()
+
+
 def test_its_console_comes_through_the_controller(
     cloud: TestCloud, servers: tuple[Guest, Guest]
 ) -> None:
@@ -203,10 +222,10 @@ def test_a_stolen_board_is_shut_out_and_the_other_stays(
     stolen, other = nodes[0], nodes[1]
     given = stolen.given
 
-    as_node(cloud, given).authorize()
+    assert as_node(cloud, given).session.get_token()
     cloud.dozen("node", "remove", stolen.name, "--revoke")
     with pytest.raises(Unauthorized):
-        as_node(cloud, given).authorize()
+        as_node(cloud, given).session.get_token()
     assert condition(cloud, stolen) == ""
     refused = stolen.dozen("join", given.controller, "--token", token(cloud)[-1], code=None)
     assert "does not know the node" in refused.stderr
