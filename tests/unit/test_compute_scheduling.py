@@ -9,12 +9,13 @@ import nova.conf
 import nova.service
 import os_traits
 import pytest
+from nova.exception import NoValidHost
 from nova.scheduler import request_filter
 from nova.scheduler.host_manager import HostState
 from nova.scheduler.utils import ResourceRequest
 from nova.scheduler.weights import HostWeightHandler
 
-from dozencloud.compute.scheduling import scheduler
+from dozencloud.compute.scheduling import scheduler, staying
 from dozencloud.compute.scheduling.manager import Scheduler, amounts, request
 from dozencloud.compute.scheduling.reasons import Amount, Node, Request, explain
 from dozencloud.images.inspection.model import Arch, Boot, Format, Inspection
@@ -238,3 +239,41 @@ def test_upstream_finds_its_scheduler_where_we_put_ours() -> None:
     assert before == "nova.scheduler.manager.SchedulerManager"
     module, _, name = scheduler.MANAGER.rpartition(".")
     assert (Scheduler.__module__, Scheduler.__name__) == (module, name)
+
+
+# ---- staying ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("task", "wished", "ignored", "held"),
+    [
+        ("resize_prep", None, [], "here"),
+        ("resize_prep", "here", [], "here"),
+        ("rebuilding", None, ["here"], None),  # evacuated
+        ("unshelving", "there", [], "there"),
+        (None, None, [], None),
+    ],
+)
+def test_a_server_that_is_resized_stays(
+    task: str | None, wished: str | None, ignored: list[str], held: str | None
+) -> None:
+    instance, spec = moving(task, wished, ignored)
+    staying._hold(spec, instance)
+    found = spec.requested_destination
+    assert (found.host if found and "host" in found else None) == held
+
+
+@pytest.mark.parametrize(
+    ("task", "wished", "ignored"),
+    [("resize_prep", None, ["here"]), ("resize_prep", "there", []), ("migrating", None, ["here"])],
+)
+def test_a_server_is_not_migrated(task: str, wished: str | None, ignored: list[str]) -> None:
+    instance, spec = moving(task, wished, ignored)
+    with pytest.raises(NoValidHost, match="Shelve it"):
+        staying._hold(spec, instance)
+
+
+def moving(task: str | None, wished: str | None, ignored: list[str]) -> tuple[Any, Any]:
+    destination = objects.Destination(host=wished) if wished else None
+    spec = objects.RequestSpec(requested_destination=destination, ignore_hosts=ignored)
+    return objects.Instance(host="here", task_state=task), spec

@@ -153,6 +153,8 @@ USED: tuple[str, ...] = (
     "nova.scheduler.utils:request_is_rebuild",
     "nova.scheduler.utils:resources_from_request_spec",
     "nova.scheduler.weights:BaseHostWeigher",
+    "nova.context:target_cell",
+    "nova.objects.instance_mapping:InstanceMapping.get_by_instance_uuid",
     "nova.objects.instance:Instance.delete_metadata_key",
     "nova.virt.hardware:InstanceInfo",
     "nova.image.glance:API.get",

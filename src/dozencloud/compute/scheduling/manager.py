@@ -1,4 +1,4 @@
-"""Upstream's scheduler, which also says why it found no node.
+"""Upstream's scheduler, which also says why it found no node, and keeps servers on theirs.
 
 Placement answers before any filter runs, and then upstream's reason is empty.
 """
@@ -15,6 +15,7 @@ from nova.scheduler.manager import SchedulerManager
 from oslo_log import log
 
 from dozencloud.compute.scheduling.reasons import Amount, Node, Request, explain
+from dozencloud.compute.scheduling.staying import hold
 
 LOG = log.getLogger(__name__)
 
@@ -27,6 +28,7 @@ class Scheduler(SchedulerManager):  # type: ignore[misc]  # nova is untyped
 
     @oslo_messaging.expected_exceptions(NoValidHost)  # type: ignore[untyped-decorator]
     def select_destinations(self, context: Any, **asked: Any) -> Any:
+        hold(context, asked["spec_obj"], asked.get("instance_uuids") or [])
         try:
             return super().select_destinations(context, **asked)
         except oslo_messaging.ExpectedException as error:
