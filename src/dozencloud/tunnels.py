@@ -100,7 +100,7 @@ def connect(cloud: Cloud, step: Step, control: Path, address: str) -> None:
     for route in ROUTES:
         add = ["ovs-appctl", f"--target={control}", "ovs/route/add", route, name, KERNEL]
 
-        def added(add: Sequence[str] = add) -> bool:
+        def added(add: list[str] = add) -> bool:
             # The switch refuses until it has seen the bridge's address.
             return step.run(add, check=False).returncode == 0
 

@@ -18,6 +18,13 @@ opened() { # BRIDGE
     done
 }
 
+routed() { # NETWORK; refused until the switch has seen the address of the bridge
+    until switch ovs/route/add "$1" "$tunnels" "$gateway" >/dev/null; do
+        kill -0 $$ 2>/dev/null || return
+        sleep 0.2
+    done
+}
+
 # In subshells that end at once: the switch does not wait for children.
 if [ -e "/sys/class/net/$provider" ]; then
     # Packets whose checksum is left to the card are dropped where a tunnel begins.
@@ -25,7 +32,6 @@ if [ -e "/sys/class/net/$provider" ]; then
 fi
 if [ -e "/sys/class/net/$tunnels" ]; then
     # Two halves of all addresses are longer than a default route: taken before the kernel's.
-    (opened "$tunnels" && switch ovs/route/add 0.0.0.0/1 "$tunnels" "$gateway" >/dev/null &&
-        switch ovs/route/add 128.0.0.0/1 "$tunnels" "$gateway" >/dev/null &)
+    (opened "$tunnels" && routed 0.0.0.0/1 && routed 128.0.0.0/1 &)
 fi
 exec "$@"
