@@ -251,10 +251,9 @@ def southbound(plan: Plan) -> Service:
         "Networks as flows (OVN southbound)",
         "--remote=db:OVN_Southbound,SB_Global,connections",
         "--ssl-protocols=TLSv1.2",  # or later; the version of today knows no name for 1.3
-        # It reads them when they are there, and again when they change.
-        f"--private-key={tls.folder(cloud) / 'southbound.key'}",
-        f"--certificate={tls.folder(cloud) / 'southbound.crt'}",
-        f"--ca-cert={_trusted(cloud)}",
+        "--private-key=db:OVN_Southbound,SSL,private_key",
+        "--certificate=db:OVN_Southbound,SSL,certificate",
+        "--ca-cert=db:OVN_Southbound,SSL,ca_cert",
     )
     listens = f"0.0.0.0:{cloud.settings.nodes.southbound}" if plan.has_nodes else "unix"
     return replace(service, settle=lambda step: let_nodes_in(plan, step), listens=listens)
@@ -271,16 +270,18 @@ def let_nodes_in(plan: Plan, step: Step) -> None:
     """
     cloud = plan.cloud
     if not plan.has_nodes:
-        step.run(_sbctl(cloud, "del-connection"))
+        step.run(_sbctl(cloud, "del-connection", "--", "del-ssl"))
         return
     trusted, wished = _trusted(cloud), (nodes_folder(cloud) / "trusted.crt").read_bytes()
     if not trusted.exists() or trusted.read_bytes() != wished:
         # Closing ends the sessions that a certificate of another authority began.
         step.run(_sbctl(cloud, "del-connection"))
         write_private(trusted, wished, 0o644)
-    port = cloud.settings.nodes.southbound
-    remote = ("role=ovn-controller", f"pssl:{port}")
-    step.run(_sbctl(cloud, f"--inactivity-probe={PROBE}", "set-connection", *remote))
+    own = tls.folder(cloud) / "southbound"
+    identity = ("set-ssl", f"{own}.key", f"{own}.crt", str(trusted))
+    remote = ("role=ovn-controller", f"pssl:{cloud.settings.nodes.southbound}")
+    connection = (f"--inactivity-probe={PROBE}", "set-connection", *remote)
+    step.run(_sbctl(cloud, *identity, "--", *connection))
 
 
 def northd(plan: Plan) -> Service:
