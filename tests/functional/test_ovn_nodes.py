@@ -11,6 +11,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -361,3 +362,39 @@ def test_without_the_last_node_it_is_closed(pair: Pair) -> None:
     assert pair.central("ovn-sbctl", "--bare", "--columns=name", "list", "Chassis").split() == [
         "chassis-controller"
     ]
+
+
+# In a network namespace of its own, as the cloud of that machine.
+MADE_AND_REMOVED = """
+import io, subprocess
+from dozencloud import tunnels
+from dozencloud.cloud import Cloud
+from dozencloud.graph import Step
+
+def there():
+    listed = ("ip -brief link", "nft list tables")
+    return [subprocess.check_output(words.split(), text=True) for words in listed]
+
+cloud, step, before = Cloud(), Step(io.StringIO()), there()
+tunnels.make_link(cloud, step)
+step.run(["nft", "-f", "-"], input=tunnels.ruleset(cloud, "192.0.2.1"))
+during = there()
+assert tunnels.link_devices(cloud)[0] in during[0]
+assert tunnels.table(cloud) in during[1]
+for _ in range(2):
+    tunnels.remove(cloud)
+    assert there() == before
+"""
+
+
+def test_on_the_machine_itself_nothing_is_left() -> None:
+    inside = ["unshare", "--net", "--mount", "sh", "-c", 'mount -t sysfs sysfs /sys; exec "$@"']
+    done = subprocess.run(
+        [*inside, "sh", sys.executable, "-c", MADE_AND_REMOVED],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
