@@ -228,14 +228,15 @@ def evacuate(invocation: Invocation, name: str, from_image: bool) -> None:
 @click.option(
     "--revoke",
     is_flag=True,
-    help="For a stolen board: make its certificate worthless, too; the others get new ones.",
+    help="For a stolen board: shut it out first, whatever is on it.",
 )
 @pass_invocation
 def remove(invocation: Invocation, name: str, revoke: bool) -> None:
     """Take a node out of the cloud; its servers are moved to others first.
 
-    The node's accounts are worth nothing from then on. On the machine itself, `dozen leave` removes
-    what DozenCloud has there. --revoke shuts a stolen board out at once, also with servers on it.
+    Its accounts and its certificate are worth nothing from then on; the other nodes get new
+    certificates by themselves. On the machine itself, `dozen leave` removes what DozenCloud has
+    there. --revoke shuts a stolen board out before anything else, also with servers on it.
 
     \b
     Example:
@@ -253,7 +254,7 @@ def remove(invocation: Invocation, name: str, revoke: bool) -> None:
             code=Exit.USAGE,
         )
     if revoke:
-        departing.shut_out(cloud, name, revoke=True)
+        departing.shut_out(cloud, name)
         click.echo(f"  {name} is shut out: its accounts and its certificate are worthless")
     if row.servers:
         if revoke or row.condition is listing.Condition.DOWN:
@@ -264,5 +265,6 @@ def remove(invocation: Invocation, name: str, revoke: bool) -> None:
             )
         moving.drain(cloud, row, lambda text: click.echo(f"  {text}"))
     departing.forget(cloud, name)
-    departing.shut_out(cloud, name)
+    if not revoke:
+        departing.shut_out(cloud, name)
     click.echo(f"{name} is no node of this cloud any more.")

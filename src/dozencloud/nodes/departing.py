@@ -13,19 +13,18 @@ from dozencloud.secret import Secrets
 from dozencloud.services.base import Plan
 
 
-def shut_out(cloud: Cloud, name: str, *, revoke: bool = False) -> None:
-    """Take the node's accounts away, at once, whatever is on it.
+def shut_out(cloud: Cloud, name: str) -> None:
+    """Take the node's accounts away, and make its certificate worthless, whatever is on it.
 
-    revoke: also make its certificate worthless; the other nodes get new ones within seconds.
+    The other nodes get new certificates within half a minute; until then nothing but their way to
+    the southbound database and the broker is closed, and their servers do not notice.
     """
     broker.revoke(cloud, name)
     identity.revoke(_connect(cloud), name)
     with changing(cloud, "members") as rows:
         rows[:] = [row for row in rows if row["name"] != name]
-    plan = Plan.kept(cloud)
-    if revoke:
-        authority.replace(cloud, keep_old=False)
-    opening.apply(plan)
+    authority.replace(cloud, keep_old=False)
+    opening.apply(Plan.kept(cloud))
 
 
 def forget(cloud: Cloud, name: str) -> None:
