@@ -385,7 +385,7 @@ class Bringup:
 
     def _network(self, step: Step) -> None:
         plumbing.make_namespace(self.cloud, step)
-        plumbing.open_way_out(self.cloud, step, self.state)
+        plumbing.open_way_out(self.cloud, step)
 
     def _network_there(self) -> bool:
         return plumbing.linked(self.cloud) and plumbing.way_out_is_open(self.cloud)

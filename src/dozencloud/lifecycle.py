@@ -130,7 +130,7 @@ def destroy(cloud: Cloud, say: Say = lambda text: None, *, purge: bool = False) 
     say("networks go")
     for namespace in metadata_namespaces(cloud):
         subprocess.run(["ip", "netns", "delete", namespace], check=False, capture_output=True)
-    plumbing.close_way_out(cloud, state)
+    plumbing.close_way_out(cloud, last=not other_clouds(cloud))
     tunnels.remove(cloud)
     plumbing.remove_devices(cloud, devices)
     say("files go")

@@ -16,12 +16,13 @@ from pathlib import Path
 
 from dozencloud.cloud import CONSOLE_USER, LINKS, SCREEN_PORTS, SERIAL_PORTS, Cloud, main_address
 from dozencloud.graph import Step
-from dozencloud.state import State
 
 ETHERNET = 1500
 """Bytes of a packet. More would need every wire and switch between the machines to take them."""
 SIOCGIFADDR, SIOCGIFMTU = 0x8915, 0x8921  # netdevice(7)
 FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+FORWARDED = Path("/run/dozencloud-forwarding")
+"""There while forwarding is on only because a cloud turned it on; gone at a restart, as that is."""
 
 # A private /sys shows the devices of the namespace (os-vif looks there); a private /run/netns
 # keeps the metadata namespaces of this cloud apart and lets them vanish with its processes. The
@@ -240,11 +241,10 @@ table inet {cloud.table} {{
 """
 
 
-def open_way_out(cloud: Cloud, step: Step, state: State) -> None:
-    """Forwarding and source NAT on the machine. What forwarding was before is remembered."""
+def open_way_out(cloud: Cloud, step: Step) -> None:
+    """Forwarding and source NAT on the machine. That forwarding was off is remembered."""
     if FORWARD.read_text().strip() == "0":
-        if state.get("forwarding-was") is None:
-            state.set("forwarding-was", "0")
+        FORWARDED.touch()
         FORWARD.write_text("1")
     step.run(["nft", "-f", "-"], input=ruleset(cloud))
     step.run(nft(cloud, "-f", "-"), input=guard(cloud))
@@ -269,15 +269,16 @@ def way_out_is_open(cloud: Cloud) -> bool:
         return False
 
 
-def close_way_out(cloud: Cloud, state: State) -> None:
-    """Undo `open_way_out`."""
+def close_way_out(cloud: Cloud, *, last: bool) -> None:
+    """Undo `open_way_out`. last: no other cloud of this machine needs forwarding any more."""
     drop = "".join(
         f"table inet {table}\ndelete table inet {table}\n"
         for table in (cloud.table, f"{cloud.table}-consoles")
     )
     subprocess.run(["nft", "-f", "-"], input=drop, text=True, check=False, capture_output=True)
-    if state.get("forwarding-was") == "0":
+    if last and FORWARDED.exists():
         FORWARD.write_text("0")
+        FORWARDED.unlink()
 
 
 def switch_devices(cloud: Cloud) -> list[str]:

@@ -60,6 +60,11 @@ table inet {table(cloud)} {{
 """
 
 
+def flow(address: str) -> str:
+    """OpenFlow of the bridge: what has come through the kernel is for `address` again."""
+    return f"udp,nw_dst={SWITCH},tp_dst={GENEVE},actions=mod_nw_dst:{address},LOCAL"
+
+
 def vsctl_words(cloud: Cloud) -> list[str]:
     """What ovs-vsctl makes: the bridge with its end of the link."""
     name, port = bridge(cloud), link_devices(cloud)[1]
@@ -88,10 +93,11 @@ def connect(cloud: Cloud, step: Step, control: Path, address: str) -> None:
     name, kernel = bridge(cloud), link_devices(cloud)[0]
     step.run(plumbing.ip(cloud, "link", "set", name, "up"))
     # noprefixroute, no local route, accept_local: for the kernel it is the link's other end.
-    own = (f"{SWITCH}/30", "dev", name, "noprefixroute")
-    step.run(plumbing.ip(cloud, "address", "replace", *own))
-    local = ("local", SWITCH, "dev", name, "table", "local")
-    step.run(plumbing.ip(cloud, "route", "delete", *local), check=False)
+    # The second is what OVN from 24.09 on wants packets to be from and for (local_ip).
+    for own in (f"{SWITCH}/30", f"{address}/32"):
+        step.run(plumbing.ip(cloud, "address", "replace", own, "dev", name, "noprefixroute"))
+        local = ("local", own.partition("/")[0], "dev", name, "table", "local")
+        step.run(plumbing.ip(cloud, "route", "delete", *local), check=False)
     with plumbing.within(cloud):
         Path("/proc/sys/net/ipv4/conf", kernel, "accept_local").write_text("1")
     neighbour = (SWITCH, "lladdr", MAC, "dev", kernel, "nud", "permanent")
@@ -105,6 +111,7 @@ def connect(cloud: Cloud, step: Step, control: Path, address: str) -> None:
             return step.run(add, check=False).returncode == 0
 
         step.until(added, seconds=20, what="The way of the tunnels")
+    step.run(["ovs-ofctl", "add-flow", f"unix:{control.with_name(name)}.mgmt", flow(address)])
 
 
 def remove(cloud: Cloud) -> None:

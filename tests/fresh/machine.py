@@ -251,7 +251,7 @@ class Machine:
         pair = ["type", "veth", "peer", "name", peer, "netns", str(self._pid)]
         rules = (
             f"table ip {self.name} {{ chain nat {{ type nat hook postrouting priority 100;"
-            f" ip saddr {self.address} oifname != {self.name} masquerade; }}; }}"
+            f' ip saddr {self.address} oifname != "fresh*" masquerade; }}; }}'
         )
         mtu = uplink_mtu()
         for command in (

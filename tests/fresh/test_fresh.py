@@ -143,6 +143,35 @@ def test_a_second_up_changes_nothing(cloud: Cloud) -> None:
     assert "nothing to change" in again.stdout.lower()
 
 
+@pytest.mark.parametrize("cloud", SUITES[:1], indirect=True)
+def test_another_machine_joins_runs_a_server_and_leaves(cloud: Cloud, workdir: Path) -> None:
+    machine, _ = cloud
+    openstack = ["./dozen", "openstack"]
+    with Machine.start(SUITES[1], workdir) as board:
+        line = machine.run(["./dozen", "node", "token"], check=True).stdout
+        board.run(shlex.split(line)[1:], timeout=900, check=True)
+        server = ["server", "create", "--image", "tiny-arm64", "--flavor", "m1.nano"]
+        server += ["--network", "private", "--security-group", "ssh", "--key-name", "dozen"]
+        server += ["--availability-zone", f"nova:{board.name}", "--wait", "far"]
+        machine.run([*openstack, *server], check=True)
+        create = ["floating", "ip", "create", "public", "-f", "value", "-c", "floating_ip_address"]
+        address = machine.run([*openstack, *create], check=True).stdout.strip()
+        machine.run([*openstack, "server", "add", "floating", "ip", "far", address], check=True)
+        end = time.monotonic() + 120
+        while (answer := machine.run(["./dozen", "ssh", "far", "uname", "-m"])).returncode:
+            assert time.monotonic() < end, answer.stderr
+            time.sleep(1)
+        assert answer.stdout.strip() == "aarch64"
+        refused = board.run(["./dozen", "leave"])
+        assert "1 server(s) are on" in refused.stderr
+        machine.run([*openstack, "server", "delete", "--wait", "far"], check=True)
+        board.run(["./dozen", "leave"], check=True)
+        nodes = json.loads(machine.run(["./dozen", "node", "list", "--json"], check=True).stdout)
+        assert [node["name"] for node in nodes] == [machine.name]
+        assert board.processes() == []
+        assert board.run(["ls", "-d", *OURS]).stdout == ""
+
+
 def test_destroy_leaves_nothing(cloud: Cloud) -> None:
     machine, _ = cloud
     state = machine.run(["cat", "/var/lib/dozencloud/state.json"], check=True).stdout

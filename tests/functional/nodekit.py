@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from dozencloud import plumbing, tls, users
+from dozencloud import lifecycle, plumbing, tls, users
 from dozencloud.bringup import make_folder
 from dozencloud.cloud import Cloud
 from dozencloud.graph import Step
@@ -24,7 +24,6 @@ from dozencloud.nodes import authority
 from dozencloud.secret import Secrets
 from dozencloud.services import ovn
 from dozencloud.services.base import GROUP, Node, Plan, Service
-from dozencloud.state import State
 from dozencloud.supervise import Supervisor, clean_environment
 
 STEP = Step(io.StringIO())
@@ -66,14 +65,13 @@ class Machine:
 def machine(plan: Plan, services: Sequence[Service]) -> Iterator[Machine]:
     """A machine with a supervisor and nothing that runs yet."""
     cloud, supervisor = plan.cloud, Supervisor(plan.cloud)
-    state = State(cloud.lib / "state.json")
     with ExitStack() as stack:
-        stack.callback(partial(_clear, cloud, supervisor, state))
+        stack.callback(partial(_clear, cloud, supervisor))
         users.create(STEP, {ovn.USER: GROUP})
         for folder in [folder for service in services for folder in service.folders]:
             make_folder(folder)
         plumbing.make_namespace(cloud, STEP)
-        plumbing.open_way_out(cloud, STEP, state)
+        plumbing.open_way_out(cloud, STEP)
         supervisor.write_config(services)
         daemon = [sys.executable, "-P", "-m", "dozencloud.supervisor", "-c"]
         subprocess.run(
@@ -85,12 +83,12 @@ def machine(plan: Plan, services: Sequence[Service]) -> Iterator[Machine]:
         yield Machine(plan, supervisor, services)
 
 
-def _clear(cloud: Cloud, supervisor: Supervisor, state: State) -> None:
+def _clear(cloud: Cloud, supervisor: Supervisor) -> None:
     pid = supervisor.pid()
     supervisor.shutdown(20)
     if pid and Path("/proc", str(pid)).exists():
         os.kill(pid, signal.SIGKILL)
-    plumbing.close_way_out(cloud, state)
+    plumbing.close_way_out(cloud, last=not lifecycle.other_clouds(cloud))
     plumbing.remove_devices(cloud, [])
 
 

@@ -25,6 +25,12 @@ routed() { # NETWORK; refused until the switch has seen the address of the bridg
     done
 }
 
+turned() { # what came through the kernel is for this machine's address again (tunnels.flow)
+    address=$(ovs-vsctl --timeout=5 get open . external_ids:ovn-encap-ip | tr -d '"')
+    ovs-ofctl add-flow "$tunnels" \
+        "udp,nw_dst=169.254.60.81,tp_dst=6081,actions=mod_nw_dst:$address,LOCAL"
+}
+
 # In subshells that end at once: the switch does not wait for children.
 if [ -e "/sys/class/net/$provider" ]; then
     # Packets whose checksum is left to the card are dropped where a tunnel begins.
@@ -32,6 +38,6 @@ if [ -e "/sys/class/net/$provider" ]; then
 fi
 if [ -e "/sys/class/net/$tunnels" ]; then
     # Two halves of all addresses are longer than a default route: taken before the kernel's.
-    (opened "$tunnels" && routed 0.0.0.0/1 && routed 128.0.0.0/1 &)
+    (opened "$tunnels" && routed 0.0.0.0/1 && routed 128.0.0.0/1 && turned &)
 fi
 exec "$@"
