@@ -1,4 +1,5 @@
-"""supervisord, with two things added: preloading, and an end for its children when it ends.
+"""supervisord, with three things added: preloading, an end for its children when it ends, and
+another try, each minute, of a service that kept dying: what it lacked may be there again.
 
 A bug that keeps one core busy is gone too (`Options.make_pipes`).
 
@@ -28,6 +29,7 @@ from typing import Any
 
 from supervisor import events, supervisord
 from supervisor.options import ServerOptions
+from supervisor.states import ProcessStates, SupervisorStates
 
 SERVE = "dozencloud.serve"
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -128,7 +130,8 @@ def preload() -> list[str]:
 class Interface:
     """RPC namespace `dozen`: what supervisor itself does not tell or do."""
 
-    def __init__(self) -> None:
+    def __init__(self, supervisor: Any) -> None:
+        self.supervisor = supervisor
         self.starts: Counter[str] = Counter()
         self.failed: list[str] = []
         self.thread: threading.Thread | None = None
@@ -139,9 +142,19 @@ class Interface:
             events.ProcessStateStoppedEvent,
         ):
             events.subscribe(kind, self._ended)
+        events.subscribe(events.Tick60Event, self._try_again)
 
     def _started(self, event: Any) -> None:
         self.starts[event.process.config.name] += 1
+
+    def _try_again(self, event: Any) -> None:
+        """Start what supervisord has given up: the disk was full, a network was away."""
+        if self.supervisor.options.mood < SupervisorStates.RUNNING:
+            return  # it ends
+        for group in self.supervisor.process_groups.values():
+            for process in group.processes.values():
+                if process.get_state() == ProcessStates.FATAL:
+                    process.spawn()
 
     def _ended(self, event: Any) -> None:
         """End what is left of the process group, which its leader's pid names.
@@ -185,7 +198,7 @@ def make_interface(supervisor: Any, **config: Any) -> Interface:
     """Factory that `[rpcinterface:dozen]` in supervisord.conf names."""
     global INTERFACE
     if INTERFACE is None:
-        INTERFACE = Interface()
+        INTERFACE = Interface(supervisor)
     return INTERFACE
 
 

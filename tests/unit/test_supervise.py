@@ -9,11 +9,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from supervisor import events
 from supervisor.options import ServerOptions
+from supervisor.states import ProcessStates, SupervisorStates
 
-from dozencloud import supervise
+from dozencloud import supervise, supervisor
 from dozencloud.cloud import Cloud
 from dozencloud.errors import Exit, Problem
 from dozencloud.services.base import Role, Service
@@ -236,3 +239,39 @@ def test_connections_of_a_process_that_is_gone() -> None:
     process = subprocess.Popen(["true"])
     process.wait()
     assert _connections(process.pid) == set()
+
+
+# ---- what was given up --------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_events() -> Iterator[None]:
+    """Nobody else is told of supervisord's events, and nobody afterwards."""
+    before, events.callbacks = events.callbacks, []
+    yield
+    events.callbacks = before
+
+
+@pytest.mark.usefixtures("no_events")
+@pytest.mark.parametrize(
+    ("mood", "again"), [(SupervisorStates.RUNNING, ["given-up"]), (SupervisorStates.SHUTDOWN, [])]
+)
+def test_each_minute_what_was_given_up_is_tried_again(mood: int, again: list[str]) -> None:
+    states = {
+        "given-up": ProcessStates.FATAL,
+        "stopped": ProcessStates.STOPPED,
+        "runs": ProcessStates.RUNNING,
+        "between": ProcessStates.BACKOFF,
+    }
+    spawned: list[str] = []
+    processes = {
+        name: SimpleNamespace(get_state=lambda s=state: s, spawn=lambda n=name: spawned.append(n))
+        for name, state in states.items()
+    }
+    daemon = SimpleNamespace(
+        options=SimpleNamespace(mood=mood),
+        process_groups={"all": SimpleNamespace(processes=processes)},
+    )
+    supervisor.Interface(daemon)
+    events.notify(events.Tick60Event(0, None))
+    assert spawned == again
