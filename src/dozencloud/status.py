@@ -13,12 +13,15 @@ from typing import Any
 from dozencloud import processes
 from dozencloud.cloud import Cloud
 from dozencloud.errors import Problem
+from dozencloud.facts.memory import disk
 from dozencloud.services import services
 from dozencloud.services.base import Plan, Service
 from dozencloud.supervise import Process, Supervisor, last_lines, log_file
 
 SUPERVISOR = "supervisor"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+LITTLE_DISK = 100
+"""MiB free, below which the disk counts as full: logs and databases soon cannot be written."""
 FAILING = ("fatal", "backoff", "exited", "unknown")
 """supervisord's states of a service that died and was not asked to."""
 
@@ -57,7 +60,10 @@ class SupervisorStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """The whole cloud at one moment. servers: how many run, and their memory."""
+    """The whole cloud at one moment. servers: how many run, and their memory.
+
+    disk_free: MiB, of the file system that holds servers.
+    """
 
     cloud: str
     address: str
@@ -65,6 +71,11 @@ class Status:
     supervisor: SupervisorStatus
     servers: int
     servers_mib: float
+    disk_free: int
+
+    @property
+    def disk_full(self) -> bool:
+        return self.disk_free < LITTLE_DISK
 
     @property
     def all_running(self) -> bool:
@@ -87,6 +98,7 @@ class Status:
             "services": [asdict(service) for service in self.services],
             "servers": {"count": self.servers, "memory_mib": servers},
             "supervisor": asdict(self.supervisor),
+            "disk_free_mib": self.disk_free,
             "memory_mib": {
                 "control_plane": control,
                 "servers": servers,
@@ -240,6 +252,7 @@ def collect(cloud: Cloud) -> Status:
         ),
         servers=len(servers),
         servers_mib=memory(servers),
+        disk_free=disk(cloud.lib).free,
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from testcloud import Guest, Tenant, TestCloud
+from testnodes import Node
 from tinyimages import Made
 
 from dozencloud.images import tiny, tiny_uefi
@@ -67,6 +68,23 @@ def admin(cloud: TestCloud) -> Iterator[Tenant]:
     project = cloud.admin()
     yield project
     project.clear()
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Callable[[str], Node]]:
+    """Makes machines that are nothing yet; what they became is removed at the end."""
+    made: list[Node] = []
+
+    def make(name: str) -> Node:
+        root = Path(tempfile.mkdtemp(prefix="dzn", dir=PLACE))
+        root.chmod(0o755)
+        made.append(Node(root, name))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.destroy()
+        shutil.rmtree(each.root, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -2,69 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import signal
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from conftest import PLACE
 from keystoneauth1.exceptions import Unauthorized
 from openstack.connection import Connection
 from openstack.exceptions import ForbiddenException, NotFoundException
 from testcloud import Guest, Tenant, TestCloud, eventually
+from testnodes import Node, condition, token
 
-from dozencloud import facts, preflight, processes
+from dozencloud import facts, preflight
 from dozencloud.errors import Exit
-from dozencloud.membership import Membership, members, membership
+from dozencloud.membership import Membership, members
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
-
-
-class Node(TestCloud):
-    """A machine that joins, used by its command line."""
-
-    def __init__(self, root: Path, name: str) -> None:
-        super().__init__(root)
-        self.name = name
-
-    @property
-    def given(self) -> Membership:
-        found = membership(self.cloud)
-        assert found is not None
-        return found
-
-
-def token(cloud: TestCloud, *words: str) -> list[str]:
-    """What `dozen node token` tells to run, without `sudo ./dozen`."""
-    line = cloud.dozen("node", "token", *words).stdout.split()
-    assert line[:3] == ["sudo", "./dozen", "join"]
-    return line[2:]
-
-
-def condition(cloud: TestCloud, node: Node) -> str:
-    rows = json.loads(cloud.dozen("node", "list", "--json").stdout)
-    return next((str(r["condition"]) for r in rows if r["name"] == node.name), "")
-
-
-@pytest.fixture(scope="module")
-def machine() -> Iterator[Callable[[str], Node]]:
-    """Makes machines that are nothing yet; what they became is removed at the end."""
-    made: list[Node] = []
-
-    def make(name: str) -> Node:
-        root = Path(tempfile.mkdtemp(prefix="dzn", dir=PLACE))
-        root.chmod(0o755)
-        made.append(Node(root, name))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.destroy()
-        shutil.rmtree(each.root, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -193,16 +144,10 @@ def test_all_its_processes_killed_it_comes_back_with_its_servers(
     cloud: TestCloud, nodes: tuple[Node, Node], servers: tuple[Guest, Guest]
 ) -> None:
     node, guest = nodes[1], servers[1]
-    supervisor = node.status()["supervisor"]["pid"]
-    for pid in (supervisor, *node.pids().values(), *qemu(node)):
-        os.kill(pid, signal.SIGKILL)
+    node.cut_power()
     node.dozen("start")
     guest.wait()
     eventually(lambda: condition(cloud, node) == "up", seconds=60, what=f"{node.name} is up")
-
-
-def qemu(node: Node) -> list[int]:
-    return list(processes.find(node.cloud, servers=True))
 
 
 def test_new_certificates_for_all_cut_nobody_off(

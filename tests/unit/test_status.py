@@ -100,7 +100,9 @@ def example(*states: str) -> Status:
     rows = tuple(
         ServiceStatus(f"s{n}", "S", state, 0, 10.04, 0, 0, "") for n, state in enumerate(states)
     )
-    return Status("dozen", "https://x", rows, SupervisorStatus("running", 5, 4.0, 9), 2, 300.0)
+    return Status(
+        "dozen", "https://x", rows, SupervisorStatus("running", 5, 4.0, 9), 2, 300.0, 5000
+    )
 
 
 def test_json_has_sums_and_every_service() -> None:

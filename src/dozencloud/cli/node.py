@@ -119,6 +119,8 @@ def list_nodes(invocation: Invocation, as_json: bool) -> None:
             "now" if row.controls else listing.ago(row.seen),
         )
     Console(soft_wrap=True).print(table)
+    for trouble in (trouble for row in rows for trouble in row.troubles):
+        click.echo(f"\n{trouble}")
 
 
 @node.command()
@@ -159,6 +161,8 @@ def show(invocation: Invocation, name: str, as_json: bool) -> None:
         lines["last seen"] = listing.ago(row.seen)
     for key, value in lines.items():
         click.echo(f"{key + ':':15}{value}")
+    for trouble in row.troubles:
+        click.echo(f"\n{trouble}")
 
 
 @node.command()

@@ -80,7 +80,7 @@ def status(ctx: click.Context, as_json: bool) -> None:
     """Show what runs: state, memory, restarts, port.
 
     Memory is each service's share (PSS) with its helpers, so that the sum is what the cloud costs.
-    Exit status: 0 if all runs, 6 if not, 4 if there is no cloud.
+    Exit status: 0 if all runs, 6 if not or if the disk is full, 4 if there is no cloud.
 
     \b
     Examples:
@@ -99,13 +99,18 @@ def status(ctx: click.Context, as_json: bool) -> None:
         _show(now)
         if now.supervisor.state == "stopped":
             click.echo(f"\nThe cloud is stopped. Run: {cloud.command('start')}")
+        if now.disk_full:
+            click.echo(
+                f"\nOnly {now.disk_free} MiB are free on the disk for {cloud.lib}. Make room;"
+                " services that failed for that are started again within a minute."
+            )
         for row in now.services:
             if row.failing:
                 click.echo(f"\n{row.name} keeps dying ({row.state}). Its last lines:")
                 for line in row.last_lines.splitlines():
                     click.secho(f"    {line}", dim=True)
                 click.echo(f"More: {cloud.command('logs', row.name)}")
-    if not now.all_running:
+    if not now.all_running or now.disk_full:
         ctx.exit(Exit.DEGRADED)
 
 

@@ -22,6 +22,7 @@ from dozencloud.compute import (
     clusters,
     consoles,
     debugging,
+    fulldisk,
     gdbrequest,
     hang,
     plugging,
@@ -60,6 +61,8 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
         )
 
     def get_available_resource(self, nodename: str) -> dict[str, Any]:
+        # Nova asks once a minute.
+        fulldisk.go_on(self._host.get_connection())
         resources: dict[str, Any] = super().get_available_resource(nodename)
         claimed = resources["supported_instances"]
         resources["supported_instances"] = published.instances(abilities(self._host), claimed)
@@ -158,6 +161,15 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
             # Nova waits for a server to run after each start, and knows no debugger.
             return InstanceInfo(state=power_state.RUNNING, internal_id=info.internal_id)
         return info
+
+    def check_instance_shared_storage_local(self, context: Any, instance: Any) -> Any:
+        """Never shared: each node has its servers' disks to itself.
+
+        Upstream writes a file and asks the other node over RPC whether it sees it. Nodes may not
+        call each other; without an answer upstream takes the disks for shared, and a node that
+        comes back after an evacuation would keep its copies for ever.
+        """
+        raise NotImplementedError
 
     def get_instance_diagnostics(self, instance: Any) -> Any:
         diagnostics = super().get_instance_diagnostics(instance)

@@ -16,6 +16,11 @@ OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
         "dest_check_data",
         "block_device_info",
     ),
+    "nova.virt.libvirt.driver:LibvirtDriver.check_instance_shared_storage_local": (
+        "self",
+        "context",
+        "instance",
+    ),
     "nova.virt.libvirt.driver:LibvirtDriver.get_available_resource": ("self", "nodename"),
     "nova.virt.libvirt.driver:LibvirtDriver.get_instance_diagnostics": ("self", "instance"),
     "nova.virt.libvirt.driver:LibvirtDriver.update_provider_tree": (

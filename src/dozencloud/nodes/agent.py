@@ -120,7 +120,7 @@ def main() -> None:
         try:
             say(cloud, given)
             text = ""
-        except Problem as problem:
+        except (Problem, OSError) as problem:  # a full disk takes no new certificate
             text = str(problem)
         if text != last:
             log.warning(text or "the controller answers again")

@@ -46,7 +46,7 @@ def enrol(cloud: Cloud, url: str, token: Token, *, name: str = "", address: str 
     off = time.time() - clock
     if abs(off) > MOST_OFF:
         raise Problem(
-            f"This machine's clock is {_span(off)} the controller's.",
+            f"This machine's clock is {span(off)} the controller's.",
             "Set it (timedatectl set-ntp true, or: date -s ...), then run the same command again.",
             code=Exit.UNFIT,
         )
@@ -102,7 +102,7 @@ def _under(cloud: Cloud) -> str:
     return f" under {cloud.root}" if cloud.root else ""
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
     """`3 hours behind`, `2 days ahead of`."""
     units = (("days", 86400), ("hours", 3600), ("minutes", 60))
     name, length = next((u for u in units if abs(seconds) >= 2 * u[1]), units[-1])

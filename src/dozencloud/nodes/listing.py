@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from dozencloud import seed
+from dozencloud import seed, status
 from dozencloud.cloud import Cloud
 from dozencloud.errors import Exit, Problem
 from dozencloud.membership import Member, members
 from dozencloud.nodes import agent, reports
+from dozencloud.nodes.joining import MOST_OFF, span
 from dozencloud.nodes.reports import Report
 from dozencloud.secret import Secrets
 from dozencloud.services.base import Plan
@@ -55,6 +56,31 @@ class Row:
         """Seconds since its last report."""
         return time.time() - self.report.seen if self.report else None
 
+    @property
+    def silent(self) -> bool:
+        """A node that does not report. Where none came yet the controller has just started."""
+        return self.member is not None and self.seen is not None and self.seen > reports.SILENT
+
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """What is wrong with the machine, a sentence each with its mend."""
+        report = self.report
+        if report is None:
+            return ()
+        found = []
+        if report.free < status.LITTLE_DISK:
+            found.append(
+                f"{self.name}: only {report.free} MiB of its disk are free. Make room;"
+                " what waits for that goes on by itself."
+            )
+        off = report.clock - report.seen
+        if self.member and abs(off) > MOST_OFF:
+            found.append(
+                f"{self.name}: its clock is {span(off)} this machine's."
+                " Set it: timedatectl set-ntp true, or date -s ..."
+            )
+        return tuple(found)
+
     def to_json(self) -> dict[str, Any]:
         report = self.report
         return {
@@ -73,6 +99,7 @@ class Row:
             "disk_free_mib": report.free if report else None,
             "temperature": report.temperature if report else None,
             "release": report.release if report else None,
+            "troubles": list(self.troubles),
             "seen_seconds_ago": round(self.seen) if self.seen is not None else None,
         }
 

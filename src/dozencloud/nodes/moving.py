@@ -20,6 +20,8 @@ from dozencloud.secret import Secrets
 
 SECONDS = 1800.0
 """s that one step of one server may take: a disk of tens of GiB goes to Glance and back."""
+NOTICED = 120.0
+"""s until Nova calls a node down that says nothing: its default is 60, and clocks are coarse."""
 Say = Callable[[str], None]
 
 
@@ -123,12 +125,25 @@ def _until(sdk: Any, server: Any, wanted: set[str]) -> str:
     raise Problem(f"The server {server.name} did not move within {SECONDS:.0f} s.")
 
 
+def _until_down(cloud: Cloud, row: Row, say: Say) -> Row:
+    """The row of a silent node once Nova, too, calls it down, or once it is heard of again."""
+    end = time.monotonic() + NOTICED
+    if row.condition is not Condition.DOWN:
+        say(f"{row.name} is silent; waiting until Nova calls it down, which takes a minute")
+    while row.silent and row.condition is not Condition.DOWN and time.monotonic() < end:
+        time.sleep(2)
+        row = listing.find(cloud, row.name)
+    return row
+
+
 def evacuate(cloud: Cloud, row: Row, say: Say) -> int:
     """Rebuild the servers of a lost node elsewhere, from their images; returns how many.
 
     Their disks were on that node: what they had written is lost. When the node comes back it
     removes what it has of them.
     """
+    if row.silent:
+        row = _until_down(cloud, row, say)
     if row.condition is not Condition.DOWN:
         raise Problem(
             f"The node {row.name} is {row.condition}; only servers of a lost one are rebuilt.",
@@ -142,6 +157,10 @@ def evacuate(cloud: Cloud, row: Row, say: Say) -> int:
         sdk.compute.evacuate_server(server)
     for server in todo:
         _until(sdk, server, {"ACTIVE", "SHUTOFF"})
+        if server.status == "ACTIVE":
+            # Nova leaves it stopped (microversion 2.95).
+            sdk.compute.start_server(server)
+            _until(sdk, server, {"ACTIVE"})
         here = sdk.compute.get_server(server.id)
         say(f"{server.name}: is on {here.compute_host}")
     return len(todo)

@@ -13,7 +13,7 @@ from dozencloud.membership import Member
 from dozencloud.nodes.tokens import Refused
 from dozencloud.secret import Secrets, write_private
 
-SILENT = 90.0
+SILENT = 40.0
 """s after which a node that does not report is called silent; it reports every 20 s."""
 
 
@@ -21,7 +21,7 @@ SILENT = 90.0
 class Report:
     """What a node says of itself.
 
-    memory, available: MiB.   disk, free: GiB, of the file system that holds servers.
+    memory, available, disk, free: MiB; the last two of the file system that holds servers.
     clusters: (model of the CPU, number of CPUs).   aarch32: KVM runs 32-bit servers.
     temperature: degrees Celsius, of the hottest sensor; None without one.
     issuer: which authority its certificate is from (`authority.identifier`).

@@ -1,0 +1,49 @@
+"""Nodes of a test's cloud: machines under roots of their own, used by their command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+from testcloud import TestCloud
+
+from dozencloud import processes
+from dozencloud.membership import Membership, membership
+
+
+class Node(TestCloud):
+    """A machine that joins, used by its command line."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        super().__init__(root)
+        self.name = name
+
+    @property
+    def given(self) -> Membership:
+        found = membership(self.cloud)
+        assert found is not None
+        return found
+
+    def cut_power(self) -> None:
+        """End all of its processes at once, its servers, too."""
+        here = [*processes.find(self.cloud), *processes.find(self.cloud, servers=True)]
+        # The supervisor first: it would start again what dies.
+        here.insert(0, int(self.status()["supervisor"]["pid"]))
+        for pid in here:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def token(cloud: TestCloud, *words: str) -> list[str]:
+    """What `dozen node token` tells to run, without `sudo ./dozen`."""
+    line = cloud.dozen("node", "token", *words).stdout.split()
+    assert line[:3] == ["sudo", "./dozen", "join"]
+    return line[2:]
+
+
+def condition(cloud: TestCloud, node: Node) -> str:
+    rows = json.loads(cloud.dozen("node", "list", "--json").stdout)
+    return next((str(r["condition"]) for r in rows if r["name"] == node.name), "")

@@ -1,0 +1,61 @@
+"""What is said of a node that is silent, has a full disk, or a clock that is off."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from dozencloud.membership import Member
+from dozencloud.nodes.listing import Condition, Row
+from dozencloud.nodes.reports import Report
+
+DAY = 86400.0
+REPORT = Report(
+    release="0.1.0",
+    architecture="aarch64",
+    board="",
+    clusters=(("Cortex-A72", 4),),
+    kvm=True,
+    aarch32=True,
+    memory=3790,
+    available=3000,
+    disk=29000,
+    free=20000,
+    temperature=None,
+    issuer="ab12",
+    clock=5 * DAY,
+    seen=5 * DAY,
+)
+MEMBER = Member("pi-1", 1, "c", "192.0.2.1", "compute", "", "", 0.0)
+
+
+def row(report: Report | None, member: Member | None = MEMBER) -> Row:
+    return Row("pi-1", "compute", "192.0.2.1", Condition.UP, (), member, report)
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [
+        (REPORT, ()),
+        (None, ()),
+        (replace(REPORT, free=7), ("only 7 MiB of its disk are free",)),
+        (replace(REPORT, clock=4 * DAY), ("its clock is 24 hours behind this machine's",)),
+        (replace(REPORT, clock=6 * DAY), ("its clock is 24 hours ahead of this machine's",)),
+        (replace(REPORT, clock=REPORT.seen - 200), ()),
+        (replace(REPORT, free=7, clock=0.0), ("only 7 MiB", "its clock is 5 days behind")),
+    ],
+)
+def test_what_is_wrong_with_it_is_said(report: Report | None, said: tuple[str, ...]) -> None:
+    found = row(report).troubles
+    assert len(found) == len(said)
+    assert all(words in text for words, text in zip(said, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("ago", "member", "silent"), [(5, MEMBER, False), (45, MEMBER, True), (45, None, False)]
+)
+def test_when_it_is_silent(ago: float, member: Member | None, silent: bool) -> None:
+    assert row(replace(REPORT, seen=time.time() - ago), member).silent is silent
+    assert not row(None, member).silent
