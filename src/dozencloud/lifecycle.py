@@ -140,7 +140,8 @@ def destroy(cloud: Cloud, say: Say = lambda text: None, *, purge: bool = False) 
             shutil.rmtree(folder)
             removed.append(str(folder))
     if cloud.root and cloud.root.is_dir() and not any(cloud.root.iterdir()):
-        cloud.root.rmdir()
+        with suppress(OSError):  # a mount point stays
+            cloud.root.rmdir()
     for theirs in libvirt_folders(cloud).values():
         # Mount points that libvirt's packages do not bring; gone only where empty.
         with suppress(OSError):

@@ -17,6 +17,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.verification import PolicyBuilder, Store
+from nodes_kit import REPORT
 
 from dozencloud import RELEASE, tls
 from dozencloud.cloud import Cloud
@@ -354,22 +355,6 @@ def test_a_node_s_certificate_is_no_user_s(cloud: Cloud) -> None:
 
 
 # ---- reports ------------------------------------------------------------------------------
-
-REPORT = Report(
-    release="0.1.0",
-    architecture="aarch64",
-    board="Raspberry Pi 4 Model B Rev 1.4",
-    clusters=(("Cortex-A72", 4),),
-    kvm=True,
-    aarch32=True,
-    memory=3790,
-    available=3000,
-    disk=29000,
-    free=20000,
-    temperature=48.2,
-    issuer="ab12",
-    clock=1.0,
-)
 
 
 def test_a_report_is_read_as_it_was_written() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+import nodes_kit
 import pytest
 
 from dozencloud.membership import Member
@@ -12,22 +13,7 @@ from dozencloud.nodes.listing import Condition, Row
 from dozencloud.nodes.reports import Report
 
 DAY = 86400.0
-REPORT = Report(
-    release="0.1.0",
-    architecture="aarch64",
-    board="",
-    clusters=(("Cortex-A72", 4),),
-    kvm=True,
-    aarch32=True,
-    memory=3790,
-    available=3000,
-    disk=29000,
-    free=20000,
-    temperature=None,
-    issuer="ab12",
-    clock=5 * DAY,
-    seen=5 * DAY,
-)
+REPORT = replace(nodes_kit.REPORT, clock=5 * DAY, seen=5 * DAY)
 MEMBER = Member("pi-1", 1, "c", "192.0.2.1", "compute", "", "", 0.0)
 
 
