@@ -22,9 +22,10 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 ROOTS = {
     *("gateway", "libvirtd", "virtlogd", "nova-compute", "ovn-agent", "privsep"),
-    *("ovn-controller", "ovs-switch", "ovs-db"),
+    *("ovn-controller", "ovs-switch", "ovs-db", "nodes"),
 }
-"""Services that run as root, because they make devices, namespaces or processes of other users."""
+"""Services that run as root, because they make devices, namespaces, processes of other users, or
+(nodes) certificates and accounts."""
 
 
 @pytest.fixture(scope="module")
