@@ -163,13 +163,16 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
         return info
 
     def check_instance_shared_storage_local(self, context: Any, instance: Any) -> Any:
-        """Never shared: each node has its servers' disks to itself.
+        """Not shared with another node: each has its servers' disks to itself.
 
         Upstream writes a file and asks the other node over RPC whether it sees it. Nodes may not
         call each other; without an answer upstream takes the disks for shared, and a node that
-        comes back after an evacuation would keep its copies for ever.
+        comes back after an evacuation would keep its copies for ever. With itself a node shares
+        all disks: on that the way back from a resize depends.
         """
-        raise NotImplementedError
+        if instance.host != CONF.host:
+            raise NotImplementedError
+        return super().check_instance_shared_storage_local(context, instance)
 
     def get_instance_diagnostics(self, instance: Any) -> Any:
         diagnostics = super().get_instance_diagnostics(instance)

@@ -30,9 +30,7 @@ class VIFDriver(LibvirtGenericVIFDriver):  # type: ignore[misc]  # nova is untyp
     ) -> Any:
         made = super().get_config(instance, vif, image_meta, flavor, virt_type)
         if vif["details"].get("datapath_type") == "netdev" and made.model == "virtio":
-            own = CompletePackets()
-            own.__dict__.update(made.__dict__)
-            return own
+            complete_packets(made)
         return made
 
     def plug(self, instance: Any, vif: Any) -> None:
@@ -40,20 +38,24 @@ class VIFDriver(LibvirtGenericVIFDriver):  # type: ignore[misc]  # nova is untyp
         keep_up(self.get_vif_devname(vif))
 
 
-class CompletePackets(LibvirtConfigGuestInterface):  # type: ignore[misc]  # nova is untyped
-    """A virtio card whose server computes checksums and cuts segments itself.
+def complete_packets(card: LibvirtConfigGuestInterface) -> None:
+    """Have the server of this virtio card compute checksums and cut segments itself.
 
     What is left to the card Open vSwitch drops in user space where a tunnel begins, before its
-    version 3.3: "Tunneling packets with HW offload flags is not supported".
+    version 3.3: "Tunneling packets with HW offload flags is not supported". The card keeps its
+    class, by which upstream looks for it when it is detached.
     """
+    upstream = card.format_dom
 
-    def format_dom(self) -> Any:
-        made = super().format_dom()
+    def format_dom() -> Any:
+        made = upstream()
         driver = made.find("driver")
         if driver is None:
             driver = etree.SubElement(made, "driver")
         etree.SubElement(driver, "host", dict.fromkeys(OFFLOADS, "off"))
         return made
+
+    card.format_dom = format_dom
 
 
 def keep_up(device: str) -> None:
