@@ -12,6 +12,12 @@ space_needed=900 # MiB: 470 for the environment and uv, 200 for bytecode, the re
 public_index=https://pypi.org/simple
 sdists="ovs simplegeneric" # have no wheel; built with the setuptools of uv.lock, not a newer one
 
+# PyPI has no wheels of these for 32-bit ARM, and compiling them takes a small board an hour.
+armhf_modules="cffi greenlet msgpack psutil pynacl pyyaml setproctitle yappi"
+armhf_packages="python3-cffi python3-cffi-backend python3-greenlet python3-msgpack python3-psutil
+    python3-nacl python3-yaml python3-setproctitle python3-yappi"
+armhf_unused="backports-zstd numpy" # of no use to a node
+
 say() { printf 'dozen: %s\n' "$1" >&2; }
 
 fail() { # STATUS SENTENCE...
@@ -97,9 +103,11 @@ step() { # TITLE FUNCTION
     fi
 }
 
+is_armhf() { [ "$(dpkg --print-architecture)" = armhf ]; }
+
 install_packages() {
     missing=
-    for package in $packages; do
+    for package in $packages $(! is_armhf || echo "$armhf_packages"); do
         dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
             missing="$missing $package"
     done
@@ -163,15 +171,28 @@ install_dependencies() {
     export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-1}" UV_CACHE_DIR="${UV_CACHE_DIR:-$base/cache}"
     set -- --project "$checkout" --frozen
     [ "$kind" = dev ] || set -- "$@" --no-dev
+    from_debian=
+    ! is_armhf || from_debian="$armhf_modules $armhf_unused"
     if [ "$(index_url)" != "$public_index" ]; then
         install_from_index "$@" || return 1
     else
         for package in $sdists; do
             set -- "$@" --no-build-isolation-package "$package"
         done
+        for package in $from_debian; do
+            set -- "$@" --no-install-package "$package"
+        done
         "$uv" sync "$@" --no-install-project --python "$python" || return 1
     fi
+    [ -z "$from_debian" ] || link_from_debian || return 1
     echo "$kind" >"$environment/.dependencies"
+}
+
+link_from_debian() { # modules of the system's Python, which the environment is made from
+    modules=/usr/lib/python3/dist-packages
+    # shellcheck disable=SC2086 # a list of names
+    dpkg -L $armhf_packages | sed -n "s#^$modules/[^/]*\$#&#p" |
+        xargs ln -sfn -t "$environment"/lib/python3.*/site-packages
 }
 
 index_url() { # where this machine gets its Python packages
@@ -187,6 +208,9 @@ install_from_index() {
     export UV_DEFAULT_INDEX
     "$uv" venv --python "$python" "$environment" || return 1
     wanted=$base/requirements.txt
+    for package in $from_debian; do
+        set -- "$@" --no-emit-package "$package"
+    done
     without=
     for package in $sdists; do
         without="$without --no-emit-package $package"

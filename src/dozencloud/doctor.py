@@ -14,7 +14,12 @@ from pathlib import Path
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts import Datapath, Facts, KvmState, Traces
 from dozencloud.facts.reach import Outcome
-from dozencloud.facts.system import RELEASE_YEAR, SUPPORTED_ARCHITECTURES, SUPPORTED_NAMES
+from dozencloud.facts.system import (
+    FOR_BOARDS_NAME,
+    RELEASE_YEAR,
+    SUPPORTED_ARCHITECTURES,
+    SUPPORTED_NAMES,
+)
 
 NO_TRACES = Traces()
 
@@ -79,6 +84,7 @@ class Needs:
     leftovers: traces found where no cloud should be; empty while a cloud lives there.
     cut_off: an installation of packages by the cloud was cut off; its next run finishes it.
     running: the cloud is up, so the memory in use is mostly its own.
+    node: the machine joins a cloud, or did.
     """
 
     ports: tuple[Port, ...] = ()
@@ -91,6 +97,7 @@ class Needs:
     cut_off: bool = False
     leftovers: Traces = NO_TRACES
     running: bool = False
+    node: bool = False
     settings: Path = Path("/etc/dozencloud/cloud.toml")
     destroy: str = "sudo ./dozen destroy --yes"
 
@@ -98,7 +105,7 @@ class Needs:
 def examine(facts: Facts, needs: Needs) -> list[Verdict]:
     """Judge everything, in the order in which a person would mend it."""
     return [
-        *_system(facts),
+        *_system(facts, needs),
         *_size(facts, needs),
         *_processors(facts),
         *_packages(facts, needs),
@@ -129,7 +136,7 @@ def plain(verdicts: Iterable[Verdict]) -> str:
     return "\n".join(lines)
 
 
-def _system(facts: Facts) -> Iterator[Verdict]:
+def _system(facts: Facts, needs: Needs) -> Iterator[Verdict]:
     system = facts.system
     if system.root:
         yield Verdict("root", Level.OK, "Running as root.")
@@ -147,7 +154,7 @@ def _system(facts: Facts) -> Iterator[Verdict]:
             "Install one of these, or use a virtual machine with one of them.",
         )
 
-    if architecture.supported:
+    if architecture.supported or (needs.node and system.board):
         kinds = f"{architecture.packages} ({architecture.kernel} kernel)"
         yield Verdict("architecture", Level.OK, f"The architecture is {kinds}.")
     else:
@@ -160,6 +167,8 @@ def _system(facts: Facts) -> Iterator[Verdict]:
             f"{supported} are supported.",
             "Install the 64-bit edition of the system."
             if architecture.kernel in {"aarch64", "x86_64"}
+            else f"Use a 64-bit machine. With {FOR_BOARDS_NAME} this one can be a node of its cloud."
+            if architecture.small
             else "Use a 64-bit machine.",
         )
 

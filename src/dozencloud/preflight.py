@@ -169,6 +169,7 @@ def examine(cloud: Cloud, *, joining: bool = False) -> tuple[facts.Facts, list[d
         cut_off=cut_off,
         leftovers=leftovers(cloud),
         running=Supervisor(cloud).alive(),
+        node=node,
         settings=cloud.file,
         destroy=cloud.command("destroy", "--yes"),
     )

@@ -118,6 +118,13 @@ def test_a_good_machine_has_no_complaint() -> None:
             "Install the 64-bit edition of the system.",
         ),
         (
+            "architecture",
+            replace(GOOD, system=replace(ARM, architecture=Architecture("armv7l", "armhf"))),
+            Level.BAD,
+            "The packages here are for armhf (kernel: armv7l); amd64 and arm64 are supported.",
+            "Use a 64-bit machine. With Debian 12 this one can be a node of its cloud.",
+        ),
+        (
             "clock",
             replace(GOOD, system=replace(GOOD.system, now=datetime(1970, 1, 1, tzinfo=UTC))),
             Level.BAD,
@@ -319,6 +326,23 @@ def test_our_own_processes_may_hold_our_ports() -> None:
     port = replace(NEEDS.ports[0], ours=frozenset({812}))
     needs = replace(NEEDS, ports=(port,))
     assert judge("ports", replace(GOOD, listeners=(NGINX,)), needs).level is Level.OK
+
+
+@pytest.mark.parametrize(
+    ("kernel", "version", "fit"),
+    [("armv7l", "12", True), ("armv7l", "13", False), ("aarch64", "12", False)],
+)
+def test_a_32_bit_board_is_fit_for_a_node(kernel: str, version: str, fit: bool) -> None:
+    board = replace(
+        GOOD,
+        system=replace(
+            ARM,
+            architecture=Architecture(kernel, "armhf"),
+            distribution=Distribution("debian", version, "", f"Debian {version}"),
+        ),
+    )
+    verdicts = {v.name: v for v in examine(board, replace(NEEDS, node=True))}
+    assert (verdicts["architecture"].level is Level.OK) is fit
 
 
 def test_what_is_installed_needs_no_network() -> None:

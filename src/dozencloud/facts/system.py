@@ -14,6 +14,9 @@ from dozencloud.facts.run import ask
 SUPPORTED = {("debian", "12"), ("debian", "13"), ("ubuntu", "24.04")}
 SUPPORTED_NAMES = "Debian 12, Debian 13 and Ubuntu 24.04"
 SUPPORTED_ARCHITECTURES = {"amd64", "arm64"}
+FOR_BOARDS = {("debian", "12")}
+"""Where a 32-bit board can be a node: Debian 13 has no Open vSwitch for armhf."""
+FOR_BOARDS_NAME = "Debian 12"
 
 RELEASE_YEAR = 2026
 # A clock that jumps far ahead breaks TLS as surely as one that starts at 1970.
@@ -51,7 +54,13 @@ class Architecture:
 
     @property
     def supported(self) -> bool:
+        """Fit for a controller, and for a node."""
         return self.packages in SUPPORTED_ARCHITECTURES
+
+    @property
+    def small(self) -> bool:
+        """A 32-bit board. (The KVM of a 64-bit kernel needs 64-bit programs.)"""
+        return self.packages == "armhf" and self.kernel.startswith("armv")
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,13 @@ class System:
     python: str
     kernel: str
     now: datetime
+
+    @property
+    def board(self) -> bool:
+        """A 32-bit board that can be a node."""
+        return self.architecture.small and (self.distribution.id, self.distribution.version) in (
+            FOR_BOARDS
+        )
 
     @property
     def clock_plausible(self) -> bool:

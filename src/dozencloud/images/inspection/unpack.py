@@ -9,8 +9,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Protocol
 
-from backports import zstd
-
 from dozencloud.images.inspection import lz4
 from dozencloud.images.inspection.model import Compression
 from dozencloud.images.inspection.tree import BadImage, Tree
@@ -169,16 +167,47 @@ class _Gzip:
         return self._zlib.decompress(self._zlib.unconsumed_tail + data, max_length)
 
 
+class _Zstd:
+    """zstd, whose errors are the others' here.
+
+    Loaded when it is needed: a 32-bit node has no such library, and starts no kernel in zstd.
+    """
+
+    def __init__(self) -> None:
+        from backports import zstd
+
+        window: dict[int, int] = {
+            zstd.DecompressionParameter.window_log_max: DICTIONARY.bit_length() - 1
+        }
+        self._zstd = zstd.ZstdDecompressor(options=window)
+        self._error = zstd.ZstdError
+
+    @property
+    def eof(self) -> bool:
+        return self._zstd.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return self._zstd.needs_input
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._zstd.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        try:
+            return self._zstd.decompress(data, max_length)
+        except self._error as error:
+            raise ValueError(str(error)) from None
+
+
 def _decompressor(compression: Compression) -> _Decompressor:
     if compression is Compression.GZIP:
         return _Gzip()
     if compression is Compression.BZIP2:
         return bz2.BZ2Decompressor()
     if compression is Compression.ZSTD:
-        window: dict[int, int] = {
-            zstd.DecompressionParameter.window_log_max: DICTIONARY.bit_length() - 1
-        }
-        return zstd.ZstdDecompressor(options=window)
+        return _Zstd()
     if compression is Compression.LZMA:
         return lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=DICTIONARY + OVERHEAD)
     return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=DICTIONARY + OVERHEAD)
@@ -198,7 +227,7 @@ def pieces(source: Source, compression: Compression) -> Iterator[bytes]:
             yield from lz4.blocks(source)
         else:
             yield from _stream(source, _decompressor(compression))
-    except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, zstd.ZstdError):
+    except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError):
         raise Damaged(f"What is compressed with {compression} does not unpack.") from None
 
 
