@@ -19,6 +19,7 @@ from dozencloud.facts.system import (
     RELEASE_YEAR,
     SUPPORTED_ARCHITECTURES,
     SUPPORTED_NAMES,
+    Architecture,
 )
 
 NO_TRACES = Traces()
@@ -165,11 +166,7 @@ def _system(facts: Facts, needs: Needs) -> Iterator[Verdict]:
             Level.BAD,
             f"The packages here are for {packages} (kernel: {architecture.kernel}); "
             f"{supported} are supported.",
-            "Install the 64-bit edition of the system."
-            if architecture.kernel in {"aarch64", "x86_64"}
-            else f"Use a 64-bit machine. With {FOR_BOARDS_NAME} this one can be a node of its cloud."
-            if architecture.small
-            else "Use a 64-bit machine.",
+            _another_architecture(architecture),
         )
 
     yield Verdict(
@@ -188,6 +185,14 @@ def _system(facts: Facts, needs: Needs) -> Iterator[Verdict]:
             "certificates would not be valid.",
             "Set it: sudo date -u -s 'YYYY-MM-DD HH:MM'",
         )
+
+
+def _another_architecture(here: Architecture) -> str:
+    if here.kernel in {"aarch64", "x86_64"}:
+        return "Install the 64-bit edition of the system."
+    if here.small:
+        return f"Use a 64-bit machine. With {FOR_BOARDS_NAME} this one can be a node of its cloud."
+    return "Use a 64-bit machine."
 
 
 def _size(facts: Facts, needs: Needs) -> Iterator[Verdict]:
