@@ -18,7 +18,18 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
-from dozencloud import lifecycle, packages, plumbing, processes, schema, seed, systemd, tls, users
+from dozencloud import (
+    lifecycle,
+    packages,
+    plumbing,
+    processes,
+    schema,
+    seed,
+    systemd,
+    tls,
+    uplink,
+    users,
+)
 from dozencloud.cloud import CONSOLE_USER, Cloud, parse_cpus, template
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts import Cpu, Facts
@@ -222,6 +233,16 @@ class Bringup:
                 done=lambda: self.state.get("schema") == self._schema_fingerprint(),
             ),
         ]
+        if self.cloud.settings.network.provider_interface:
+            tasks.append(
+                Task(
+                    "card",
+                    "Network card for floating IPs",
+                    partial(uplink.connect, self.cloud),
+                    after=("namespace",),
+                    done=lambda: uplink.in_place(self.cloud),
+                )
+            )
         if self.plan.has_nodes:
             tasks.append(
                 Task(
@@ -288,7 +309,7 @@ class Bringup:
             kept(
                 "networks",
                 "Networks and router",
-                self.seed.networks,
+                self._networks,
                 ("catalogue", "neutron", "ovn-northd", "ovn-controller"),
                 (),
             ),
@@ -499,6 +520,8 @@ class Bringup:
             extra += ("preload",)
         if "mariadb" in service.after:
             extra += ("schema",)
+        if service.name == "ovs-switch" and self.cloud.settings.network.provider_interface:
+            extra += ("card",)
         if service.name == "gateway":
             extra += ("certificates", *(("node-certificates",) if self.plan.has_nodes else ()))
         return Task(
@@ -541,7 +564,11 @@ class Bringup:
         if service.settle:
             service.settle(step)
 
-    # ---- image ----------------------------------------------------------------------------
+    # ---- what a new cloud has -------------------------------------------------------------
+
+    def _networks(self, step: Step) -> None:
+        self.seed.networks(step)
+        self.state.set(uplink.STATE, self.cloud.settings.network.provider_interface)
 
     def _compute_node(self, step: Step) -> None:
         self.seed.hypervisor(step)

@@ -66,6 +66,17 @@ class Network:
     provider_cidr: str = setting(
         "", "Network of the floating IPs, reachable from this machine; empty: chosen by name."
     )
+    provider_interface: str = setting(
+        "",
+        "Network card of this machine, or bridge, in whose network the floating IPs are; the card "
+        "becomes a port of a bridge. Empty: floating IPs are behind this machine.",
+    )
+    provider_gateway: str = setting("", "With provider_interface: the router of that network.")
+    floating_range: str = setting(
+        "",
+        "With provider_interface: first and last address that are free for floating IPs there, "
+        "such as 192.168.1.200-192.168.1.230.",
+    )
     tenant_cidr: str = setting("10.12.0.0/24", "Network of the servers of the first project.")
     dns: tuple[str, ...] = setting(
         ("9.9.9.9", "1.1.1.1"), "Name servers that servers are told to use."
@@ -257,8 +268,20 @@ class Cloud:
         return ipaddress.IPv4Network(text)
 
     @property
+    def provider_address(self) -> str | None:
+        """This machine's address among the floating IPs; None where it has one of its own there."""
+        return None if self.settings.network.provider_interface else str(self.provider[1])
+
+    @property
     def provider_gateway(self) -> str:
-        return str(self.provider[1])
+        """Router of the network of the floating IPs."""
+        return self.provider_address or self.settings.network.provider_gateway
+
+    @property
+    def floating_range(self) -> tuple[str, str]:
+        """First and last floating IP."""
+        first, _, last = self.settings.network.floating_range.partition("-")
+        return (first, last) if last else (str(self.provider[10]), str(self.provider[-6]))
 
     @property
     def tenant(self) -> ipaddress.IPv4Network:
@@ -411,6 +434,7 @@ def _check(settings: Settings, where: str) -> None:
     ):
         if cidr or name == "network.tenant_cidr":
             _check_cidr(where, name, cidr)
+    _check_provider(settings.network, where)
     for server in settings.network.dns:
         try:
             ipaddress.ip_address(server)
@@ -449,6 +473,50 @@ def _check_cidr(where: str, name: str, cidr: str) -> None:
         raise Problem(f"{where}: {name}: {error}.", "Mend that line.", code=Exit.USAGE) from error
     if network.prefixlen > 27:
         raise _wrong(where, name, "a network of at least 32 addresses (/27)", cidr)
+
+
+def _check_provider(network: Network, where: str) -> None:
+    """What must be said together with the interface, and does not count without."""
+    told = {
+        f"network.{name}": getattr(network, name)
+        for name in ("provider_cidr", "provider_gateway", "floating_range")
+    }
+    if not network.provider_interface:
+        for name in ("network.provider_gateway", "network.floating_range"):
+            if told[name]:
+                raise Problem(
+                    f"{where}: {name} counts only with network.provider_interface.",
+                    "Name the interface, or remove that line.",
+                    code=Exit.USAGE,
+                )
+        return
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}", network.provider_interface):
+        name = "network.provider_interface"
+        raise _wrong(where, name, "the name of a network card", network.provider_interface)
+    for name, value in told.items():
+        if not value:
+            raise Problem(
+                f"{where}: with network.provider_interface, {name} must be said, too.",
+                "Ask the network's router, or who looks after it.",
+                code=Exit.USAGE,
+            )
+    there = ipaddress.IPv4Network(network.provider_cidr)
+    inside = f"in {there}, the network of network.provider_cidr"
+    try:
+        router = ipaddress.IPv4Address(network.provider_gateway)
+    except ValueError:
+        router = None
+    if router is None or router not in there:
+        name = "network.provider_gateway"
+        raise _wrong(where, name, f"an address {inside}", network.provider_gateway)
+    try:
+        first, last = map(ipaddress.IPv4Address, network.floating_range.split("-"))
+    except ValueError:
+        first = last = router
+    # One is the router's of the first project.
+    if first not in there or last not in there or first >= last or first <= router <= last:
+        name, wanted = "network.floating_range", f"FIRST-LAST, {inside}, without its router"
+        raise _wrong(where, name, wanted, network.floating_range)
 
 
 def template(settings: Settings | None = None) -> str:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from xmlrpc.client import Fault
 
-from dozencloud import packages, plumbing, processes, systemd, tunnels, users
+from dozencloud import packages, plumbing, processes, systemd, tunnels, uplink, users
 from dozencloud.cloud import INTEGRATION_BRIDGE, Cloud
 from dozencloud.errors import Problem
 from dozencloud.services.base import GROUP
@@ -130,6 +130,12 @@ def destroy(cloud: Cloud, say: Say = lambda text: None, *, purge: bool = False) 
     say("networks go")
     for namespace in metadata_namespaces(cloud):
         subprocess.run(["ip", "netns", "delete", namespace], check=False, capture_output=True)
+    if left := uplink.remove(cloud):
+        raise Problem(
+            f"A network card could not be given back: {left}.",
+            f"What it had is in {uplink.record(cloud)}. Set that with ip(8), or restart the "
+            "machine; then run the same command again.",
+        )
     plumbing.close_way_out(cloud, last=not other_clouds(cloud))
     tunnels.remove(cloud)
     plumbing.remove_devices(cloud, devices)

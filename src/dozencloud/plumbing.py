@@ -225,17 +225,21 @@ def nft(cloud: Cloud, *words: str) -> list[str]:
 def ruleset(cloud: Cloud) -> str:
     """nftables: servers with a floating IP reach what the machine reaches, by its address."""
     near = cloud.link_devices[0] if cloud.namespace else cloud.provider_bridge
-    sources = [str(cloud.provider)]
+    # In the network of a card of this machine, floating IPs need none of its addresses.
+    sources = [str(cloud.provider)] if cloud.provider_address else []
     if cloud.namespace:
         sources.append(f"{cloud.link[0]}/30")
+    masked = f"""\
+    ip saddr {{ {", ".join(sources)} }} ip daddr != {LINKS} \
+      oifname != {{ "{near}", "lo" }} masquerade
+"""
     return f"""\
 table inet {cloud.table}
 delete table inet {cloud.table}
 table inet {cloud.table} {{
   chain postrouting {{
     type nat hook postrouting priority srcnat; policy accept;
-    ip saddr {{ {", ".join(sources)} }} ip daddr != {LINKS} \
-      oifname != {{ "{near}", "lo" }} masquerade
+{masked if sources else ""}\
   }}
 }}
 """

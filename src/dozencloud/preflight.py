@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
 
-from dozencloud import doctor, facts, packages, processes
+from dozencloud import doctor, facts, packages, plumbing, processes, uplink
 from dozencloud.cloud import INTEGRATION_BRIDGE, Cloud, Internal
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.reach import Target
@@ -85,7 +87,7 @@ def markers(cloud: Cloud) -> facts.Markers:
             str(cloud.etc / "gateway" / "nginx.conf"),
             str(cloud.lib / "libvirt"),
         ),
-        interfaces=(cloud.provider_bridge, cloud.link_devices[0]),
+        interfaces=(cloud.provider_bridge, cloud.link_devices[0], uplink.bridge(cloud)),
         namespaces=(cloud.namespace,) if cloud.namespace else ("ovnmeta-*",),
         tables=(f"inet {cloud.table}", f"inet {cloud.table}-consoles"),
         directories=cloud.folders,
@@ -176,6 +178,8 @@ def examine(cloud: Cloud, *, joining: bool = False) -> tuple[facts.Facts, list[d
     if node:
         needs = replace(needs, memory=NODE_MEMORY[0], available=NODE_MEMORY[1])
     verdicts = [*doctor.examine(found, needs), *foreign_switch(cloud), *closed_folder(cloud)]
+    if not node:
+        verdicts += provider_card(cloud)
     return found, [_allowed(verdict) for verdict in verdicts]
 
 
@@ -220,6 +224,30 @@ def foreign_switch(cloud: Cloud) -> list[doctor.Verdict]:
             "sudo ./dozen --root /srv/dozen up",
         )
     ]
+
+
+def provider_card(cloud: Cloud) -> list[doctor.Verdict]:
+    """The card in whose network the floating IPs are to be."""
+    name = cloud.settings.network.provider_interface
+    state = State(cloud.lib / "state.json")
+    there = state.get(uplink.STATE) or ""
+    if state.get("networks") and bool(there) != bool(name):
+        return [
+            doctor.Verdict(
+                "card",
+                doctor.Level.BAD,
+                "The network of the floating IPs was registered "
+                f"{f'for the card {there}' if there else 'without a card'}, and "
+                f"network.provider_interface says {json.dumps(name)} now.",
+                f'Set it to "{there}" again in {cloud.file}, or destroy the cloud and bring it up '
+                "anew.",
+            )
+        ]
+    if not name or (cloud.namespace and not plumbing.namespace_exists(cloud)):
+        return []
+    if not shutil.which("ip"):
+        return []  # a new machine: `up` installs it, and asks again before it touches the card
+    return [uplink.judge(uplink.look(cloud, name), cloud)]
 
 
 def service_verdicts(cloud: Cloud) -> list[doctor.Verdict]:

@@ -229,7 +229,8 @@ class Seed:
 
     def networks(self, step: Step) -> None:
         """`public` (floating IPs), `private` (servers), a router between them."""
-        network, provider = self.sdk.network, self.cloud.provider
+        network = self.sdk.network
+        first, last = self.cloud.floating_range
         external = network.find_network(EXTERNAL) or network.create_network(
             name=EXTERNAL,
             is_router_external=True,
@@ -241,10 +242,10 @@ class Seed:
                 name=EXTERNAL,
                 network_id=external.id,
                 ip_version=4,
-                cidr=str(provider),
+                cidr=str(self.cloud.provider),
                 gateway_ip=self.cloud.provider_gateway,
                 is_dhcp_enabled=False,
-                allocation_pools=[{"start": str(provider[10]), "end": str(provider[-6])}],
+                allocation_pools=[{"start": first, "end": last}],
             )
         private = network.find_network(PRIVATE) or network.create_network(name=PRIVATE)
         inner = network.find_subnet(PRIVATE) or network.create_subnet(

@@ -33,7 +33,8 @@ def folder(cloud: Cloud) -> Path:
 
 def gateway_names(cloud: Cloud) -> list[str]:
     """Names and addresses that the gateway's certificate is good for."""
-    found = [cloud.address, "127.0.0.1", "localhost", socket.gethostname(), cloud.provider_gateway]
+    found = [cloud.address, "127.0.0.1", "localhost", socket.gethostname()]
+    found += [cloud.provider_address] if cloud.provider_address else []
     return list(dict.fromkeys(found))
 
 

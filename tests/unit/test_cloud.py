@@ -33,6 +33,9 @@ OTHER = Settings(
     gateway=Gateway(port=8443, address="cloud.example"),
     network=Network(
         provider_cidr="192.168.7.0/24",
+        provider_interface="eth0",
+        provider_gateway="192.168.7.1",
+        floating_range="192.168.7.200-192.168.7.210",
         tenant_cidr="10.0.0.0/8",
         dns=("2001:db8::53",),
         datapath="netdev",
@@ -52,6 +55,15 @@ OTHER = Settings(
     ),
 )
 """Every setting differs from its default."""
+
+LAN = """\
+[network]
+provider_interface = "eth0"
+provider_cidr = "10.0.0.0/24"
+provider_gateway = "{}"
+floating_range = "{}"
+"""
+"""Floating IPs in the network of a card."""
 
 
 # ---- what is refused ----------------------------------------------------------------------
@@ -139,6 +151,37 @@ OTHER = Settings(
             "[network]\nprovider_cidr = '10.0.0.0/28'",
             'network.provider_cidr must be a network of at least 32 addresses (/27), not "10.0',
             "Mend",
+        ),
+        (
+            "[network]\nprovider_gateway = '10.0.0.1'",
+            "network.provider_gateway counts only with network.provider_interface.",
+            "Name the interface",
+        ),
+        (
+            "[network]\nprovider_interface = 'eth0; reboot'",
+            'network.provider_interface must be the name of a network card, not "eth0; reboot".',
+            "Mend",
+        ),
+        (
+            "[network]\nprovider_interface = 'eth0'\nprovider_cidr = '10.0.0.0/24'",
+            "with network.provider_interface, network.provider_gateway must be said, too.",
+            "Ask",
+        ),
+        (
+            LAN.format("10.0.1.1", "10.0.0.9-10.0.0.19"),
+            "network.provider_gateway must be an address in 10.0.0.0/24",
+            "Mend",
+        ),
+        *(
+            (
+                LAN.format("10.0.0.1", wrong),
+                "network.floating_range must be FIRST-LAST, in 10.0.0.0/24",
+                "Mend",
+            )
+            for wrong in (
+                *("10.0.0.9", "10.0.0.9-", "10.0.0.9-10.0.0.9", "10.0.0.9-10.0.0.8"),
+                *("10.0.0.9-10.0.1.9", "10.0.0.0-10.0.0.9", "10.0.0.9-10.0.0.12-10.0.0.14"),
+            )
         ),
         (
             "[network]\ndns = ['9.9.9.9', 'dns.example']",
@@ -361,6 +404,15 @@ def test_provider_network() -> None:
     assert MACHINE.provider_gateway == "172.24.4.1"
     assert str(ROOTED.provider).startswith("198.19.")
     assert str(Cloud(None, OTHER).provider) == "192.168.7.0/24"
+    assert MACHINE.provider_address == "172.24.4.1"
+    assert MACHINE.floating_range == ("172.24.4.10", "172.24.4.250")
+
+
+def test_floating_ips_in_the_network_of_a_card() -> None:
+    cloud = Cloud(None, OTHER)
+    assert cloud.provider_address is None
+    assert cloud.provider_gateway == "192.168.7.1"
+    assert cloud.floating_range == ("192.168.7.200", "192.168.7.210")
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,13 @@ from dozencloud.plumbing import (
 MACHINE = Cloud()
 ROOTED = Cloud(Path("/srv/plumbing-test"))
 SPACE = str(ROOTED.namespace)
+LAN = Network(
+    provider_interface="eth0",
+    provider_cidr="192.0.2.0/24",
+    provider_gateway="192.0.2.1",
+    floating_range="192.0.2.200-192.0.2.220",
+)
+BRIDGED = replace(MACHINE, settings=Settings(network=LAN))
 
 
 def test_the_machine_s_own_cloud_needs_no_way_in() -> None:
@@ -91,9 +98,15 @@ def test_only_the_cloud_s_own_addresses_are_masked(
     assert heads == [f"{verb}table inet {cloud.table}" for verb in ("", "delete ", "")]
 
 
+def test_nothing_is_masked_in_the_network_of_a_card() -> None:
+    assert "masquerade" not in ruleset(BRIDGED)
+    rooted = ruleset(replace(BRIDGED, root=ROOTED.root))
+    assert f"ip saddr {{ {ROOTED.link[0]}/30 }}" in rooted
+
+
 @pytest.mark.functional
 @pytest.mark.skipif(not shutil.which("nft"), reason="nft is not installed")
-@pytest.mark.parametrize("cloud", [MACHINE, ROOTED], ids=["machine", "rooted"])
+@pytest.mark.parametrize("cloud", [MACHINE, ROOTED, BRIDGED], ids=["machine", "rooted", "bridged"])
 def test_nft_accepts_the_rules(cloud: Cloud) -> None:
     """In a network namespace of its own: --check needs the kernel, and changes nothing."""
     words = ["unshare", "--net", "nft", "--check", "-f", "-"]

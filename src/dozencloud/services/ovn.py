@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from dozencloud import plumbing, tls, tunnels
+from dozencloud import plumbing, tls, tunnels, uplink
 from dozencloud.cloud import INTEGRATION_BRIDGE, Cloud
 from dozencloud.graph import Step
 from dozencloud.membership import nodes_folder
@@ -191,7 +191,11 @@ def switch(plan: Plan) -> Service:
                 *("fail-mode=standalone", f"external-ids:dozen={cloud.name}"),
             )
         )
-        address = f"{cloud.provider_gateway}/{cloud.provider.prefixlen}"
+        if cloud.provider_address is None:
+            end = uplink.link_devices(cloud)[1]
+            step.run(vsctl(cloud, "--may-exist", "add-port", bridge, end))
+            return
+        address = f"{cloud.provider_address}/{cloud.provider.prefixlen}"
         step.run(plumbing.ip(cloud, "address", "replace", address, "dev", bridge))
         step.run(plumbing.ip(cloud, "link", "set", bridge, "up"))
         if userspace:
