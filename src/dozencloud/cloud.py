@@ -284,6 +284,15 @@ class Cloud:
         return (first, last) if last else (str(self.provider[10]), str(self.provider[-6]))
 
     @property
+    def floating_networks(self) -> list[ipaddress.IPv4Network]:
+        """What the floating IPs are in, and no machine that is not of the cloud."""
+        if self.provider_address:
+            return [self.provider]
+        return list(
+            ipaddress.summarize_address_range(*map(ipaddress.IPv4Address, self.floating_range))
+        )
+
+    @property
     def tenant(self) -> ipaddress.IPv4Network:
         return ipaddress.IPv4Network(self.settings.network.tenant_cidr)
 

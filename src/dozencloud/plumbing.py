@@ -175,7 +175,8 @@ def make_namespace(cloud: Cloud, step: Step) -> None:
     step.run(ip(cloud, "address", "replace", f"{inner_address}/30", "dev", inner))
     step.run(ip(cloud, "link", "set", inner, "up"))
     step.run(ip(cloud, "route", "replace", "default", "via", host_address))
-    step.run(["ip", "route", "replace", str(cloud.provider), "via", inner_address, "dev", host])
+    for network in cloud.floating_networks:
+        step.run(["ip", "route", "replace", str(network), "via", inner_address, "dev", host])
     # /proc/sys/net shows the network namespace of whoever opens it.
     step.run(
         [

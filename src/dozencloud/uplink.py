@@ -148,6 +148,23 @@ def connect(cloud: Cloud, step: Step) -> None:
                 f"network.floating_range in {cloud.file}, or mend what it says.",
             )
     _link(cloud, step, _above(cloud, found))
+    if cloud.namespace:
+        step.run(plumbing.nft(cloud, "-f", "-"), input=ruleset(cloud, _above(cloud, found)))
+
+
+def ruleset(cloud: Cloud, above: str) -> str:
+    """nftables of a cloud's own namespace: the machine outside has no address in that network."""
+    name = f"{cloud.table}-card"
+    return f"""\
+table inet {name}
+delete table inet {name}
+table inet {name} {{
+  chain postrouting {{
+    type nat hook postrouting priority srcnat; policy accept;
+    ip saddr {cloud.link[0]} oifname "{above}" masquerade
+  }}
+}}
+"""
 
 
 def _link(cloud: Cloud, step: Step, above: str) -> None:

@@ -28,7 +28,7 @@ from dozencloud.services import ovn
 
 pytestmark = [pytest.mark.functional, pytest.mark.timeout(120)]
 
-ROUTER, PEER, OWN, FLOATING = "192.0.2.1", "192.0.2.2", "192.0.2.10", "192.0.2.201"
+ROUTER, PEER, OWN, FLOATING = "203.0.113.1", "203.0.113.2", "203.0.113.10", "203.0.113.201"
 PORT = 2222
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
@@ -83,12 +83,12 @@ def cable(space: str, lan: str) -> Iterator[None]:
         run(lan, "ip", "link", "set", "lo", "up")
         for words in (
             f"address add {OWN}/24 broadcast + dev eth0",
-            "address add 192.0.2.11/24 dev eth0 label eth0:1",
+            "address add 203.0.113.11/24 dev eth0 label eth0:1",
             "address add 2001:db8::10/64 dev eth0 nodad",
             "link set eth0 mtu 1400 up",
             "link set lo up",
-            f"route add 203.0.113.0/24 via {ROUTER} dev eth0 proto static metric 5 src {OWN}",
-            f"route add 198.51.100.0/24 via {PEER} dev eth0 mtu 1300 table 77",
+            f"route add 198.51.100.0/24 via {ROUTER} dev eth0 proto static metric 5 src {OWN}",
+            f"route add 10.99.0.0/24 via {PEER} dev eth0 mtu 1300 table 77",
             "-6 route add 2001:db8:1::/48 via 2001:db8::1 dev eth0 metric 9",
         ):
             run(space, "ip", *words.split())
@@ -186,9 +186,9 @@ def test_a_session_goes_on_while_the_card_is_taken_and_given_back(box: Box) -> N
         assert box.shown("eth0")[2:4] == (box.bridge, [])
         assert (mac, mtu, master) == (before[0], before[1], None)
         there = {info["local"] for info in addresses}  # type: ignore[attr-defined]
-        assert there == {OWN, "192.0.2.11", "2001:db8::10"}
-        assert f"203.0.113.0/24 via {ROUTER} proto static src {OWN} metric 5" in routes[0]  # type: ignore[index]
-        assert f"198.51.100.0/24 via {PEER} table 77 mtu 1300" in routes[0]  # type: ignore[index]
+        assert there == {OWN, "203.0.113.11", "2001:db8::10"}
+        assert f"198.51.100.0/24 via {ROUTER} proto static src {OWN} metric 5" in routes[0]  # type: ignore[index]
+        assert f"10.99.0.0/24 via {PEER} table 77 mtu 1300" in routes[0]  # type: ignore[index]
         assert "2001:db8:1::/48 via 2001:db8::1 metric 9" in routes[1]  # type: ignore[index]
         given = box.move("give")
         assert given.returncode == 0, given.stderr
@@ -310,9 +310,9 @@ def site() -> Iterator[Site]:
     lan = "dozen-test-lan"
     wished = Network(
         provider_interface="eth0",
-        provider_cidr="192.0.2.0/24",
+        provider_cidr="203.0.113.0/24",
         provider_gateway=ROUTER,
-        floating_range="192.0.2.200-192.0.2.220",
+        floating_range="203.0.113.200-203.0.113.220",
     )
     with tempfile.TemporaryDirectory(prefix="dzu", dir="/var/tmp") as folder, ExitStack() as stack:
         base = Path(folder)
@@ -329,7 +329,7 @@ def test_what_is_wrong_with_a_card_is_said(site: Site) -> None:
     found = uplink.look(site.cloud, "eth0")
     assert uplink.judge(found, site.cloud).level is Level.NOTE
     assert found
-    assert (found.kind, found.addresses) == ("veth", (f"{OWN}/24", "192.0.2.11/24"))
+    assert (found.kind, found.addresses) == ("veth", (f"{OWN}/24", "203.0.113.11/24"))
     assert uplink.look(site.cloud, "eth7") is None
 
 
@@ -343,6 +343,8 @@ def test_a_floating_ip_answers_in_the_network_of_the_card(site: Site) -> None:
         STEP.until(site.reaches, seconds=30, what="The floating IP")
         # This machine reaches it by its own address there.
         assert run(site.space, "ping", "-c", "1", "-W", "2", FLOATING).returncode == 0
+        # So does the machine outside of the namespace that stands for one here.
+        subprocess.run(["ping", "-c", "1", "-W", "2", FLOATING], check=True, capture_output=True)
     assert pauses[0] < 5
 
 
@@ -354,7 +356,7 @@ def _server(site: Site) -> None:
         ls-add public -- lsp-add public out -- lsp-set-type out localnet
         lsp-set-addresses out unknown -- lsp-set-options out network_name=public
         lr-add r -- lrp-add r r-net 02:00:00:00:01:01 10.0.0.1/24
-        lrp-add r r-out 02:00:00:00:01:02 192.0.2.200/24
+        lrp-add r r-out 02:00:00:00:01:02 203.0.113.200/24
         lrp-set-gateway-chassis r-out chassis-controller
         lsp-add net net-r -- lsp-set-type net-r router -- lsp-set-addresses net-r router
         lsp-set-options net-r router-port=r-net
@@ -433,5 +435,5 @@ def test_a_session_goes_on_when_the_services_stop_and_the_card_is_given_back(sit
         assert uplink.look(site.cloud, uplink.bridge(site.cloud)) is None
         found = uplink.look(site.cloud, "eth0")
         assert found
-        assert (found.master, found.addresses) == ("", (f"{OWN}/24", "192.0.2.11/24"))
+        assert (found.master, found.addresses) == ("", (f"{OWN}/24", "203.0.113.11/24"))
     assert pauses[0] < 3

@@ -413,6 +413,10 @@ def test_floating_ips_in_the_network_of_a_card() -> None:
     assert cloud.provider_address is None
     assert cloud.provider_gateway == "192.168.7.1"
     assert cloud.floating_range == ("192.168.7.200", "192.168.7.210")
+    assert [str(network) for network in cloud.floating_networks] == [
+        *("192.168.7.200/29", "192.168.7.208/31", "192.168.7.210/32")
+    ]
+    assert MACHINE.floating_networks == [MACHINE.provider]
 
 
 @pytest.mark.parametrize(
