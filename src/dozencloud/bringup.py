@@ -71,6 +71,8 @@ def decide_node(cloud: Cloud, facts: Facts) -> Node:
         shared_cpus=shared,
         dedicated_cpus=dedicated,
         mtu=plumbing.mtu_of(plumbing.own_address(cloud)),
+        # With a root of its own it is one cloud of several: the machine's clock is not its matter.
+        keeps_time=cloud.root is None and facts.lacks_keeper and not facts.system.systemd,
     )
 
 
@@ -154,6 +156,7 @@ class Bringup:
             system.distribution.version,
             machine,
             control=self.plan.membership is None,
+            time=self.cloud.root is None and self.facts.lacks_keeper,
         )
 
     # ---- the graph ------------------------------------------------------------------------
@@ -364,6 +367,9 @@ class Bringup:
 
     def _packages(self, step: Step) -> None:
         packages.install(step, self.packages, self.state)
+        if packages.TIME in self.packages and self.facts.system.systemd:
+            # No unit of ours: the machine's clock is kept also while the cloud is stopped.
+            step.run(["systemctl", "enable", "--now", "--quiet", "chrony.service"])
         packages.link_bindings(self.plan.environment)
         self._packages_done.set()
 

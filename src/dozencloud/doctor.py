@@ -86,6 +86,7 @@ class Needs:
     cut_off: an installation of packages by the cloud was cut off; its next run finishes it.
     running: the cloud is up, so the memory in use is mostly its own.
     node: the machine joins a cloud, or did.
+    keeps_time: `up` sees to the clock where nothing else does.
     """
 
     ports: tuple[Port, ...] = ()
@@ -99,6 +100,7 @@ class Needs:
     leftovers: Traces = NO_TRACES
     running: bool = False
     node: bool = False
+    keeps_time: bool = True
     settings: Path = Path("/etc/dozencloud/cloud.toml")
     destroy: str = "sudo ./dozen destroy --yes"
 
@@ -176,7 +178,7 @@ def _system(facts: Facts, needs: Needs) -> Iterator[Verdict]:
     )
 
     if system.clock_plausible:
-        yield Verdict("clock", Level.OK, f"The clock says {system.now:%Y-%m-%d %H:%M} UTC.")
+        yield _clock(facts, needs)
     else:
         yield Verdict(
             "clock",
@@ -185,6 +187,29 @@ def _system(facts: Facts, needs: Needs) -> Iterator[Verdict]:
             "certificates would not be valid.",
             "Set it: sudo date -u -s 'YYYY-MM-DD HH:MM'",
         )
+
+
+def _clock(facts: Facts, needs: Needs) -> Verdict:
+    clock, says = facts.clock, f"The clock says {facts.system.now:%Y-%m-%d %H:%M} UTC"
+    if clock.keeper:
+        return Verdict("clock", Level.OK, f"{says}; {clock.keeper} keeps it.")
+    if not clock.settable:
+        return Verdict("clock", Level.OK, f"{says}; the machine around this one keeps it.")
+    if not facts.lacks_keeper:
+        return Verdict(
+            "clock",
+            Level.WARN,
+            f"{says}; {clock.idle[0]} is installed and does not run, so it drifts, and certificates"
+            " have times in them.",
+            f"Run: sudo systemctl enable --now {clock.idle[0].removesuffix('d')}"
+            if clock.idle[0] == "chronyd"
+            else "Run: sudo timedatectl set-ntp true",
+        )
+    if needs.keeps_time:
+        return Verdict("clock", Level.OK, f"{says}; chrony is to keep it.")
+    return Verdict(
+        "clock", Level.NOTE, f"{says}; nothing keeps it.", "Run: sudo apt install chrony"
+    )
 
 
 def _another_architecture(here: Architecture) -> str:

@@ -45,6 +45,8 @@ CONTROL = (
     "rabbitmq-server",
 )
 """Besides, on a controller."""
+TIME = "chrony"
+"""Where nothing keeps the clock on time: certificates have times in them."""
 BY_MACHINE = {
     # libvirt's getVersion fails where no emulator of the host's own architecture is installed.
     "x86_64": ("qemu-system-x86",),
@@ -90,10 +92,19 @@ CONFIGURED = ("installed", "triggers-awaited", "triggers-pending")
 
 
 def wanted(
-    distribution: str, version: str, machine: str, *, control: bool = True
+    distribution: str,
+    version: str,
+    machine: str,
+    *,
+    control: bool = True,
+    time: bool = False,
 ) -> tuple[str, ...]:
-    """Names of all packages for that system. control: false on a node that joins a cloud."""
+    """Names of all packages for that system.
+
+    control: false on a node that joins a cloud. time: nothing else keeps the clock.
+    """
     extra = BY_MACHINE.get(machine, ()) + BY_DISTRIBUTION.get((distribution, version), ())
+    extra += (TIME,) if time else ()
     return tuple(sorted({*COMMON, *(CONTROL if control else ()), *extra}))
 
 

@@ -146,6 +146,7 @@ def examine(cloud: Cloud, *, joining: bool = False) -> tuple[facts.Facts, list[d
         system.distribution.version,
         system.architecture.kernel,
         control=not node,
+        time=cloud.root is None and facts.gather().lacks_keeper,
     )
     lacking = facts.gather().packages.present and bool(packages.missing(wanted))
     state = State(cloud.lib / "state.json")
@@ -172,6 +173,7 @@ def examine(cloud: Cloud, *, joining: bool = False) -> tuple[facts.Facts, list[d
         leftovers=leftovers(cloud),
         running=Supervisor(cloud).alive(),
         node=node,
+        keeps_time=cloud.root is None,
         settings=cloud.file,
         destroy=cloud.command("destroy", "--yes"),
     )

@@ -219,7 +219,15 @@ class Machine:
         flags += ["--kill-child=KILL", "--propagation=private"]
         init = [sys.executable, "-I", str(Path(__file__).with_name("init.py"))]
         self._init = subprocess.Popen(
-            [*self._in_cgroups(), "setpriv", "--pdeathsig=KILL", "unshare", *flags, *init],
+            [
+                *self._in_cgroups(),
+                "setpriv",
+                "--pdeathsig=KILL",
+                "--bounding-set=-sys_time",
+                "unshare",
+                *flags,
+                *init,
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -285,6 +285,7 @@ DEPENDENCIES = {
     "Debian packages that `up` installs": lambda: {
         *packages.COMMON,
         *packages.CONTROL,
+        packages.TIME,
         *(name for names in packages.BY_MACHINE.values() for name in names),
         *(name for names in packages.BY_DISTRIBUTION.values() for name in names),
     },

@@ -20,7 +20,7 @@ from dozencloud.doctor import (
     preflight,
 )
 from dozencloud.errors import Exit, Problem
-from dozencloud.facts import Datapath, Disk, Facts, Kvm, KvmState, Memory, Trace, Traces
+from dozencloud.facts import Clock, Datapath, Disk, Facts, Kvm, KvmState, Memory, Trace, Traces
 from dozencloud.facts.cpu import Cluster, Cpu
 from dozencloud.facts.datapath import Network
 from dozencloud.facts.firmware import Emulators
@@ -42,6 +42,7 @@ GOOD = Facts(
         kernel="6.1.0",
         now=datetime(2026, 11, 22, tzinfo=UTC),
     ),
+    clock=Clock(True, True, "systemd-timesyncd", ("chronyd",)),
     cpu=Cpu(2, 2.0, (Cluster("AMD EPYC", (0, 1)),), aarch32_el0=False, gic=None),
     kvm=Kvm(KvmState.USABLE),
     memory=Memory(total=8000, available=7000, swap=0),
@@ -131,6 +132,36 @@ def test_a_good_machine_has_no_complaint() -> None:
             "The clock says 1970-01-01, but this release is of 2026: certificates would not be "
             "valid.",
             "Set it: sudo date -u -s 'YYYY-MM-DD HH:MM'",
+        ),
+        (
+            "clock",
+            replace(GOOD, clock=Clock(True, True, "", ("systemd-timesyncd",))),
+            Level.WARN,
+            "The clock says 2026-11-22 00:00 UTC; systemd-timesyncd is installed and does not run, "
+            "so it drifts, and certificates have times in them.",
+            "Run: sudo timedatectl set-ntp true",
+        ),
+        (
+            "clock",
+            replace(GOOD, clock=Clock(True, False, "", ("chronyd",))),
+            Level.WARN,
+            "The clock says 2026-11-22 00:00 UTC; chronyd is installed and does not run, "
+            "so it drifts, and certificates have times in them.",
+            "Run: sudo systemctl enable --now chrony",
+        ),
+        (
+            "clock",
+            replace(GOOD, clock=Clock(True, False, "", ())),
+            Level.OK,
+            "The clock says 2026-11-22 00:00 UTC; chrony is to keep it.",
+            "",
+        ),
+        (
+            "clock",
+            replace(GOOD, clock=Clock(False, False, "", ())),
+            Level.OK,
+            "The clock says 2026-11-22 00:00 UTC; the machine around this one keeps it.",
+            "",
         ),
         (
             "memory",
@@ -326,6 +357,21 @@ def test_our_own_processes_may_hold_our_ports() -> None:
     port = replace(NEEDS.ports[0], ours=frozenset({812}))
     needs = replace(NEEDS, ports=(port,))
     assert judge("ports", replace(GOOD, listeners=(NGINX,)), needs).level is Level.OK
+
+
+def test_chrony_is_started_by_us_where_there_is_no_systemd() -> None:
+    idle = replace(GOOD, clock=Clock(True, False, "", ("chronyd",)))
+    assert not idle.lacks_keeper
+    assert replace(idle, system=replace(GOOD.system, systemd=False)).lacks_keeper
+
+
+def test_a_cloud_with_a_root_of_its_own_leaves_the_clock_alone() -> None:
+    verdict = judge(
+        "clock",
+        replace(GOOD, clock=Clock(True, False, "", ())),
+        replace(NEEDS, keeps_time=False),
+    )
+    assert (verdict.level, verdict.mend) == (Level.NOTE, "Run: sudo apt install chrony")
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,8 @@ def test_wanted(distribution: str, version: str, machine: str, extra: set[str]) 
     assert list(wanted) == sorted(set(wanted))
     node = packages.wanted(distribution, version, machine, control=False)
     assert set(wanted) - set(node) == set(packages.CONTROL)
+    timed = packages.wanted(distribution, version, machine, time=True)
+    assert set(timed) - set(wanted) == {packages.TIME}
 
 
 def test_every_extra_is_for_a_supported_system() -> None:

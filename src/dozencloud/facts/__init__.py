@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from dozencloud.facts.board import board, temperature
+from dozencloud.facts.clock import Clock, clock
 from dozencloud.facts.cpu import Cpu, cpu
 from dozencloud.facts.datapath import Datapath, Network, network
 from dozencloud.facts.firmware import Emulators, emulators
@@ -26,6 +27,7 @@ from dozencloud.facts.system import System, system
 from dozencloud.facts.traces import Markers, Trace, Traces, find_traces
 
 __all__ = [
+    "Clock",
     "Cpu",
     "Datapath",
     "Disk",
@@ -57,6 +59,7 @@ class Facts:
     """Everything that was read, at one moment."""
 
     system: System
+    clock: Clock
     cpu: Cpu
     kvm: Kvm
     memory: Memory
@@ -76,6 +79,13 @@ class Facts:
     ) -> Listener | None:
         """Who was in the way of `address`:`port` when the facts were gathered."""
         return owner_in(self.listeners, port, address, protocol)
+
+    @property
+    def lacks_keeper(self) -> bool:
+        """Nothing keeps the clock, and chrony could without taking another one's place."""
+        # Without systemd it does not start by itself, even where we have installed it.
+        startable = set[str]() if self.system.systemd else {"chronyd"}
+        return self.clock.settable and not self.clock.keeper and set(self.clock.idle) <= startable
 
     def to_json(self) -> dict[str, object]:
         """The same as plain values that `json.dumps` takes."""
@@ -114,6 +124,7 @@ def _local() -> Facts:
         network_ = pool.submit(network)
         system_ = pool.submit(system)
         return Facts(
+            clock=clock(),
             cpu=cpu(),
             kvm=kvm(),
             memory=memory(),

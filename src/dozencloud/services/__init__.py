@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from dozencloud.services import (
+    clock,
     gate,
     gateway,
     glance,
@@ -74,6 +75,6 @@ JOINED: tuple[Callable[[Plan], Service], ...] = (
 def services(plan: Plan) -> list[Service]:
     """Descriptions of all services of this node."""
     makers = JOINED if plan.membership else (*FIRST, *(TAKES_NODES if plan.takes_nodes else ()))
-    found = [make(plan) for make in makers]
+    found = [make(plan) for make in (*makers, *((clock.service,) if plan.node.keeps_time else ()))]
     here = {service.name for service in found}
     return [replace(s, after=tuple(n for n in s.after if n in here)) for s in found]

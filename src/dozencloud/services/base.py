@@ -41,6 +41,7 @@ class Node:
     kvm_present: /dev/kvm exists, usable or not.
     shared_cpus, dedicated_cpus: as Nova reads them (0,1); both empty where servers share all.
     mtu: bytes that packets between the nodes may have.
+    keeps_time: nothing else keeps the clock, and there is no systemd to start what would.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Node:
     shared_cpus: str = ""
     dedicated_cpus: str = ""
     mtu: int = plumbing.ETHERNET
+    keeps_time: bool = False
 
 
 @dataclass(frozen=True)

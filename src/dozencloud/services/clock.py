@@ -1,0 +1,21 @@
+"""chrony, where nothing keeps the machine's clock on time and no systemd could start it.
+
+With Debian's own settings (/etc/chrony): with systemd it runs as the machine's own service.
+"""
+
+from __future__ import annotations
+
+from dozencloud.services.base import Plan, Role, Service
+from dozencloud.supervise import running_since
+
+USER = "_chrony"
+
+
+def service(plan: Plan) -> Service:
+    return Service(
+        name="clock",
+        title="Time (chrony)",
+        role=Role.COMPUTE,
+        command=["/usr/sbin/chronyd", "-d", "-u", USER],
+        ready=running_since(plan.cloud, "clock", seconds=1),
+    )

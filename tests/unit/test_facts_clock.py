@@ -1,0 +1,36 @@
+"""The clock: may it be set, and who keeps it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from dozencloud.facts import clock
+from dozencloud.facts.clock import parse_settable
+
+
+@pytest.mark.parametrize(
+    ("bounding", "settable"),
+    [
+        ("000001ffffffffff", True),
+        ("000001fffdffffff", False),  # as under setpriv --bounding-set=-sys_time
+        ("00000000a80425fb", False),  # Docker's default
+        ("0000000002000000", True),
+    ],
+)
+def test_settable(bounding: str, settable: bool) -> None:
+    status = f"Name:\tpython3\nCapEff:\t0000000000000000\nCapBnd:\t{bounding}\nNoNewPrivs:\t0\n"
+    assert parse_settable(status) is settable
+
+
+def test_a_program_that_keeps_the_clock_is_seen_and_ours_is_not(tmp_path: Path) -> None:
+    program = tmp_path / "chronyd"
+    program.symlink_to("/bin/sleep")
+    for environment, keeper in (({}, "chronyd"), ({"DOZEN_CLOUD": "dozen:/run/x"}, "")):
+        with subprocess.Popen([program, "60"], env=environment) as running:
+            try:
+                assert clock().keeper == keeper
+            finally:
+                running.kill()
