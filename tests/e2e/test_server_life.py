@@ -5,6 +5,7 @@ The lives go on side by side; each test waits for its part of one of them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -409,6 +410,16 @@ PARTS: Mapping[str, tuple[str, ...]] = {
         *("stop and start", "rescue", "rebuild", "attach interfaces", "delete"),
     ),
 }
+LONG = {
+    "AArch64 by UEFI": ("hard reboot", "resize, reverted"),
+    "ARMv7 by kernel": ("stop and start", "rescue with another image", "resize, confirmed"),
+    "AArch64 by kernel": (),
+    "ARMv7 by UEFI": (
+        *("hard reboot", "snapshot", "rescue with another image", "resize, reverted"),
+        *("resize, confirmed", "shelve", "rebuild with another image"),
+    ),
+}
+"""Besides, before the end, if DOZEN_LONG is set: emulated firmware takes its time."""
 OTHER = {
     "AArch64 by UEFI": "AArch64 by kernel",
     "AArch64 by kernel": "AArch64 by UEFI",
@@ -423,8 +434,21 @@ def operation(kind: str, name: str) -> Callable[[Life], None]:
     return attach_stopped if stopped else OPERATIONS[name]
 
 
-CELLS = [(kind, name) for kind, names in PARTS.items() for name in names]
-SHOWN = [pytest.param(*cell, marks=pytest.mark.shows(cell[1], cell[0])) for cell in CELLS]
+def parts(kind: str) -> list[str]:
+    """What a life of this kind goes through now."""
+    *most, last = PARTS[kind]
+    return [*most, *(LONG[kind] if os.environ.get("DOZEN_LONG") else ()), last]
+
+
+def cell(kind: str, name: str, *marks: pytest.MarkDecorator) -> Any:
+    return pytest.param(kind, name, marks=(pytest.mark.shows(name, kind), *marks))
+
+
+LONG_ONLY = pytest.mark.skipif(not os.environ.get("DOZEN_LONG"), reason="takes long: DOZEN_LONG=1")
+CELLS = [
+    *(cell(kind, name) for kind, names in PARTS.items() for name in names),
+    *(cell(kind, name, LONG_ONLY) for kind, names in LONG.items() for name in names),
+]
 
 
 @pytest.fixture(scope="module")
@@ -432,12 +456,14 @@ def lives(cloud: TestCloud, made: Made) -> Iterator[Mapping[tuple[str, str], Fut
     """Part of a life -> its end. All lives begin here."""
     before = {image.id for image in cloud.sdk.image.images()}
     images = {kind: imported(cloud, kind, make(made)) for kind, make in KINDS.items()}
-    ends: dict[tuple[str, str], Future[None]] = {cell: Future() for cell in CELLS}
+    ends: dict[tuple[str, str], Future[None]] = {
+        (kind, name): Future() for kind in PARTS for name in parts(kind)
+    }
     clouds = {kind: TestCloud(cloud.root) for kind in PARTS}
     tenants = {kind: each.admin() for kind, each in clouds.items()}
 
     def live(kind: str) -> None:
-        waiting = list(PARTS[kind])
+        waiting = parts(kind)
         try:
             name = kind.lower().replace(" ", "-")
             life = start(clouds[kind], tenants[kind], name, images[kind], images[OTHER[kind]])
@@ -465,6 +491,6 @@ def imported(cloud: TestCloud, kind: str, path: Path) -> Any:
     return cloud.sdk.image.find_image(name)
 
 
-@pytest.mark.parametrize(("kind", "part"), SHOWN)
+@pytest.mark.parametrize(("kind", "part"), CELLS)
 def test_life(lives: Mapping[tuple[str, str], Future[None]], kind: str, part: str) -> None:
-    lives[kind, part].result(timeout=600)
+    lives[kind, part].result(timeout=1200 if os.environ.get("DOZEN_LONG") else 600)

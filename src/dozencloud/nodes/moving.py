@@ -147,8 +147,8 @@ def evacuate(cloud: Cloud, row: Row, say: Say) -> int:
     if row.condition is not Condition.DOWN:
         raise Problem(
             f"The node {row.name} is {row.condition}; only servers of a lost one are rebuilt.",
-            "If it was lost just now, run this again in a minute. To move servers with their disks: "
-            f"dozen node drain {row.name}",
+            "If it was lost just now, run this again in a minute. To move servers with their disks:"
+            f" dozen node drain {row.name}",
             code=Exit.USAGE,
         )
     sdk = _connect(cloud)
