@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from dozencloud.errors import Exit, Problem
-from dozencloud.facts import Datapath, Facts, KvmState, Traces
+from dozencloud.facts import Datapath, Facts, KvmState, Traces, Wall
 from dozencloud.facts.reach import Outcome
 from dozencloud.facts.system import (
     FOR_BOARDS_NAME,
@@ -87,6 +87,7 @@ class Needs:
     running: the cloud is up, so the memory in use is mostly its own.
     node: the machine joins a cloud, or did.
     keeps_time: `up` sees to the clock where nothing else does.
+    passing: devices of the cloud from and to which packets go through this machine.
     """
 
     ports: tuple[Port, ...] = ()
@@ -101,6 +102,7 @@ class Needs:
     running: bool = False
     node: bool = False
     keeps_time: bool = True
+    passing: tuple[str, ...] = ()
     settings: Path = Path("/etc/dozencloud/cloud.toml")
     destroy: str = "sudo ./dozen destroy --yes"
 
@@ -113,6 +115,7 @@ def examine(facts: Facts, needs: Needs) -> list[Verdict]:
         *_processors(facts),
         *_packages(facts, needs),
         *_network(facts),
+        *_forwarding(facts, needs),
         *_outside(facts, needs),
         *_ports(facts, needs),
         *_leftovers(needs),
@@ -375,6 +378,32 @@ def _network(facts: Facts) -> Iterator[Verdict]:
                 f"{what} cannot be used here ({reason}).",
                 "Use the distribution's own kernel; in a container, allow it there.",
             )
+
+
+def _forwarding(facts: Facts, needs: Needs) -> Iterator[Verdict]:
+    if not (facts.walls and needs.passing):
+        return
+    closed = [(w, device) for w in facts.walls for device in needs.passing if not w.lets(device)]
+    for wall, device in closed:
+        yield Verdict(
+            "forwarding",
+            Level.WARN,
+            f"A firewall of this machine ({wall.program}, chain {wall.chain}) drops what passes "
+            f"through {device}: servers do not get out that way, and nobody else in.",
+            f"Run: {_let_through(wall, device)}",
+        )
+    if not closed:
+        fact = f"The firewall of this machine lets pass what goes through {_named(needs.passing)}."
+        yield Verdict("forwarding", Level.OK, fact)
+
+
+def _let_through(wall: Wall, device: str) -> str:
+    """Commands that let pass what comes from and goes to the device."""
+    if wall.program == "nft":
+        rule = f"sudo nft insert rule {wall.chain}"
+        return f'{rule} iifname "{device}" accept; {rule} oifname "{device}" accept'
+    rule = f"sudo {wall.program} -I {wall.chain}"
+    return f"{rule} -i {device} -j ACCEPT; {rule} -o {device} -j ACCEPT"
 
 
 def _outside(facts: Facts, needs: Needs) -> Iterator[Verdict]:

@@ -12,11 +12,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
 
-from dozencloud import doctor, facts, packages, plumbing, processes, uplink
+from dozencloud import doctor, facts, packages, plumbing, processes, tunnels, uplink
 from dozencloud.cloud import INTEGRATION_BRIDGE, Cloud, Internal
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.reach import Target
-from dozencloud.membership import membership
+from dozencloud.membership import members, membership
 from dozencloud.state import State
 from dozencloud.status import collect, own_pids
 from dozencloud.supervise import Supervisor
@@ -127,6 +127,28 @@ def ports(cloud: Cloud) -> tuple[doctor.Port, ...]:
     return (gateway, *internal)
 
 
+BRIDGES_FILTERED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+"""1: what passes a bridge of the kernel passes the firewall, too. Docker has it so."""
+
+
+def passing(cloud: Cloud, found: facts.Facts, *, node: bool) -> tuple[str, ...]:
+    """Devices of this cloud from and to which packets go through this machine."""
+    if cloud.namespace:
+        return (cloud.link_devices[0],)
+    name, datapath = cloud.settings.network.provider_interface, cloud.settings.network.datapath
+    devices = []
+    if datapath == "auto":
+        datapath = str(found.network.datapath)
+    if datapath == "netdev" and (node or members(cloud)):
+        devices.append(tunnels.link_devices(cloud)[0])
+    if not node and not name:
+        devices.append(cloud.provider_bridge)
+    elif not node and BRIDGES_FILTERED.exists() and BRIDGES_FILTERED.read_text().strip() == "1":
+        card = uplink.look(cloud, name)
+        devices.append(uplink.above(cloud, card) if card else uplink.bridge(cloud))
+    return tuple(devices)
+
+
 NODE_MEMORY = (900, 500)
 """MiB that a node has, and that must be free on it: some 350 for its services, and a small server.
 
@@ -174,6 +196,7 @@ def examine(cloud: Cloud, *, joining: bool = False) -> tuple[facts.Facts, list[d
         running=Supervisor(cloud).alive(),
         node=node,
         keeps_time=cloud.root is None,
+        passing=passing(cloud, found, node=node) if found.walls else (),
         settings=cloud.file,
         destroy=cloud.command("destroy", "--yes"),
     )

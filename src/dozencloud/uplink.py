@@ -114,7 +114,8 @@ def judge(found: Card | None, cloud: Cloud) -> Verdict:
     return Verdict("card", Level.NOTE, fact)
 
 
-def _above(cloud: Cloud, found: Card) -> str:
+def above(cloud: Cloud, found: Card) -> str:
+    """The bridge that the card is a port of, or is."""
     return found.name if found.kind == "bridge" else bridge(cloud)
 
 
@@ -125,7 +126,7 @@ def in_place(cloud: Cloud) -> bool:
     return (
         found is not None
         and end is not None
-        and end.master == _above(cloud, found)
+        and end.master == above(cloud, found)
         and found.master in ("", end.master)
         and (found.kind == "bridge" or bool(found.master))
     )
@@ -147,12 +148,12 @@ def connect(cloud: Cloud, step: Step) -> None:
                 "Empty network.provider_interface, network.provider_gateway and "
                 f"network.floating_range in {cloud.file}, or mend what it says.",
             )
-    _link(cloud, step, _above(cloud, found))
+    _link(cloud, step, above(cloud, found))
     if cloud.namespace:
-        step.run(plumbing.nft(cloud, "-f", "-"), input=ruleset(cloud, _above(cloud, found)))
+        step.run(plumbing.nft(cloud, "-f", "-"), input=ruleset(cloud, above(cloud, found)))
 
 
-def ruleset(cloud: Cloud, above: str) -> str:
+def ruleset(cloud: Cloud, over: str) -> str:
     """nftables of a cloud's own namespace: the machine outside has no address in that network."""
     name = f"{cloud.table}-card"
     return f"""\
@@ -161,13 +162,13 @@ delete table inet {name}
 table inet {name} {{
   chain postrouting {{
     type nat hook postrouting priority srcnat; policy accept;
-    ip saddr {cloud.link[0]} oifname "{above}" masquerade
+    ip saddr {cloud.link[0]} oifname "{over}" masquerade
   }}
 }}
 """
 
 
-def _link(cloud: Cloud, step: Step, above: str) -> None:
+def _link(cloud: Cloud, step: Step, over: str) -> None:
     kernel, switch = link_devices(cloud)
     if look(cloud, kernel) is None:
         add = ("link", "add", kernel, "type", "veth", "peer", "name", switch)
@@ -176,7 +177,7 @@ def _link(cloud: Cloud, step: Step, above: str) -> None:
         step.run(plumbing.ip(cloud, "link", "set", device, "addrgenmode", "none", "up"))
     # Open vSwitch in user space wants whole packets, with their checksums.
     step.run(plumbing.there(cloud, "ethtool", "-K", kernel, "tx", "off"))
-    step.run(plumbing.ip(cloud, "link", "set", kernel, "master", above))
+    step.run(plumbing.ip(cloud, "link", "set", kernel, "master", over))
 
 
 def _move(cloud: Cloud, *order: str) -> list[str]:

@@ -20,7 +20,18 @@ from dozencloud.doctor import (
     preflight,
 )
 from dozencloud.errors import Exit, Problem
-from dozencloud.facts import Clock, Datapath, Disk, Facts, Kvm, KvmState, Memory, Trace, Traces
+from dozencloud.facts import (
+    Clock,
+    Datapath,
+    Disk,
+    Facts,
+    Kvm,
+    KvmState,
+    Memory,
+    Trace,
+    Traces,
+    Wall,
+)
 from dozencloud.facts.cpu import Cluster, Cpu
 from dozencloud.facts.datapath import Network
 from dozencloud.facts.firmware import Emulators
@@ -351,6 +362,34 @@ def test_a_good_machine_has_no_complaint() -> None:
 )
 def test_verdict(name: str, facts: Facts, level: Level, fact: str, mend: str) -> None:
     assert judge(name, facts) == Verdict(name, level, fact, mend)
+
+
+BRIDGE = "br-dozen-ex"
+
+
+@pytest.mark.parametrize(
+    ("wall", "level", "mend"),
+    [
+        (
+            Wall("iptables", "DOCKER-USER", frozenset({"docker0"}), frozenset({BRIDGE})),
+            Level.WARN,
+            f"Run: sudo iptables -I DOCKER-USER -i {BRIDGE} -j ACCEPT; "
+            f"sudo iptables -I DOCKER-USER -o {BRIDGE} -j ACCEPT",
+        ),
+        (
+            Wall("nft", "inet fw forward", frozenset(), frozenset()),
+            Level.WARN,
+            f'Run: sudo nft insert rule inet fw forward iifname "{BRIDGE}" accept; '
+            f'sudo nft insert rule inet fw forward oifname "{BRIDGE}" accept',
+        ),
+        (Wall("iptables", "FORWARD", frozenset({"br-*"}), frozenset({BRIDGE})), Level.OK, ""),
+    ],
+)
+def test_a_firewall_that_drops_what_passes(wall: Wall, level: Level, mend: str) -> None:
+    needs = replace(NEEDS, passing=(BRIDGE,))
+    verdict = judge("forwarding", replace(GOOD, walls=(wall,)), needs)
+    assert (verdict.level, verdict.mend) == (level, mend)
+    assert BRIDGE in verdict.fact
 
 
 def test_our_own_processes_may_hold_our_ports() -> None:

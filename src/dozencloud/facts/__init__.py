@@ -18,6 +18,7 @@ from dozencloud.facts.clock import Clock, clock
 from dozencloud.facts.cpu import Cpu, cpu
 from dozencloud.facts.datapath import Datapath, Network, network
 from dozencloud.facts.firmware import Emulators, emulators
+from dozencloud.facts.forwarding import Wall, walls
 from dozencloud.facts.kvm import Kvm, KvmState, kvm
 from dozencloud.facts.memory import Disk, Memory, disk, memory
 from dozencloud.facts.packages import Packages, packages
@@ -45,6 +46,7 @@ __all__ = [
     "Target",
     "Trace",
     "Traces",
+    "Wall",
     "board",
     "find_traces",
     "forget",
@@ -67,6 +69,7 @@ class Facts:
     network: Network
     packages: Packages
     listeners: tuple[Listener, ...]
+    walls: tuple[Wall, ...] = ()
     disks: tuple[Disk, ...] = ()
     reach: Reach | None = None
     """None: nobody asked for the servers outside."""
@@ -123,6 +126,7 @@ def _local() -> Facts:
         packages_ = pool.submit(packages)
         network_ = pool.submit(network)
         system_ = pool.submit(system)
+        walls_ = pool.submit(walls)
         return Facts(
             clock=clock(),
             cpu=cpu(),
@@ -133,6 +137,7 @@ def _local() -> Facts:
             network=network_.result(),
             packages=packages_.result(),
             system=system_.result(),
+            walls=walls_.result(),
         )
 
 
