@@ -176,7 +176,9 @@ class Seed:
         """Until Nova lists this node as up and Placement knows what it has."""
 
         def listed() -> bool | str:
-            services = {s.binary: s.state for s in self.sdk.compute.services()}
+            # Other nodes may be down.
+            here = self.sdk.compute.services(host=self.node.name)
+            services = {s.binary: s.state for s in here}
             down = [
                 name
                 for name in ("nova-conductor", "nova-scheduler", "nova-compute")
