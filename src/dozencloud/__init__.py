@@ -2,3 +2,5 @@
 
 RELEASE = "0.1.0"
 """As in pyproject.toml."""
+SERIES = ("0.1",)
+"""Every series of releases (MAJOR.MINOR), the oldest first, the last is this release's."""

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from dozencloud.cloud import Cloud
 from dozencloud.errors import Problem
+from dozencloud.releases import known
 from dozencloud.secret import write_private
 
 
@@ -91,12 +92,12 @@ def membership(cloud: Cloud) -> Membership | None:
     """What this machine was given; None on a controller and on a machine that never joined."""
     path = membership_file(cloud)
     try:
-        return Membership(**json.loads(path.read_text()))
+        return known(Membership, json.loads(path.read_text()))
     except FileNotFoundError:
         return None
     except PermissionError as error:
         raise Problem(f"{path} cannot be read.", "Use sudo.") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise Problem(
             f"{path} is damaged: {error}.",
             "Remove this node on the controller, run `dozen leave` here, and join anew.",
@@ -117,7 +118,7 @@ def nodes_folder(cloud: Cloud) -> Path:
 
 def members(cloud: Cloud) -> tuple[Member, ...]:
     """The nodes that joined, in the order in which they did."""
-    return tuple(Member(**row) for row in _read(cloud, "members"))
+    return tuple(known(Member, row) for row in _read(cloud, "members"))
 
 
 @contextmanager

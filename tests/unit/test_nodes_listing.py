@@ -31,6 +31,8 @@ def row(report: Report | None, member: Member | None = MEMBER) -> Row:
         (replace(REPORT, clock=6 * DAY), ("its clock is 24 hours ahead of this machine's",)),
         (replace(REPORT, clock=REPORT.seen - 200), ()),
         (replace(REPORT, free=7, clock=0.0), ("only 7 MiB", "its clock is 5 days behind")),
+        (replace(REPORT, release="99.1.0"), ("newer than the controller's",)),
+        (replace(REPORT, release="0.0.9"), ("too old for the controller's",)),
     ],
 )
 def test_what_is_wrong_with_it_is_said(report: Report | None, said: tuple[str, ...]) -> None:

@@ -98,7 +98,11 @@ def list_nodes(invocation: Invocation, as_json: bool) -> None:
         echo_json([row.to_json() for row in rows])
         return
     table = Table(box=None, pad_edge=False)
-    for column in ("Name", "State", "Machine", "CPUs", "KVM", "Memory", "Servers", "Last seen"):
+    columns = ["Name", "State", "Machine", "CPUs", "KVM", "Memory", "Servers", "Last seen"]
+    releases = {row.report.release for row in rows if row.report}
+    if len(releases) > 1:
+        columns.append("Release")
+    for column in columns:
         table.add_column(column, justify="right" if column in ("Memory", "Servers") else "left")
     for row in rows:
         report = row.report
@@ -117,6 +121,7 @@ def list_nodes(invocation: Invocation, as_json: bool) -> None:
             ),
             str(len(row.servers)),
             "now" if row.controls else listing.ago(row.seen),
+            *([report.release if report else "?"] if "Release" in columns else []),
         )
     Console(soft_wrap=True).print(table)
     for trouble in (trouble for row in rows for trouble in row.troubles):

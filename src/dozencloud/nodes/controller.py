@@ -40,6 +40,10 @@ class Controller:
         """Whether servers can be placed on the node."""
         return bool(self._post("state", {}, (name, secret))["nova"])
 
+    def release(self, name: str, secret: str) -> str:
+        """The controller's."""
+        return str(self._post("state", {}, (name, secret))["release"])
+
     def certificate(self, name: str, secret: str, csr: str) -> str:
         return str(self._post("certificate", {"csr": csr}, (name, secret))["certificate"])
 

@@ -20,6 +20,7 @@ from dozencloud.cloud import Cloud
 from dozencloud.membership import Member, Membership, changing, members
 from dozencloud.nodes import authority, broker, identity, opening, tokens
 from dozencloud.nodes.tokens import Refused
+from dozencloud.releases import Standing, standing
 from dozencloud.secret import Secrets
 from dozencloud.services.base import Plan, Role
 
@@ -158,17 +159,16 @@ def renew(cloud: Cloud, member: Member, csr: object) -> str:
 
 
 def wanted(release: str) -> None:
-    """Refused where the node's release does not go with this one: the same series of versions."""
-    if series(release) != series(RELEASE):
-        raise Refused(
-            f"The node has release {release[:20]} of DozenCloud, the controller {RELEASE}.",
-            "Bring the older of the two to the other's release, then join again.",
-        )
-
-
-def series(release: str) -> tuple[str, ...]:
-    """Of a version `major.minor.patch`: releases that differ in the last part only fit."""
-    return tuple(release.split(".")[:2])
+    """Refused where a node of that release does not work with this controller."""
+    found = standing(release)
+    if found.fits:
+        return
+    what = f"The node has release {release[:20]} of DozenCloud, the controller {RELEASE}."
+    if found is Standing.NEWER:
+        mend = "On the controller first: git pull && sudo ./dozen upgrade"
+    else:
+        mend = "That is too old. On the node: git pull, then run the same command again."
+    raise Refused(what, mend)
 
 
 def controller_name(cloud: Cloud) -> str:

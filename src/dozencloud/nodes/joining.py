@@ -21,6 +21,7 @@ from dozencloud.facts import Facts
 from dozencloud.membership import Membership, keep, membership
 from dozencloud.nodes.controller import Controller, meet
 from dozencloud.nodes.tokens import Refused, Token
+from dozencloud.releases import known
 from dozencloud.secret import write_private
 
 MOST_OFF = 300.0
@@ -66,7 +67,7 @@ def enrol(cloud: Cloud, url: str, token: Token, *, name: str = "", address: str 
                 "release": RELEASE,
             }
         )
-        given = Membership(**answer["membership"])
+        given = known(Membership, answer["membership"])
         write_private(tls.folder(cloud) / "node.crt", answer["certificate"], 0o644)
         keep(cloud, given)
     except Refused:

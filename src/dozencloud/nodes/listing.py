@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from dozencloud import seed, status
+from dozencloud import RELEASE, seed, status
 from dozencloud.cloud import Cloud
 from dozencloud.errors import Exit, Problem
 from dozencloud.membership import Member, members
 from dozencloud.nodes import agent, reports
 from dozencloud.nodes.joining import MOST_OFF, span
 from dozencloud.nodes.reports import Report
+from dozencloud.releases import Standing, standing
 from dozencloud.secret import Secrets
 from dozencloud.services.base import Plan
 
@@ -79,6 +80,8 @@ class Row:
                 f"{self.name}: its clock is {span(off)} this machine's."
                 " Set it: timedatectl set-ntp true, or date -s ..."
             )
+        if self.member and (words := _release(report.release)):
+            found.append(f"{self.name}: {words}")
         return tuple(found)
 
     def to_json(self) -> dict[str, Any]:
@@ -102,6 +105,22 @@ class Row:
             "troubles": list(self.troubles),
             "seen_seconds_ago": round(self.seen) if self.seen is not None else None,
         }
+
+
+def _release(release: str) -> str:
+    """What to do about a node of that release, a sentence or two; empty for one of our series."""
+    match standing(release):
+        case Standing.SAME:
+            return ""
+        case Standing.BEFORE:
+            text = f"its release is {release}, the controller's {RELEASE}."
+            return f"{text} On it: git pull && sudo ./dozen upgrade"
+        case Standing.TOO_OLD:
+            text = f"its release {release} is too old for the controller's, {RELEASE}."
+            return f"{text} On it: git pull && sudo ./dozen upgrade"
+        case Standing.NEWER:
+            text = f"its release {release} is newer than the controller's, {RELEASE}."
+            return f"{text} On the controller: git pull && sudo ./dozen upgrade"
 
 
 def rows(cloud: Cloud) -> list[Row]:

@@ -11,6 +11,7 @@ from dozencloud import seed
 from dozencloud.cloud import Cloud
 from dozencloud.membership import Member
 from dozencloud.nodes.tokens import Refused
+from dozencloud.releases import known
 from dozencloud.secret import Secrets, write_private
 
 SILENT = 40.0
@@ -46,10 +47,11 @@ class Report:
     @classmethod
     def read(cls, data: object) -> Report:
         """From JSON; ValueError where it is no report."""
-        if not isinstance(data, dict) or set(data) - {*cls.__dataclass_fields__}:
-            raise ValueError("unknown fields")
+        if not isinstance(data, dict):
+            raise ValueError("it is no object")
         try:
-            made = cls(**{**data, "clusters": tuple((str(m), int(n)) for m, n in data["clusters"])})
+            clusters = tuple((str(m), int(n)) for m, n in data["clusters"])
+            made = known(cls, {**data, "clusters": clusters})
             texts = (made.release, made.architecture, made.board, made.issuer)
             numbers = (made.memory, made.available, made.disk, made.free, made.clock)
             if not all(isinstance(t, str) and t.isprintable() and len(t) < 200 for t in texts):

@@ -5,7 +5,7 @@ five requests of at most 64 KiB, each checked before anything is done.
 
     POST /v1/join          a token, a name, a request for a certificate -> all that a node needs
     POST /v1/report        how the node is -> whose certificates are good
-    POST /v1/state         nothing -> whether servers can be placed on it
+    POST /v1/state         nothing -> whether servers can be placed on it, and our release
     POST /v1/certificate   a request for a certificate -> the certificate
     POST /v1/leave         the node goes, unless servers are on it
 
@@ -22,6 +22,7 @@ from typing import Any
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
+from dozencloud import RELEASE
 from dozencloud.cloud import load
 from dozencloud.errors import Problem
 from dozencloud.membership import Member
@@ -55,7 +56,7 @@ def report() -> Any:
 
 @application.post("/v1/state")
 def state() -> Any:
-    return jsonify({"nova": reports.in_nova(cloud, _member().name)})
+    return jsonify({"nova": reports.in_nova(cloud, _member().name), "release": RELEASE})
 
 
 @application.post("/v1/certificate")

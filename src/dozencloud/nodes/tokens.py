@@ -15,6 +15,7 @@ from dozencloud import tls
 from dozencloud.cloud import Cloud
 from dozencloud.errors import Exit, Problem
 from dozencloud.membership import changing
+from dozencloud.releases import known
 from dozencloud.services.base import Role
 
 FORM = re.compile(r"dz1\.([0-9a-f]{64})\.([0-9a-f]{8})\.([0-9a-f]{48})")
@@ -101,7 +102,7 @@ def all_kept(cloud: Cloud) -> list[Kept]:
     """Those that have not ended, the oldest first."""
     now = time.time()
     with changing(cloud, "tokens") as rows:
-        return [Kept(**row) for row in rows if row["ends"] > now]
+        return [known(Kept, row) for row in rows if row["ends"] > now]
 
 
 def revoke(cloud: Cloud, identifier: str) -> None:
@@ -141,7 +142,7 @@ def spend(cloud: Cloud, identifier: str, secret: str, *, key: str, node: str) ->
                 f"Join with --name {row['name']}, or make another token.",
             )
         row["key"], row["node"] = key, node
-        return Kept(**row)
+        return known(Kept, row)
 
 
 def _hash(secret: str) -> str:

@@ -17,6 +17,7 @@ from dozencloud.cloud import REGION, Cloud
 from dozencloud.errors import Problem
 from dozencloud.graph import Step
 from dozencloud.membership import Member, Membership, members, membership, nodes_folder
+from dozencloud.releases import known
 from dozencloud.secret import Secrets
 
 GROUP = "dozen"
@@ -91,7 +92,7 @@ class Plan:
     def kept(cls, cloud: Cloud) -> Self:
         """The plan as the last `up` left it; changes nothing."""
         try:
-            node = Node(**json.loads((cloud.lib / "node.json").read_text()))
+            node = known(Node, json.loads((cloud.lib / "node.json").read_text()))
         except (OSError, ValueError, TypeError) as error:
             raise Problem(
                 "This cloud was never brought up completely.", f"Run: {cloud.command('up')}"
