@@ -343,10 +343,10 @@ def main_address() -> str:
         return str(probe.getsockname()[0])
 
 
-def load(root: Path | None) -> Cloud:
-    """The cloud under `root`, with the settings of its cloud.toml if there is one.
+def at(root: Path | None) -> Cloud:
+    """The cloud under `root`, whatever its cloud.toml says.
 
-    Raises Problem (USAGE) on a root that cannot be used and on any mistake in the file.
+    Raises Problem (USAGE) on a root that cannot be used.
     """
     if root is not None:
         root = root.expanduser().resolve()
@@ -356,7 +356,15 @@ def load(root: Path | None) -> Cloud:
                 f"Choose a --root of at most {LONGEST_ROOT} characters.",
                 code=Exit.USAGE,
             )
-    cloud = Cloud(root)
+    return Cloud(root)
+
+
+def load(root: Path | None) -> Cloud:
+    """The cloud under `root`, with the settings of its cloud.toml if there is one.
+
+    Raises Problem (USAGE) on a root that cannot be used and on any mistake in the file.
+    """
+    cloud = at(root)
     if not cloud.file.exists():
         return cloud
     try:

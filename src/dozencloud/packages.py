@@ -37,6 +37,7 @@ CONTROL = (
     "gpgv",  # signatures of images
     "haproxy",  # metadata proxy of each network (Neutron starts it)
     "iptables",  # checksum rule of the metadata namespaces (Neutron sets it)
+    "mariadb-client",  # mariadb-dump, for what an upgrade keeps
     "mariadb-client-core",
     "mariadb-server-core",
     "memcached",

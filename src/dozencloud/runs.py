@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from dozencloud import doctor, facts, preflight, processes, seed
+from dozencloud import RELEASE, doctor, facts, preflight, processes, seed
 from dozencloud.bringup import Bringup, make_plan
 from dozencloud.cloud import Cloud, load
 from dozencloud.errors import Exit, Problem
@@ -47,11 +47,13 @@ class Outcome:
 def up(cloud: Cloud, *, first_server: bool, verbose: bool) -> Outcome:
     """Bring the cloud up; nothing is changed on a machine that is not fit."""
     with preflight.locked(cloud):
+        preflight.need_release(cloud)
         found, verdicts = preflight.examine(cloud)
         doctor.preflight(verdicts)
         bringup = Bringup(make_plan(cloud, found), found)
+        bringup.state.set(preflight.MADE_BY, RELEASE)
         tasks = bringup.tasks(first_server=first_server)
-        report = _run(cloud, tasks, "up", found, verbose)
+        report = run(cloud, tasks, "up", found, verbose)
         changed = worked(report, tasks)
         wanted = first_server and not bringup.plan.membership
         login = _login(bringup, ask=changed) if wanted else ""
@@ -70,6 +72,7 @@ def join(
 ) -> tuple[Outcome, Membership]:
     """Make this machine a node of the cloud at `url`; nothing is changed on one that is not fit."""
     with preflight.locked(cloud):
+        preflight.need_release(cloud)
         found, verdicts = preflight.examine(cloud, joining=True)
         doctor.preflight(verdicts)
         for line in joining.abilities(found):
@@ -78,26 +81,29 @@ def join(
         joining.wires_fit(given)
         cloud = load(cloud.root)
         bringup = Bringup(make_plan(cloud, found), found)
+        bringup.state.set(preflight.MADE_BY, RELEASE)
         tasks = bringup.tasks()
-        report = _run(cloud, tasks, "join", found, verbose)
+        report = run(cloud, tasks, "join", found, verbose)
         return Outcome(cloud, report, worked(report, tasks)), given
 
 
 def take_nodes(cloud: Cloud) -> None:
     """Start what machines join by; costs nothing where it runs."""
     with preflight.locked(cloud):
+        preflight.need_release(cloud)
         found = facts.gather()
         bringup = Bringup(make_plan(cloud, found), found)
         if not bringup.supervisor.alive():
             raise Problem("The cloud is stopped.", f"Run: {cloud.command('start')}")
         process = bringup.supervisor.processes().get("nodes")
         if process is None or process.state != "running":
-            _run(cloud, bringup.control_tasks(), "start", found, stderr=True)
+            run(cloud, bringup.control_tasks(), "start", found, stderr=True)
 
 
 def start(cloud: Cloud, *, verbose: bool) -> Outcome:
     """Start the services of a cloud that was stopped, and wait for its servers."""
     with preflight.locked(cloud):
+        preflight.need_release(cloud)
         found = facts.gather()
         bringup = Bringup(make_plan(cloud, found), found)
         tasks = bringup.control_tasks()
@@ -111,13 +117,14 @@ def start(cloud: Cloud, *, verbose: bool) -> Outcome:
                 Task("compute-node", "This node takes servers", bringup.seed.hypervisor, names),
                 Task("servers", "Servers that ran before", back, names),
             ]
-        report = _run(cloud, [*tasks, *waits], "start", found, verbose)
+        report = run(cloud, [*tasks, *waits], "start", found, verbose)
         return Outcome(cloud, report, worked(report, tasks))
 
 
 def restart(cloud: Cloud, names: Sequence[str], *, verbose: bool) -> Outcome:
     """Stop these services, start them in their order, wait until they are ready."""
     with preflight.locked(cloud):
+        preflight.need_release(cloud)
         found = facts.gather()
         bringup = Bringup(make_plan(cloud, found), found)
         known = {service.name for service in bringup.services}
@@ -138,7 +145,7 @@ def restart(cloud: Cloud, names: Sequence[str], *, verbose: bool) -> Outcome:
             for task in bringup.control_tasks()
             if task.name in names
         ]
-        return Outcome(cloud, _run(cloud, tasks, "restart", found, verbose), True)
+        return Outcome(cloud, run(cloud, tasks, "restart", found, verbose), True)
 
 
 def _again(bringup: Bringup, task: Task, step: Step) -> None:
@@ -147,7 +154,7 @@ def _again(bringup: Bringup, task: Task, step: Step) -> None:
     task.run(step)
 
 
-def _run(
+def run(
     cloud: Cloud,
     tasks: Sequence[Task],
     command: str,
@@ -156,6 +163,7 @@ def _run(
     *,
     stderr: bool = False,
 ) -> Report:
+    """Run tasks, shown and logged as those of `dozen COMMAND`."""
     timings = cloud.lib / "timings.json"
     graph = Graph(tasks, previous=_previous(timings))
     try:

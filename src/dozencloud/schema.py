@@ -11,6 +11,7 @@ from __future__ import annotations
 import lzma
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import bcrypt
@@ -121,18 +122,42 @@ def split(text: str) -> dict[str, str]:
 
 # ---- from the migrations ------------------------------------------------------------------
 
+TOOLS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "keystone": ("keystone-manage", ("keystone.conf",)),
+    "glance": ("glance-manage", ("glance-api.conf",)),
+    "placement": ("placement-manage", ("placement.conf",)),
+    "neutron": ("neutron-db-manage", ("neutron.conf", "ml2_conf.ini")),
+    "nova": ("nova-manage", ("nova.conf",)),
+}
+"""Service -> upstream's program for its databases, and the files that it reads."""
+
+SYNC: Mapping[str, tuple[str, ...]] = {
+    "keystone": ("keystone", "db_sync"),
+    "glance": ("glance", "db_sync"),
+    "placement": ("placement", "db", "sync"),
+    "neutron": ("neutron", "upgrade", "heads"),
+    "nova_api": ("nova", "api_db", "sync"),
+    "nova_cell0": ("nova", "db", "sync"),
+    "nova": ("nova", "db", "sync"),
+}
+"""Database -> service, and the words with which its tool brings the database to its release."""
+
+ONLINE = (("nova", "db", "online_data_migrations"), ("placement", "db", "online_data_migrations"))
+"""Changes of data, not of tables; due before the next upgrade."""
+
+
+def _tool(plan: Plan, step: Step, service: str, *words: str) -> None:
+    program, files = TOOLS[service]
+    configs = [word for f in files for word in ("--config-file", str(plan.cloud.etc / service / f))]
+    # The password of Keystone's bootstrap goes by the environment, which is not logged.
+    secret = {"OS_BOOTSTRAP_PASSWORD": plan.secrets["keystone.admin"]}
+    step.run([plan.script(program), *configs, *words], env=secret, timeout=3600)
+
 
 def from_migrations(plan: Plan, step: Step) -> None:
     """What the upstream installation guides say; used to make and to check the snapshot."""
-    etc = plan.cloud.etc
     done = loaded(plan, step)
-
-    def tool(service: str, config: str, *words: str) -> None:
-        configs = [w for c in config.split() for w in ("--config-file", str(etc / service / c))]
-        program = {"neutron": "neutron-db-manage"}.get(service, f"{service}-manage")
-        # The password of the bootstrap goes by the environment, which is not logged.
-        secret = {"OS_BOOTSTRAP_PASSWORD": plan.secrets["keystone.admin"]}
-        step.run([plan.script(program), *configs, *words], env=secret, timeout=600)
+    tool = partial(_tool, plan, step)
 
     def fill(databases: tuple[str, ...], migrate: Callable[[], None]) -> None:
         if all(name in done for name in databases):
@@ -143,28 +168,67 @@ def from_migrations(plan: Plan, step: Step) -> None:
 
     def keystone() -> None:
         make_keys(plan)
-        tool("keystone", "keystone.conf", "db_sync")
+        tool(*SYNC["keystone"])
         public, internal = (
             f"{plan.cloud.public_url}/identity",
             f"{plan.cloud.internal_url}/identity",
         )
         tool(
-            *("keystone", "keystone.conf", "bootstrap"),
+            *("keystone", "bootstrap"),
             *("--bootstrap-region-id", REGION, "--bootstrap-admin-url", f"{internal}/v3"),
             *("--bootstrap-public-url", f"{public}/v3"),
             *("--bootstrap-internal-url", f"{internal}/v3"),
         )
 
     def nova() -> None:
-        tool("nova", "nova.conf", "api_db", "sync")
+        tool(*SYNC["nova_api"])
         cell0 = ("--database_connection", CELL0_DATABASE)
-        tool("nova", "nova.conf", "cell_v2", "map_cell0", *cell0)
+        tool("nova", "cell_v2", "map_cell0", *cell0)
         cell1 = ("--database_connection", CELL_DATABASE, "--transport-url", CELL_BROKER)
-        tool("nova", "nova.conf", "cell_v2", "create_cell", "--name", "cell1", *cell1)
-        tool("nova", "nova.conf", "db", "sync")
+        tool("nova", "cell_v2", "create_cell", "--name", "cell1", *cell1)
+        tool(*SYNC["nova"])
 
     fill(("keystone",), keystone)
-    fill(("glance",), lambda: tool("glance", "glance-api.conf", "db_sync"))
-    fill(("placement",), lambda: tool("placement", "placement.conf", "db", "sync"))
-    fill(("neutron",), lambda: tool("neutron", "neutron.conf ml2_conf.ini", "upgrade", "heads"))
+    fill(("glance",), lambda: tool(*SYNC["glance"]))
+    fill(("placement",), lambda: tool(*SYNC["placement"]))
+    fill(("neutron",), lambda: tool(*SYNC["neutron"]))
     fill(("nova_api", "nova_cell0", "nova"), nova)
+
+
+# ---- from one release to the next ---------------------------------------------------------
+
+
+def migrate(plan: Plan, step: Step) -> None:
+    """Bring every database that is filled to this release; no service may use them meanwhile."""
+    wanted, found = heads(), _revisions(plan, step)
+    behind = [name for name in found if found[name] != wanted[name]]
+    for command in dict.fromkeys(SYNC[name] for name in behind):
+        step.note(f"{command[0]}'s own migrations")
+        _tool(plan, step, *command)
+
+
+def migrate_data(plan: Plan, step: Step) -> None:
+    """What may also run while the services do."""
+    for command in ONLINE:
+        _tool(plan, step, *command)
+
+
+def heads() -> dict[str, set[str]]:
+    """Database -> alembic's revisions of this release, which the snapshot was made with."""
+    parts = split(lzma.decompress(SNAPSHOT.read_bytes()).decode())
+    rows = {
+        name: re.search(r"^INSERT INTO `alembic_version` VALUES\n(.*?);$", part, re.M | re.S)
+        for name, part in parts.items()
+    }
+    return {name: set(re.findall(r"'(\w+)'", row[1] if row else "")) for name, row in rows.items()}
+
+
+def _revisions(plan: Plan, step: Step) -> dict[str, set[str]]:
+    """Database -> alembic's revisions that it has."""
+    command = [*mariadb.client(plan), "--skip-column-names"]
+
+    def held(name: str) -> set[str]:
+        sql = f"SELECT version_num FROM `{name}`.alembic_version"  # noqa: S608 (our names)
+        return set(step.run(command, input=sql).stdout.split())
+
+    return {name: held(name) for name in DATABASES if name in loaded(plan, step)}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from keystoneauth1.exceptions import Unauthorized
 from openstack.connection import Connection
 from openstack.exceptions import ForbiddenException, NotFoundException
 from testcloud import Guest, Tenant, TestCloud, eventually
+from testnext import Next
 from testnodes import Node, condition, token
 
-from dozencloud import facts, preflight
+from dozencloud import RELEASE, facts, preflight
 from dozencloud.errors import Exit
 from dozencloud.membership import Membership, members
 
@@ -71,6 +73,16 @@ def test_the_same_line_again_changes_nothing(cloud: TestCloud, nodes: tuple[Node
     assert f"Nothing to change: the node {node.name} runs." in again.stdout
     assert "Nothing to change" in node.dozen("up").stdout
     assert node.pids() == before
+
+
+def test_a_node_is_not_upgraded_before_its_controller(
+    cloud: TestCloud, nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    newer = Next(nodes[0].root, tmp_path, "99.0.0")
+    refused = newer.dozen("upgrade", code=Exit.UNFIT)
+    assert f"The controller has release {RELEASE}" in refused.stderr
+    assert f"is of release {RELEASE}" in newer.dozen("up", code=Exit.UNFIT).stderr
+    assert "Nothing to change" in nodes[0].dozen("upgrade").stdout
 
 
 def test_a_taken_name_and_an_unknown_token_are_refused(

@@ -75,3 +75,12 @@ def test_a_database_that_is_begun_anew_is_empty() -> None:
     assert lines[0] == "DROP DATABASE IF EXISTS `nova_api`;"
     assert lines[1].startswith("CREATE DATABASE `nova_api` ")
     assert lines[2] == "USE `nova_api`;"
+
+
+def test_the_revisions_that_the_migrations_lead_to() -> None:
+    found = schema.heads()
+    assert set(found) == set(schema.DATABASES) == set(schema.SYNC)
+    assert all(found.values())
+    assert found["nova"] == found["nova_cell0"] != found["nova_api"]
+    # Of expanding and of contracting migrations.
+    assert len(found["neutron"]) == 2

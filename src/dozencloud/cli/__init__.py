@@ -24,6 +24,7 @@ from dozencloud.cli.server import server
 from dozencloud.cli.status import status
 from dozencloud.cli.timings import timings
 from dozencloud.cli.up import up
+from dozencloud.cli.upgrade import upgrade
 
 EPILOG = """\b
 Exit status:
@@ -82,7 +83,7 @@ def cli(ctx: click.Context, root: Path | None, debug: bool) -> None:
 
 
 for command in (
-    *(up, status, logs, restart, stop, start, destroy),
+    *(up, status, logs, restart, stop, start, upgrade, destroy),
     *(doctor, env, openstack, image, server, ssh, console, debug, bench),
     *(node, join, leave, certs),
     *(timings, config, completion),

@@ -23,10 +23,11 @@ USER = "dozen-mariadb"
 
 def client(plan: Plan) -> list[str]:
     """Command line of the client as the database's root."""
-    return ["mariadb", "--no-defaults", f"--socket={_socket(plan)}", "--user=root", "--batch"]
+    return ["mariadb", "--no-defaults", f"--socket={socket(plan)}", "--user=root", "--batch"]
 
 
-def _socket(plan: Plan) -> Path:
+def socket(plan: Plan) -> Path:
+    """Where it listens."""
     return plan.cloud.run / "mariadb" / "mariadb.sock"
 
 
@@ -71,7 +72,7 @@ def service(plan: Plan) -> Service:
                         "mariadbd": {
                             "datadir": data,
                             "tmpdir": cloud.lib / "mariadb.tmp",
-                            "socket": _socket(plan),
+                            "socket": socket(plan),
                             "pid_file": cloud.run / "mariadb" / "mariadb.pid",
                             "skip_networking": 1,
                             "skip_log_bin": 1,
@@ -95,7 +96,7 @@ def service(plan: Plan) -> Service:
             ),
         ),
         prepare=install,
-        ready=accepting(_socket(plan)),
+        ready=accepting(socket(plan)),
         listens="unix",
         stop_seconds=30,
     )

@@ -108,6 +108,8 @@ def _control_config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
         "api_database": database_options(plan, "nova_api", "nova"),
         "database": database_options(plan, "nova", "nova"),
         "wsgi": {"api_paste_config": etc / PASTE},
+        # Nodes of the release before hear no call that their nova-compute does not know.
+        "upgrade_levels": {"compute": "auto"},
         "conductor": {"workers": 1},
         "scheduler": {
             "workers": 1,

@@ -1,0 +1,80 @@
+"""`dozen upgrade`."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from dozencloud import RELEASE
+from dozencloud.cli.common import Invocation, pass_invocation
+from dozencloud.errors import Exit, Problem
+
+if TYPE_CHECKING:
+    from dozencloud.backups import Backup
+    from dozencloud.cloud import Cloud
+
+
+@click.command()
+@click.option("--back", is_flag=True, help="Go back to this older release, and what it kept.")
+@click.option("--yes", "-y", is_flag=True, help="With --back: do not ask.")
+@click.option("--verbose", "-v", is_flag=True, help="Show starts and notes of every task, too.")
+@pass_invocation
+def upgrade(invocation: Invocation, back: bool, yes: bool, verbose: bool) -> None:
+    """Bring this machine to the release of this checkout.
+
+    The controller first, then one node after the other. Keeps the databases, stops the services,
+    migrates the databases, starts the services. Servers go on running. Run it again after anything
+    went wrong: it continues.
+
+    --back, from a checkout of the release before, makes the databases what they were when the
+    upgrade began: what was done since is lost.
+
+    \b
+    Examples:
+      git pull && sudo ./dozen upgrade
+      git checkout v0.1.0 && sudo ./dozen upgrade --back
+    """
+    from dozencloud import upgrade as work
+    from dozencloud.cloud import at
+    from dozencloud.preflight import need_cloud, need_root
+
+    # Settings of a newer release must not stand in the way back.
+    cloud = at(invocation.root) if back else invocation.cloud
+    need_root(cloud, "upgrade", *(["--back"] if back else []))
+    need_cloud(cloud)
+    if back:
+        backup = work.way_back(cloud)
+        if backup and not yes:
+            _ask(backup, cloud)
+        outcome = work.back(cloud, verbose=verbose)
+        click.echo(f"This is release {RELEASE} again. It took {outcome.report.seconds:.1f} s.")
+        if backup and (names := work.joined_since(outcome.cloud, backup)):
+            click.echo(
+                f"Joined since, so unknown to the databases: {', '.join(names)}."
+                " Remove each here (dozen node remove), run `dozen leave` on it, and join anew."
+            )
+        return
+    outcome = work.upgrade(cloud, say=click.echo, verbose=verbose)
+    took = f"({outcome.report.seconds:.1f} s)"
+    if outcome.changed:
+        click.echo(f"This is release {RELEASE}; servers went on. {took}")
+    else:
+        click.echo(f"Nothing to change: this is release {RELEASE}. {took}")
+    if names := work.others(cloud):
+        click.echo("\nNodes of another release. On one after the other, run:")
+        click.echo("git pull && sudo ./dozen upgrade")
+        for name in names:
+            click.echo(f"  {name}")
+
+
+def _ask(backup: Backup, cloud: Cloud) -> None:
+    without_asking = cloud.command("upgrade", "--back", "--yes")
+    if not sys.stdin.isatty():
+        raise Problem("Nobody is there to be asked.", f"Run: {without_asking}", code=Exit.USAGE)
+    moment = datetime.fromtimestamp(backup.made).astimezone().strftime("%Y-%m-%d %H:%M")
+    click.echo(f"The databases become those of {moment}. What was done since is lost.")
+    if not click.confirm(f"Go back to release {RELEASE}?"):
+        raise Problem("Nothing was changed.")
