@@ -17,7 +17,7 @@ from dozencloud.services.base import (
     Service,
     listening,
 )
-from dozencloud.services.gateway import LOAD_STREAM, reload
+from dozencloud.services.gateway import LAST, LOAD_STREAM, reload
 
 
 def service(plan: Plan) -> Service:
@@ -32,6 +32,7 @@ def service(plan: Plan) -> Service:
 daemon off;
 user {CONSOLE_USER} {GROUP};
 worker_processes 1;
+{LAST}\
 pid {run}/nginx.pid;
 error_log stderr warn;
 events {{ worker_connections 256; }}

@@ -28,6 +28,9 @@ APIS = {
 }
 
 RELOAD_SECONDS = 10
+LAST = "worker_shutdown_timeout 1d;\n"
+"""After a reload, workers of before end with their last connection, and after this time at the
+latest: connections to the broker never end by themselves. As long as a silent console may be."""
 
 PAGES = Path(dozencloud.__file__).parent / "data" / "console"
 """Pages that show a console in a browser."""
@@ -165,6 +168,7 @@ def service(plan: Plan) -> Service:
 daemon off;
 user {USER} {GROUP};
 worker_processes 1;
+{LAST}\
 pid {run}/nginx.pid;
 error_log stderr warn;
 worker_rlimit_nofile {2 * connections};
