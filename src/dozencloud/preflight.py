@@ -9,16 +9,14 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import ClassVar
 
-from dozencloud import RELEASE, doctor, facts, packages, plumbing, processes, tunnels, uplink
+from dozencloud import doctor, facts, packages, plumbing, processes, tunnels, uplink
 from dozencloud.cloud import INTEGRATION_BRIDGE, Cloud, Internal
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.reach import Target
-from dozencloud.membership import members, membership, membership_file
-from dozencloud.releases import known, numbers
+from dozencloud.membership import members, membership
 from dozencloud.state import State
 from dozencloud.status import collect, own_pids
 from dozencloud.supervise import Supervisor
@@ -40,75 +38,6 @@ def need_cloud(cloud: Cloud) -> None:
         raise Problem(
             f"There is no cloud{where}.", f"Run: {cloud.command('up')}", code=Exit.NO_CLOUD
         )
-
-
-MADE_BY = "release"
-"""In the cloud's state: the release that its data are of."""
-FIRST = "0.1.0"
-"""The release of data that say none."""
-
-
-@dataclass(frozen=True)
-class Unfinished:
-    """An upgrade, or the way back, that has not reached its end; kept in the cloud's state.
-
-    source, target: releases.   backup: its name, in `backups.place`.
-    back: it is the way back.
-    attempted: migrations have begun.
-    migrated: they are done: the target's services may have used the databases.
-    next_server: on the way back, the first number that no server of the source has.
-    """
-
-    source: str
-    target: str
-    backup: str
-    back: bool = False
-    attempted: bool = False
-    migrated: bool = False
-    next_server: int = 0
-
-    KEY: ClassVar[str] = "upgrade"
-
-    def keep(self, state: State) -> None:
-        state.set(self.KEY, asdict(self))
-
-    @classmethod
-    def find(cls, state: State) -> Unfinished | None:
-        found = state.get(cls.KEY)
-        return known(cls, found) if found else None
-
-
-def made_by(cloud: Cloud) -> str:
-    """The release that the data of this machine are of; this one's where there are none."""
-    there = (cloud.lib / "mariadb").exists() or membership_file(cloud).exists()
-    kept = State(cloud.lib / "state.json").get(MADE_BY)
-    return str(kept) if kept else FIRST if there else RELEASE
-
-
-def need_release(cloud: Cloud) -> None:
-    """Problem unless the data of this machine are of this release."""
-    if cut := Unfinished.find(State(cloud.lib / "state.json")):
-        back = cloud.command("upgrade", "--back")
-        if cut.back:
-            mend = f"Go on, with the checkout of {cut.target}: {back}"
-        else:
-            mend = (
-                f"Go on, with the checkout of {cut.target}: {cloud.command('upgrade')}"
-                f" -- or back, with that of {cut.source}: {back}"
-            )
-        what = "The way back" if cut.back else "An upgrade"
-        what += f" from release {cut.source} to {cut.target} was cut off."
-        raise Problem(what, mend, code=Exit.UNFIT)
-    made = made_by(cloud)
-    if made == RELEASE:
-        return
-    if numbers(made) > numbers(RELEASE):
-        back = cloud.command("upgrade", "--back")
-        mend = f"Use the checkout of that release, or go back to what was kept: {back}"
-    else:
-        mend = f"Run: {cloud.command('upgrade')}"
-    what = f"What is here is of release {made}, and this is DozenCloud {RELEASE}."
-    raise Problem(what, mend, code=Exit.UNFIT)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from dozencloud import RELEASE, doctor, facts, preflight, processes, seed
+from dozencloud import RELEASE, doctor, facts, lineage, preflight, processes, seed
 from dozencloud.bringup import Bringup, make_plan
 from dozencloud.cloud import Cloud, load
 from dozencloud.errors import Exit, Problem
@@ -47,11 +47,11 @@ class Outcome:
 def up(cloud: Cloud, *, first_server: bool, verbose: bool) -> Outcome:
     """Bring the cloud up; nothing is changed on a machine that is not fit."""
     with preflight.locked(cloud):
-        preflight.need_release(cloud)
+        lineage.need_release(cloud)
         found, verdicts = preflight.examine(cloud)
         doctor.preflight(verdicts)
         bringup = Bringup(make_plan(cloud, found), found)
-        bringup.state.set(preflight.MADE_BY, RELEASE)
+        bringup.state.set(lineage.MADE_BY, RELEASE)
         tasks = bringup.tasks(first_server=first_server)
         report = run(cloud, tasks, "up", found, verbose)
         changed = worked(report, tasks)
@@ -72,7 +72,7 @@ def join(
 ) -> tuple[Outcome, Membership]:
     """Make this machine a node of the cloud at `url`; nothing is changed on one that is not fit."""
     with preflight.locked(cloud):
-        preflight.need_release(cloud)
+        lineage.need_release(cloud)
         found, verdicts = preflight.examine(cloud, joining=True)
         doctor.preflight(verdicts)
         for line in joining.abilities(found):
@@ -81,7 +81,7 @@ def join(
         joining.wires_fit(given)
         cloud = load(cloud.root)
         bringup = Bringup(make_plan(cloud, found), found)
-        bringup.state.set(preflight.MADE_BY, RELEASE)
+        bringup.state.set(lineage.MADE_BY, RELEASE)
         tasks = bringup.tasks()
         report = run(cloud, tasks, "join", found, verbose)
         return Outcome(cloud, report, worked(report, tasks)), given
@@ -90,7 +90,7 @@ def join(
 def take_nodes(cloud: Cloud) -> None:
     """Start what machines join by; costs nothing where it runs."""
     with preflight.locked(cloud):
-        preflight.need_release(cloud)
+        lineage.need_release(cloud)
         found = facts.gather()
         bringup = Bringup(make_plan(cloud, found), found)
         if not bringup.supervisor.alive():
@@ -103,7 +103,7 @@ def take_nodes(cloud: Cloud) -> None:
 def start(cloud: Cloud, *, verbose: bool) -> Outcome:
     """Start the services of a cloud that was stopped, and wait for its servers."""
     with preflight.locked(cloud):
-        preflight.need_release(cloud)
+        lineage.need_release(cloud)
         found = facts.gather()
         bringup = Bringup(make_plan(cloud, found), found)
         tasks = bringup.control_tasks()
@@ -124,7 +124,7 @@ def start(cloud: Cloud, *, verbose: bool) -> Outcome:
 def restart(cloud: Cloud, names: Sequence[str], *, verbose: bool) -> Outcome:
     """Stop these services, start them in their order, wait until they are ready."""
     with preflight.locked(cloud):
-        preflight.need_release(cloud)
+        lineage.need_release(cloud)
         found = facts.gather()
         bringup = Bringup(make_plan(cloud, found), found)
         known = {service.name for service in bringup.services}

@@ -12,17 +12,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from dozencloud import RELEASE, backups, doctor, lifecycle, preflight, runs, schema
+from dozencloud import RELEASE, backups, doctor, lifecycle, lineage, preflight, runs, schema
 from dozencloud.backups import Backup
 from dozencloud.bringup import Bringup, make_plan
 from dozencloud.cloud import Cloud, load
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.memory import disk
 from dozencloud.graph import RunFailed, Step, Task
+from dozencloud.lineage import MADE_BY, Unfinished
 from dozencloud.membership import Membership, account, members, membership
 from dozencloud.nodes import reports
 from dozencloud.nodes.controller import Controller
-from dozencloud.preflight import GIB, MADE_BY, Unfinished
+from dozencloud.preflight import GIB
 from dozencloud.releases import Standing, numbers, standing
 from dozencloud.runs import Outcome
 from dozencloud.services import mariadb
@@ -39,9 +40,9 @@ def upgrade(cloud: Cloud, *, say: Say, verbose: bool) -> Outcome:
     """Bring what is on this machine to this release; one that was cut off goes on."""
     with preflight.locked(cloud):
         cut = Unfinished.find(_state(cloud))
-        made = cut.source if cut else preflight.made_by(cloud)
+        made = cut.source if cut else lineage.made_by(cloud)
         if (cut and (cut.back or made == RELEASE)) or numbers(made) > numbers(RELEASE):
-            preflight.need_release(cloud)
+            lineage.need_release(cloud)
         given = membership(cloud)
         forward = made != RELEASE and not given
         if given:
@@ -66,8 +67,8 @@ def upgrade(cloud: Cloud, *, say: Say, verbose: bool) -> Outcome:
         except RunFailed as failure:
             if forward:
                 words = ("upgrade", "--back") if Unfinished.find(bringup.state) else ("up",)
-                failure.mend += f" Then run this again. Or back, with the checkout of {made}: "
-                failure.mend += cloud.command(*words)
+                back = f"Or back, with the checkout of {made}: {cloud.command(*words)}"
+                failure.mend = f"{failure.mend} Then run this again. {back}"
             raise
         _done(bringup.state)
         backups.prune(cloud)
@@ -230,7 +231,7 @@ def way_back(cloud: Cloud) -> Backup | None:
     cloud: its settings are not looked at; they may be of a newer release.
     """
     cut = Unfinished.find(_state(cloud))
-    made = cut.target if cut and not cut.back else preflight.made_by(cloud)
+    made = cut.target if cut and not cut.back else lineage.made_by(cloud)
     if numbers(made) <= numbers(RELEASE) and not (cut and cut.back):
         raise Problem(
             f"What is here is of release {made}: for {RELEASE} there is nothing to go back from.",
@@ -260,7 +261,7 @@ def back(cloud: Cloud, *, verbose: bool) -> Outcome:
         backup = way_back(cloud)
         if backup:
             _nodes_back_first(cloud)
-            _begin(_state(cloud), preflight.made_by(cloud), backup)
+            _begin(_state(cloud), lineage.made_by(cloud), backup)
             backups.put_back_settings(cloud, backup, Step(io.StringIO()))
         cloud = load(cloud.root)
         found, verdicts = preflight.examine(cloud)

@@ -17,7 +17,7 @@ from testnext import Next
 
 from dozencloud import RELEASE, SERIES, backups, processes
 from dozencloud.errors import Exit
-from dozencloud.preflight import Unfinished
+from dozencloud.lineage import Unfinished
 from dozencloud.services import mariadb
 from dozencloud.services.base import Plan
 from dozencloud.state import State

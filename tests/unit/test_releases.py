@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from dozencloud import RELEASE, SERIES, backups, preflight, upgrade
+from dozencloud import RELEASE, SERIES, backups, lineage, upgrade
 from dozencloud.cloud import Cloud
 from dozencloud.errors import Exit, Problem
+from dozencloud.lineage import Unfinished
 from dozencloud.membership import Member, Membership, membership, membership_file
 from dozencloud.nodes.reports import Report
 from dozencloud.nodes.tokens import Kept
-from dozencloud.preflight import Unfinished
 from dozencloud.releases import Standing, known, numbers, standing
 from dozencloud.services.base import Node
 from dozencloud.state import State
@@ -156,22 +156,22 @@ def kept(cloud: Cloud, name: str, release: str) -> None:
 
 
 def test_data_that_say_nothing_are_of_the_first_release(cloud: Cloud, tmp_path: Path) -> None:
-    assert preflight.made_by(cloud) == preflight.FIRST
-    assert preflight.made_by(Cloud(tmp_path / "nothing")) == RELEASE
+    assert lineage.made_by(cloud) == lineage.FIRST
+    assert lineage.made_by(Cloud(tmp_path / "nothing")) == RELEASE
 
 
 def test_this_release_s_own_data_are_taken(cloud: Cloud) -> None:
-    state(cloud).set(preflight.MADE_BY, RELEASE)
-    preflight.need_release(cloud)
+    state(cloud).set(lineage.MADE_BY, RELEASE)
+    lineage.need_release(cloud)
 
 
 @pytest.mark.parametrize(
     ("made", "mend"), [("0.0.1", "upgrade$"), ("99.0.0", "go back to what was kept: .*--back")]
 )
 def test_another_release_s_data_are_refused(cloud: Cloud, made: str, mend: str) -> None:
-    state(cloud).set(preflight.MADE_BY, made)
+    state(cloud).set(lineage.MADE_BY, made)
     with pytest.raises(Problem, match=f"is of release {made}.*{mend}") as refused:
-        preflight.need_release(cloud)
+        lineage.need_release(cloud)
     assert refused.value.code == Exit.UNFIT
 
 
@@ -186,11 +186,11 @@ def test_another_release_s_data_are_refused(cloud: Cloud, made: str, mend: str) 
 def test_nothing_is_done_where_an_upgrade_was_cut_off(
     cloud: Cloud, cut: Unfinished, mend: str
 ) -> None:
-    state(cloud).set(preflight.MADE_BY, RELEASE)
+    state(cloud).set(lineage.MADE_BY, RELEASE)
     cut.keep(state(cloud))
     assert Unfinished.find(state(cloud)) == cut
     with pytest.raises(Problem, match=mend):
-        preflight.need_release(cloud)
+        lineage.need_release(cloud)
     if cut.target != RELEASE or cut.back:
         with pytest.raises(Problem, match="was cut off"):
             upgrade.upgrade(cloud, say=print, verbose=False)
@@ -198,14 +198,14 @@ def test_nothing_is_done_where_an_upgrade_was_cut_off(
 
 @pytest.mark.parametrize("made", ["99.0.0", "0.0.1"])
 def test_no_upgrade_from_a_newer_release_or_over_a_series(cloud: Cloud, made: str) -> None:
-    state(cloud).set(preflight.MADE_BY, made)
+    state(cloud).set(lineage.MADE_BY, made)
     with pytest.raises(Problem, match=f"is of release {made}") as refused:
         upgrade.upgrade(cloud, say=print, verbose=False)
     assert refused.value.code == Exit.UNFIT
 
 
 def test_no_way_back_from_this_release_itself(cloud: Cloud) -> None:
-    state(cloud).set(preflight.MADE_BY, RELEASE)
+    state(cloud).set(lineage.MADE_BY, RELEASE)
     with pytest.raises(Problem, match="nothing to go back from"):
         upgrade.way_back(cloud)
     Unfinished("0.0.1", RELEASE, "b").keep(state(cloud))
@@ -214,7 +214,7 @@ def test_no_way_back_from_this_release_itself(cloud: Cloud) -> None:
 
 
 def test_the_way_back_is_to_the_newest_of_this_release(cloud: Cloud) -> None:
-    state(cloud).set(preflight.MADE_BY, "99.0.0")
+    state(cloud).set(lineage.MADE_BY, "99.0.0")
     with pytest.raises(Problem, match="there is: nothing"):
         upgrade.way_back(cloud)
     kept(cloud, "20260101T000000Z-0.0.1", "0.0.1")
