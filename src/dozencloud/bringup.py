@@ -19,6 +19,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from dozencloud import (
+    environments,
     lifecycle,
     packages,
     plumbing,
@@ -442,6 +443,7 @@ class Bringup:
             write_private(path, text)
 
     def _supervisor(self, step: Step) -> None:
+        environments.use(self.cloud, self.state, self.plan.environment)
         if self.supervisor.alive():
             if self.state.get("supervisor") == self._code_fingerprint:
                 self.supervisor.reload()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,16 @@ from typing import Any
 
 from rich.console import Console
 
-from dozencloud import RELEASE, doctor, facts, lineage, preflight, processes, seed
+from dozencloud import (
+    RELEASE,
+    doctor,
+    environments,
+    facts,
+    lineage,
+    preflight,
+    processes,
+    seed,
+)
 from dozencloud.bringup import Bringup, make_plan
 from dozencloud.cloud import Cloud, load
 from dozencloud.errors import Exit, Problem
@@ -29,6 +39,8 @@ from dozencloud.view import make_listener
 WAITS = {"compute-node"}
 """Tasks that wait for something and change nothing."""
 ASK_SECONDS = 5.0  # s between two looks into Nova's list of servers
+CLEARING = {"up", "join", "upgrade"}
+"""Commands after which Python environments go that no cloud needs any more."""
 KEPT = 5  # runs whose task logs are kept
 ADDRESS = "first-address"
 """Floating IP of the first server in the cloud's state."""
@@ -179,6 +191,8 @@ def run(
         raise
     if command == "up" and worked(report, tasks):
         report.save(timings)
+    if command in CLEARING:
+        environments.clear(Path(sys.prefix))
     return report
 
 
