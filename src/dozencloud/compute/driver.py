@@ -9,7 +9,6 @@ from typing import Any
 
 import nova.conf
 from nova.compute import power_state
-from nova.console.serial import acquire_port
 from nova.console.type import ConsoleMKS
 from nova.exception import ConsoleTypeUnavailable, HypervisorUnavailable
 from nova.image import glance
@@ -28,6 +27,7 @@ from dozencloud.compute import (
     plugging,
     published,
     rescuing,
+    serialports,
 )
 from dozencloud.compute import guest as guests
 from dozencloud.compute.abilities import Abilities, abilities
@@ -55,6 +55,7 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
 
     def __init__(self, virtapi: Any, read_only: bool = False) -> None:
         super().__init__(virtapi, read_only)
+        serialports.use()
         self.vif_driver = plugging.VIFDriver(self._host)
         self._watchdog = hang.Watchdog(
             self._host.get_connection, hang.record, hang.CONF.dozencloud.hang_seconds
@@ -238,7 +239,7 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
             self._destroy(instance)
             self._undefine_domain(instance)
         saved = Path(get_instance_path(instance)) / "unrescue.xml"
-        saved.write_text(rescuing.on_free_ports(saved.read_text(), acquire_port))
+        saved.write_text(rescuing.on_free_ports(saved.read_text(), serialports.acquire))
         super().unrescue(context, instance)
 
     def _serial_ports_already_defined(self, instance: Any) -> bool:

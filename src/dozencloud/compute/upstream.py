@@ -138,6 +138,11 @@ OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
 
 USED: tuple[str, ...] = (
     "nova.console.serial:acquire_port",
+    "nova.console.serial:ALLOCATED_PORTS.add",
+    "nova.console.serial:_get_port_range",
+    "nova.console.serial:_verify_port",
+    "nova.exception:SocketPortInUseException",
+    "nova.exception:SocketPortRangeExhaustedException",
     "nova.console.websocketproxy:NovaProxyRequestHandler.socket",
     "oslo_messaging._drivers.impl_rabbit:Connection._ensure_publishing",
     "oslo_messaging._drivers.impl_rabbit:Connection.declare_fanout_consumer",
