@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from dozencloud.cloud import Cloud
+from dozencloud.cloud import Cloud, Network, Settings
 from dozencloud.errors import Exit, Problem
-from dozencloud.preflight import leftovers, locked, ports
+from dozencloud.preflight import leftovers, locked, ports, provider_card
+from dozencloud.state import State
+from dozencloud.uplink import STATE
 
 HOLD = """
 import sys
@@ -68,3 +71,35 @@ def test_a_run_killed_at_its_start_is_no_remainder(tmp_path: Path) -> None:
 def test_only_the_machines_own_cloud_needs_ports_of_the_machine(tmp_path: Path) -> None:
     assert ports(Cloud(tmp_path)) == ()
     assert {p.setting for p in ports(Cloud())} >= {"gateway.port", "internal.api"}
+
+
+LAN = Network(
+    provider_interface="eth0",
+    provider_cidr="203.0.113.0/24",
+    provider_gateway="203.0.113.1",
+    floating_range="203.0.113.200-203.0.113.220",
+)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can read the state")
+@pytest.mark.parametrize(
+    ("registered", "network", "fact"),
+    [
+        (None, Network(), ""),
+        ("", Network(), ""),
+        ("eth0", LAN, ""),
+        ("eth0", Network(), 'for the card eth0, and network.provider_interface says "" now.'),
+        ("", LAN, 'without a card, and network.provider_interface says "eth0" now.'),
+    ],
+)
+def test_the_network_of_the_floating_ips_stays_what_it_was(
+    tmp_path: Path, registered: str | None, network: Network, fact: str
+) -> None:
+    cloud = Cloud(tmp_path, Settings(network=network))
+    cloud.lib.mkdir()
+    state = State(cloud.lib / "state.json")
+    if registered is not None:
+        state.set("networks", "done")
+        state.set(STATE, registered)
+    said = [verdict.fact for verdict in provider_card(cloud)]
+    assert [words.endswith(fact) for words in said] == ([True] if fact else [])
