@@ -12,7 +12,7 @@ import shutil
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
@@ -37,10 +37,11 @@ from dozencloud.facts import Cpu, Facts
 from dozencloud.graph import Step, Task
 from dozencloud.images import tiny
 from dozencloud.membership import Membership
-from dozencloud.nodes import authority
+from dozencloud.nodes import authority, broker
 from dozencloud.nodes.controller import Controller
 from dozencloud.secret import write_private
-from dozencloud.services import ovn, services
+from dozencloud.services import ovn
+from dozencloud.services import services as all_services
 from dozencloud.services.base import GROUP, Folder, Node, Plan, Service
 from dozencloud.services.gateway import USER as GATEWAY_USER
 from dozencloud.services.libvirt import USER as QEMU_USER
@@ -142,7 +143,7 @@ class Bringup:
 
     @cached_property
     def services(self) -> list[Service]:
-        return services(self.plan)
+        return all_services(self.plan)
 
     @cached_property
     def seed(self) -> seed.Seed:
@@ -265,7 +266,25 @@ class Bringup:
                     after=("ovn-sb", "ovs-switch", "node-certificates"),
                 )
             )
+            tasks.append(
+                Task(
+                    "node-trust",
+                    "What nodes may say to each other",
+                    self._node_trust,
+                    after=("rabbitmq",),
+                    done=lambda: bool(self.state.get("node-trust")) == self._migration,
+                )
+            )
         return tasks
+
+    @property
+    def _migration(self) -> bool:
+        return self.cloud.settings.nodes.migration
+
+    def _node_trust(self, step: Step) -> None:
+        step.note("the broker")
+        broker.permit(self.cloud)
+        self.state.set("node-trust", self._migration)
 
     def node_task(self, given: Membership) -> Task:
         """On a node that joined: until servers can be placed there."""
@@ -419,20 +438,23 @@ class Bringup:
         return plumbing.linked(self.cloud) and plumbing.way_out_is_open(self.cloud)
 
     def _configuration(self, step: Step) -> None:
-        """Folders and files of all services; a file is written only if it differs."""
         make_folder(Folder(self.cloud.run / "api", "root", GROUP, 0o3770))
-        for service in self.services:
+        self.configure(self.services, step)
+        if not self.plan.membership:
+            self._clouds_yaml()
+        self.supervisor.write_config(self.services)
+
+    def configure(self, services: Sequence[Service], step: Step) -> None:
+        """Folders and files of these services; a file is written only if it differs."""
+        for service in services:
             for folder in service.folders:
                 make_folder(folder)
-        for file in {f.path: f for s in self.services for f in s.files}.values():
+        for file in {f.path: f for s in services for f in s.files}.values():
             if not file.path.exists() or file.path.read_text() != file.content:
                 step.log.write(f"{file.path}\n")
                 write_private(file.path, file.content, file.mode)
             users.own(file.path, file.owner)
             file.path.chmod(file.mode)
-        if not self.plan.membership:
-            self._clouds_yaml()
-        self.supervisor.write_config(self.services)
 
     def _clouds_yaml(self) -> None:
         clouds = seed.clouds_yaml(self.cloud, self.plan.secrets["keystone.admin"])

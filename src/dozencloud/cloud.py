@@ -31,6 +31,10 @@ SCREEN_PORTS = (21000, 21999)
 """First and last TCP port on loopback for the screens of servers (VNC)."""
 NODE_CONSOLES_PORT = 6083
 """TCP port on the address of each node for the consoles of its servers: TLS, controller only."""
+LIBVIRT_PORT = 16514
+"""TCP port on the address of each node for the libvirtd of the others: libvirt's own for TLS."""
+MIGRATION_PORTS = (49152, 49215)
+"""First and last TCP port on the address of a node where its QEMUs take servers that move."""
 CONSOLE_USER = "dozen-nova"
 """Besides root, the only user who may connect to these ports: the console proxy's."""
 LINKS = "198.18.0.0/16"
@@ -121,10 +125,15 @@ class Internal:
 
 @dataclass(frozen=True)
 class Nodes:
-    """Ports of the controller for machines that join, all of them TLS; open from the first on."""
+    """Machines that join: ports of the controller, TLS, open from the first on; their trust."""
 
     broker: int = setting(5671, "RabbitMQ.")
     southbound: int = setting(6642, "OVN's southbound database.")
+    migration: bool = setting(
+        False,
+        "Servers migrate between nodes that joined. These must trust each other for it: who takes "
+        "over one of them can then take over all, but not the controller.",
+    )
 
 
 @dataclass(frozen=True)
@@ -431,6 +440,7 @@ def _check(settings: Settings, where: str) -> None:
         f"{section}.{f.name}": getattr(getattr(settings, section), f.name)
         for section, kind in (("internal", Internal), ("nodes", Nodes))
         for f in fields(kind)
+        if f.type == "int"
     }
     for name, port in ports.items():
         if not 0 < port < 65536:

@@ -27,6 +27,7 @@ class Membership:
     mtu: bytes, of the wires between the nodes.
     broker_password, identity_password: of the account `user` in RabbitMQ and in Keystone.
     secret: by which the controller knows this node's reports.
+    migration: which nodes it trusts, as the controller named it; empty: none but the controller.
     """
 
     controller: str
@@ -39,6 +40,7 @@ class Membership:
     broker_password: str = field(repr=False)
     identity_password: str = field(repr=False)
     secret: str = field(repr=False)
+    migration: str = ""
 
     @property
     def host(self) -> str:

@@ -56,8 +56,8 @@ BY_DISTRIBUTION = {
     # Makes the user libvirt-qemu, which libvirt looks up at its start, whatever qemu.conf says.
     # From Debian 13 on the driver's own package does.
     ("debian", "12"): ("libvirt-daemon-system",),
-    # virtlogd is a package of its own since libvirt 10.6.
-    ("debian", "13"): ("libvirt-daemon-log",),
+    # Packages of their own since libvirt 10.6: what disks go to another node by, and virtlogd.
+    ("debian", "13"): ("libvirt-daemon-driver-storage", "libvirt-daemon-log"),
     ("ubuntu", "24.04"): ("debian-archive-keyring", "libvirt-daemon-system"),
 }
 # Units that the packages start or enable by themselves; the cloud runs its own instances.

@@ -31,7 +31,8 @@ from dozencloud.cloud import Cloud, load
 from dozencloud.errors import Exit, Problem
 from dozencloud.graph import Graph, RunFailed, Step, Task
 from dozencloud.membership import Membership
-from dozencloud.nodes import joining
+from dozencloud.nodes import joining, peers
+from dozencloud.nodes.controller import Controller
 from dozencloud.nodes.tokens import Token
 from dozencloud.timings import Report, State
 from dozencloud.view import make_listener
@@ -90,6 +91,8 @@ def join(
         for line in joining.abilities(found):
             say(f"This machine will run: {line}.")
         given = joining.enrol(cloud, url, token, name=name, address=address)
+        if not given.migration:
+            given = peers.meet(cloud, given, Controller(url, cloud.ca))
         joining.wires_fit(given)
         cloud = load(cloud.root)
         bringup = Bringup(make_plan(cloud, found), found)
@@ -134,7 +137,7 @@ def start(cloud: Cloud, *, verbose: bool) -> Outcome:
 
 
 def restart(cloud: Cloud, names: Sequence[str], *, verbose: bool) -> Outcome:
-    """Stop these services, start them in their order, wait until they are ready."""
+    """Stop these services, start them as they are described now, wait until they are ready."""
     with preflight.locked(cloud):
         lineage.need_release(cloud)
         found = facts.gather()
@@ -163,6 +166,7 @@ def restart(cloud: Cloud, names: Sequence[str], *, verbose: bool) -> Outcome:
 def _again(bringup: Bringup, task: Task, step: Step) -> None:
     step.note("to stop")
     bringup.supervisor.stop(task.name)
+    bringup.configure([s for s in bringup.services if s.name == task.name], step)
     task.run(step)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from testnext import Next
 from testnodes import Node, condition, token
 
 from dozencloud import RELEASE, facts, preflight
+from dozencloud.cloud import LIBVIRT_PORT
 from dozencloud.errors import Exit
 from dozencloud.membership import Membership, members
 
@@ -136,6 +139,133 @@ def test_its_console_comes_through_the_controller(
     assert "login:" in log
     url = cloud.dozen("console", "--url", servers[0].name).stdout.strip()
     assert url.startswith(f"{cloud.cloud.public_url}/console/serial/")
+
+
+def migration(cloud: TestCloud, nodes: tuple[Node, Node], *, on: bool) -> None:
+    """Change the setting on the controller; both nodes follow by themselves."""
+    file, wanted = cloud.cloud.file, f"migration = {str(on).lower()}"
+    text, changed = re.subn(r"^(# )?migration = .*$", wanted, file.read_text(), flags=re.M)
+    assert changed == 1
+    file.write_text(text)
+    cloud.dozen("up")
+
+    def followed() -> bool:
+        return all(
+            bool(node.given.migration) == on
+            and not (node.cloud.run / "node-agent.todo").exists()
+            and condition(cloud, node) == "up"
+            for node in nodes
+        )
+
+    eventually(followed, seconds=90, what=f"the nodes take up {wanted}")
+
+
+@pytest.fixture(scope="module")
+def trusting(cloud: TestCloud, nodes: tuple[Node, Node]) -> Iterator[None]:
+    """The nodes trust each other; in the end they do not."""
+    running = [node.pids() for node in nodes]
+    migration(cloud, nodes, on=True)
+    for node, before in zip(nodes, running, strict=True):
+        after = node.pids()
+        changed = {name for name in before if before[name] != after[name]}
+        assert changed == {"libvirtd", "nova-compute"}
+    one, two = nodes
+    one.share_paths(two)
+    two.share_paths(one)
+    yield
+    if cloud.cloud.settings.nodes.migration:
+        migration(cloud, nodes, on=False)
+
+
+def uptime(guest: Guest) -> float:
+    """Seconds since it started."""
+    return float(guest.run("cut -d ' ' -f 1 /proc/uptime"))
+
+
+def migrate(cloud: TestCloud, *words: str, code: int = 0) -> str:
+    """What `openstack server migrate --live-migration` says."""
+    asked = ("openstack", "--os-compute-api-version", "2.56", "server", "migrate", "--wait")
+    return cloud.dozen(*asked, "--live-migration", *words, code=code).stderr
+
+
+def becomes(cloud: TestCloud, guest: Guest, status: str, node: str) -> None:
+    """Wait until it is at rest, with this status, there."""
+
+    def there() -> bool:
+        found = cloud.sdk.compute.get_server(guest.id)
+        return not found.task_state and (found.status, found.compute_host) == (status, node)
+
+    eventually(there, seconds=60, what=f"{guest.name} is {status} on {node}")
+
+
+@pytest.mark.shows("live migration", "AArch64 by kernel")
+def test_it_goes_to_another_node_while_it_runs(
+    cloud: TestCloud, nodes: tuple[Node, Node], servers: tuple[Guest, Guest], trusting: None
+) -> None:
+    guest = servers[0]
+    guest.wait()
+    drive = guest.run("sha256sum /dev/sr0", user="root")
+    before = uptime(guest)
+    migrate(cloud, guest.id)
+    assert host(cloud, guest) == nodes[1].name
+    guest.wait()
+    assert uptime(guest) > before
+    guest.run("echo 3 > /proc/sys/vm/drop_caches; echo arrived > /dev/console", user="root")
+    assert guest.run("sha256sum /dev/sr0", user="root") == drive
+    output = cloud.sdk.compute.get_server_console_output
+    eventually(
+        lambda: "arrived" in output(guest.id)["output"], seconds=20, what="its console is logged"
+    )
+
+
+@pytest.mark.shows("cold migration", "AArch64 by kernel")
+@pytest.mark.parametrize("end", ["confirm", "revert"])
+def test_it_goes_to_another_node_and_starts_there(
+    cloud: TestCloud,
+    nodes: tuple[Node, Node],
+    servers: tuple[Guest, Guest],
+    trusting: None,
+    end: str,
+) -> None:
+    guest = servers[0]
+    source = host(cloud, guest)
+    guest.run(f"echo {end} > /home/dozen/moved && sync")
+    (target,) = {node.name for node in nodes} - {source}
+    compute = cloud.sdk.compute
+    compute.migrate_server(guest.id)
+    becomes(cloud, guest, "VERIFY_RESIZE", target)
+    if end == "confirm":
+        compute.confirm_server_resize(guest.id)
+    else:
+        compute.revert_server_resize(guest.id)
+    left = target if end == "confirm" else source
+    becomes(cloud, guest, "ACTIVE", left)
+    guest.wait()
+    assert guest.run("cat /home/dozen/moved") == end
+    kept = [n.name for n in nodes if (n.cloud.lib / "compute" / "instances" / guest.id).exists()]
+    assert kept == [left]
+
+
+def test_the_controller_takes_no_part_in_it(
+    cloud: TestCloud, servers: tuple[Guest, Guest], trusting: None
+) -> None:
+    controller = host(cloud, cloud.first())
+    for words in (
+        (cloud.first().id,),
+        ("--host", controller, servers[0].id),
+    ):
+        assert "the controller" in migrate(cloud, *words, code=1)
+
+
+def test_without_the_setting_it_stays(
+    cloud: TestCloud, nodes: tuple[Node, Node], servers: tuple[Guest, Guest], trusting: None
+) -> None:
+    migration(cloud, nodes, on=False)
+    assert "nodes.migration is false" in migrate(cloud, servers[0].id, code=1)
+    for node in nodes:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((node.given.address, LIBVIRT_PORT), timeout=10)
+    servers[0].wait()
 
 
 def test_drained_its_servers_go_elsewhere_with_their_data(

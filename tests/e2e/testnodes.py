@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +27,19 @@ class Node(TestCloud):
         found = membership(self.cloud)
         assert found is not None
         return found
+
+    def share_paths(self, other: Node) -> None:
+        """Have the other's path of its servers' disks lead to this node's own.
+
+        On two machines both paths are the same.
+        """
+        supervisor = self.cloud.run / "supervisord.pid"
+        daemons = (self.cloud.run / "libvirt" / f"{name}.pid" for name in ("libvirtd", "virtlogd"))
+        folders = [str(each.cloud.lib / "compute" / "instances") for each in (self, other)]
+        # libvirtd and virtlogd have namespaces of their own.
+        for pid in (path.read_text().strip() for path in (supervisor, *daemons)):
+            words = ["nsenter", f"--target={pid}", "--mount", "mount", "--bind", *folders]
+            subprocess.run(words, check=True)
 
     def cut_power(self) -> None:
         """End all of its processes at once, its servers, too."""

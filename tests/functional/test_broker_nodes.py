@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from dozencloud import plumbing, tls
-from dozencloud.cloud import NODE_CONSOLES_PORT, Cloud
+from dozencloud.cloud import NODE_CONSOLES_PORT, Cloud, parse
 from dozencloud.compute.consoleproxy import destination
-from dozencloud.membership import Member, Membership, console_name
+from dozencloud.membership import Member, Membership, changing, console_name
 from dozencloud.nodes import authority, broker
 from dozencloud.secret import Secrets, write_private
 from dozencloud.services import gate, gateway, rabbitmq
@@ -495,6 +495,32 @@ def test_only_the_controller_comes_through_the_gate(machines: Machines, console:
         name = console_name(ADDRESSES["arm-1"]).replace("*", str(console))
         gate_port = (ADDRESSES["arm-1"], NODE_CONSOLES_PORT, name)
         assert answered(machines, context, *gate_port) == b""
+
+
+# ---- nodes that trust each other ----------------------------------------------------------
+
+
+def permit(machines: Machines, *, migration: bool) -> None:
+    cloud = replace(machines.cloud, settings=parse({"nodes": {"migration": migration}}))
+    with changing(cloud, "members") as rows:
+        rows[:] = [asdict(member) for member in machines.plan.members]
+    broker.permit(cloud)
+
+
+def test_nodes_call_each_other_if_they_are_let(machines: Machines, compute: Peer) -> None:
+    machines.peer(machines.nodes["arm-2"], "compute", "arm-2", "--node")
+    permit(machines, migration=True)
+    # What was refused to a connection is looked up again.
+    assert compute.ask("call", "compute", "arm-2", "move") == "arm-2 heard move"
+    for topic, server in (("compute", "ctl"), ("scheduler", "")):
+        assert "ACCESS_REFUSED" in compute.ask("call", topic, server, "x")["error"]
+    permit(machines, migration=False)
+
+    def refused() -> bool:
+        answer = compute.ask("call", "compute", "arm-2", "x")
+        return "ACCESS_REFUSED" in (answer["error"] if isinstance(answer, dict) else "")
+
+    eventually(refused, "the node is refused again")
 
 
 # ---- in the end ---------------------------------------------------------------------------

@@ -46,7 +46,7 @@ OTHER = Settings(
     internal=Internal(
         api=1, broker=65535, broker_cluster=3, broker_names=4, consoles=5, node_consoles=8
     ),
-    nodes=Nodes(broker=6, southbound=7),
+    nodes=Nodes(broker=6, southbound=7, migration=True),
     services=Services(preload=False, threads=64),
     image=Image(
         mirror='http://mirror.example/"quoted"\\',

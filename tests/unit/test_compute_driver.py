@@ -12,9 +12,13 @@ import pytest
 from nova.virt.libvirt.guest import Guest
 
 import nova.virt
-from dozencloud.compute import driver, plugging, upstream
+from dozencloud.compute import driver, peerfiles, plugging, upstream
 
-OURS = {"LibvirtDriver": driver.ArmLibvirtDriver, "LibvirtGenericVIFDriver": plugging.VIFDriver}
+OURS = {
+    "LibvirtDriver": driver.ArmLibvirtDriver,
+    "LibvirtGenericVIFDriver": plugging.VIFDriver,
+    "RemoteFilesystemDriver": peerfiles.PeerDriver,
+}
 
 
 @pytest.mark.parametrize("kind", ["kvm", "qemu"])

@@ -258,7 +258,7 @@ def test_a_server_that_is_resized_stays(
     task: str | None, wished: str | None, ignored: list[str], held: str | None
 ) -> None:
     instance, spec = moving(task, wished, ignored)
-    staying._hold(spec, instance)
+    staying._hold(spec, instance, None)
     found = spec.requested_destination
     assert (found.host if found and "host" in found else None) == held
 
@@ -269,8 +269,27 @@ def test_a_server_that_is_resized_stays(
 )
 def test_a_server_is_not_migrated(task: str, wished: str | None, ignored: list[str]) -> None:
     instance, spec = moving(task, wished, ignored)
-    with pytest.raises(NoValidHost, match="Shelve it"):
-        staying._hold(spec, instance)
+    with pytest.raises(NoValidHost, match=r"migration is false.*Shelve it"):
+        staying._hold(spec, instance, None)
+
+
+@pytest.mark.parametrize("task", ["resize_prep", "migrating"])
+@pytest.mark.parametrize("wished", [None, "there"])
+def test_nodes_that_trust_each_other_hand_servers_over(task: str, wished: str | None) -> None:
+    instance, spec = moving(task, wished, ["here"])
+    staying._hold(spec, instance, "controller")
+    assert spec.ignore_hosts == ["here", "controller"]
+    assert (spec.requested_destination.host if wished else None) == wished
+
+
+def test_the_controller_hands_none_over_and_takes_none() -> None:
+    for controller, wished in (("here", None), ("there", "there")):
+        instance, spec = moving("migrating", wished, ["here"])
+        with pytest.raises(NoValidHost, match=r"the controller.*Shelve it"):
+            staying._hold(spec, instance, controller)
+    instance, spec = moving("resize_prep", None, [])
+    staying._hold(spec, instance, "here")
+    assert spec.requested_destination.host == "here"
 
 
 def moving(task: str | None, wished: str | None, ignored: list[str]) -> tuple[Any, Any]:

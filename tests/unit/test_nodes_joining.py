@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import threading
 import time
@@ -20,10 +21,10 @@ from cryptography.x509.verification import PolicyBuilder, Store
 from nodes_kit import REPORT
 
 from dozencloud import RELEASE, tls
-from dozencloud.cloud import Cloud
+from dozencloud.cloud import Cloud, parse
 from dozencloud.errors import Exit, Problem
-from dozencloud.membership import Membership, keep, members, membership
-from dozencloud.nodes import agent, authority, enrol, joining, reports, tokens
+from dozencloud.membership import Member, Membership, keep, members, membership
+from dozencloud.nodes import agent, authority, broker, enrol, joining, reports, tokens
 from dozencloud.nodes.controller import checked_url
 from dozencloud.nodes.reports import Report
 from dozencloud.nodes.tokens import Refused, Token
@@ -380,3 +381,44 @@ def test_this_machine_reports_itself(cloud: Cloud) -> None:
     assert Report.read(json.loads(json.dumps(asdict(found)))) == replace(found)
     assert found.memory >= found.available > 0
     assert reports.last(cloud, "pi-1") is None
+
+
+# ---- nodes that trust each other ----------------------------------------------------------
+
+
+def test_nodes_trust_each_other_only_where_that_is_set(cloud: Cloud) -> None:
+    member = Member("pi-1", 1, CHASSIS, GIVEN.address, "compute", "", "", 0.0)
+    csr = joining.request(ec.generate_private_key(ec.SECP256R1()), CHASSIS)
+    assert enrol.peer(cloud, member, csr) == {"migration": ""}
+    cloud = replace(cloud, settings=parse({"nodes": {"migration": True}}))
+    answer = enrol.peer(cloud, member, csr)
+    assert answer["migration"] == authority.peers(cloud) != ""
+    made = x509.load_pem_x509_certificate(answer["certificate"].encode())
+    assert not lets_in(cloud, made)
+    assert made.issuer == x509.load_pem_x509_certificate(answer["streams"].encode()).subject
+    authority.replace(cloud, keep_old=True)
+    assert authority.peers(cloud) != answer["migration"]
+
+
+@pytest.mark.parametrize(
+    ("peers", "exchange", "topic", "may"),
+    [
+        ((), "nova", "conductor", True),
+        ((), "nova", "compute.pi-1", True),
+        ((), "nova", "compute.pi-2", False),
+        ((), "dozen-answers", "reply_node-pi-2", False),
+        (("pi-1", "pi-2"), "nova", "compute.pi-2", True),
+        (("pi-1", "pi-2"), "nova", "compute-alt.pi-2", True),
+        (("pi-1", "pi-2"), "nova", "compute.pi-2x", False),
+        (("pi-1", "pi-2"), "nova", "compute.controller", False),
+        (("pi-1", "pi-2"), "nova", "compute", False),
+        (("pi-1", "pi-2"), "nova", "scheduler", False),
+        (("pi-1", "pi-2"), "dozen-answers", "reply_node-pi-2", True),
+        (("pi-1", "pi-2"), "dozen-answers", "reply_node-pi-2x", False),
+        (("pi-1", "pi-2"), "dozen-answers", f"reply_{'0' * 32}", True),
+        (("pi-1", "pi-2"), "dozen-answers", "compute.pi-2", False),
+    ],
+)
+def test_what_a_node_may_say(peers: tuple[str, ...], exchange: str, topic: str, may: bool) -> None:
+    (said,) = (each for each in broker.topics("pi-1", peers) if each["exchange"] == exchange)
+    assert bool(re.search(said["write"], topic)) == may

@@ -14,14 +14,16 @@ from dozencloud.facts.system import SUPPORTED
 from dozencloud.graph import Step
 from dozencloud.state import State
 
+LIBVIRT_11 = {"libvirt-daemon-driver-storage", "libvirt-daemon-log"}
+
 
 @pytest.mark.parametrize(
     ("distribution", "version", "machine", "extra"),
     [
         ("debian", "12", "x86_64", {"qemu-system-x86", "libvirt-daemon-system"}),
         ("debian", "12", "aarch64", {"libvirt-daemon-system"}),
-        ("debian", "13", "x86_64", {"qemu-system-x86", "libvirt-daemon-log"}),
-        ("debian", "13", "aarch64", {"libvirt-daemon-log"}),
+        ("debian", "13", "x86_64", {"qemu-system-x86", *LIBVIRT_11}),
+        ("debian", "13", "aarch64", LIBVIRT_11),
         (
             *("ubuntu", "24.04", "x86_64"),
             {"qemu-system-x86", "debian-archive-keyring", "libvirt-daemon-system"},

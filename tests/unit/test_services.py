@@ -20,6 +20,7 @@ from dozencloud.bringup import Bringup
 from dozencloud.cloud import Cloud, parse
 from dozencloud.facts import gather
 from dozencloud.graph import Graph
+from dozencloud.membership import Membership
 from dozencloud.secret import Secrets
 from dozencloud.services import FIRST, services
 from dozencloud.services.base import GROUP, File, Node, Plan, Service, ini
@@ -372,3 +373,43 @@ def test_rabbitmq_s_hash() -> None:
     raw = base64.b64decode(password_hash("secret"))
     assert hashlib.sha256(raw[:4] + b"secret").digest() == raw[4:]
     assert password_hash("secret") == password_hash("secret") != password_hash("other")
+
+
+# ---- nodes that trust each other ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("migration", ["", "which"])
+def test_a_node_hears_others_only_where_it_trusts_them(tmp_path: Path, migration: str) -> None:
+    given = Membership(
+        controller="https://192.0.2.1",
+        node="pi-1",
+        number=1,
+        address="192.0.2.9",
+        broker=5671,
+        southbound=6642,
+        mtu=1500,
+        broker_password="",
+        identity_password="",
+        secret="",
+        migration=migration,
+    )
+    every = {s.name: s for s in services(replace(make_plan(tmp_path), membership=given))}
+    files = {file.path.name: file.content for s in every.values() for file in s.files}
+    trusting = bool(migration)
+    assert ("listen_tls = 1" in files["libvirtd.conf"]) == trusting
+    assert ("listen_tls = 0" in files["libvirtd.conf"]) != trusting
+    assert "listen_tcp = 0" in files["libvirtd.conf"]
+    assert ('listen_addr = "192.0.2.9"' in files["libvirtd.conf"]) == trusting
+    assert ("migrate_tls_force = 1" in files["qemu.conf"]) == trusting
+    assert ('migration_address = "192.0.2.9"' in files["qemu.conf"]) == trusting
+    compute = next(f for f in every["nova-compute"].files if f.path.name == "nova.conf")
+    assert ("live_migration_uri = qemu+tls://" in compute.content) == trusting
+    assert ("live_migration_with_native_tls = true" in compute.content) == trusting
+    assert bool(every["libvirtd"].reads) == trusting
+
+
+def test_the_controller_trusts_no_node(tmp_path: Path) -> None:
+    every = services(make_plan(tmp_path, settings="[nodes]\nmigration = true"))
+    files = {file.path.name: file.content for s in every for file in s.files}
+    assert "listen_tls = 0" in files["libvirtd.conf"]
+    assert "live_migration_uri" not in "".join(f.content for s in every for f in s.files)

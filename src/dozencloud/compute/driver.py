@@ -10,17 +10,22 @@ from typing import Any
 import nova.conf
 from nova.compute import power_state
 from nova.console.type import ConsoleMKS
-from nova.exception import ConsoleTypeUnavailable, HypervisorUnavailable
+from nova.exception import (
+    ConsoleTypeUnavailable,
+    HypervisorUnavailable,
+    MigrationPreCheckError,
+)
 from nova.image import glance
 from nova.virt.hardware import InstanceInfo
 from nova.virt.libvirt import driver as libvirt_driver
-from nova.virt.libvirt.utils import get_instance_path
+from nova.virt.libvirt.utils import copy_image, get_instance_path
 
 from dozencloud.compute import (
     bootcheck,
     clusters,
     consoles,
     debugging,
+    equal,
     fulldisk,
     gdbrequest,
     hang,
@@ -32,6 +37,7 @@ from dozencloud.compute import (
 from dozencloud.compute import guest as guests
 from dozencloud.compute.abilities import Abilities, abilities
 from dozencloud.compute.refusal import refusing
+from dozencloud.errors import Problem
 from dozencloud.facts import firmware
 
 RECONNECTS = 60
@@ -81,6 +87,29 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
         provider_tree.add_traits(nodename, *(name for name, has in traits.items() if has))
         provider_tree.remove_traits(nodename, *(name for name, has in traits.items() if not has))
 
+    def check_can_live_migrate_destination(
+        self,
+        context: Any,
+        instance: Any,
+        src_compute_info: Any,
+        dst_compute_info: Any,
+        block_migration: Any = False,
+        disk_over_commit: Any = False,
+    ) -> Any:
+        architecture = self._check_emulation_arch(instance.image_meta)
+        try:
+            equal.check(architecture, src_compute_info, dst_compute_info)
+        except Problem as problem:
+            raise MigrationPreCheckError(reason=f"{problem.what} {problem.mend}") from problem
+        return super().check_can_live_migrate_destination(
+            context,
+            instance,
+            src_compute_info,
+            dst_compute_info,
+            block_migration,
+            disk_over_commit,
+        )
+
     def check_can_live_migrate_source(
         self, context: Any, instance: Any, dest_check_data: Any, block_device_info: Any = None
     ) -> Any:
@@ -91,6 +120,24 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
         if clusters.matter(abilities(self._host)) and cpus:
             # Upstream would let the server run on all CPUs of its new, equal host.
             data.dst_cpu_shared_set_info = set(cpus)
+        return data
+
+    def pre_live_migration(
+        self,
+        context: Any,
+        instance: Any,
+        block_device_info: Any,
+        network_info: Any,
+        disk_info: Any,
+        migrate_data: Any,
+    ) -> Any:
+        """Fetch the config drive, too: libvirt leaves out disks that are not written to."""
+        data = super().pre_live_migration(
+            context, instance, block_device_info, network_info, disk_info, migrate_data
+        )
+        drive = Path(get_instance_path(instance)) / "disk.config"
+        if instance.config_drive and migrate_data.block_migration:
+            copy_image(src=str(drive), dest=str(drive), host=instance.host, receive=True)
         return data
 
     def _get_guest_config(

@@ -9,6 +9,24 @@ from collections.abc import Mapping
 
 OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
     "nova.virt.libvirt.driver:LibvirtDriver.__init__": ("self", "virtapi", "read_only"),
+    "nova.virt.libvirt.driver:LibvirtDriver.check_can_live_migrate_destination": (
+        "self",
+        "context",
+        "instance",
+        "src_compute_info",
+        "dst_compute_info",
+        "block_migration",
+        "disk_over_commit",
+    ),
+    "nova.virt.libvirt.driver:LibvirtDriver.pre_live_migration": (
+        "self",
+        "context",
+        "instance",
+        "block_device_info",
+        "network_info",
+        "disk_info",
+        "migrate_data",
+    ),
     "nova.virt.libvirt.driver:LibvirtDriver.check_can_live_migrate_source": (
         "self",
         "context",
@@ -124,6 +142,15 @@ OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
         "enabled",
         "reason",
     ),
+    **{
+        f"nova.virt.libvirt.volume.remotefs:RemoteFilesystemDriver.{call}": (
+            *("self", "host", "dst_path", "on_execute", "on_completion"),
+        )
+        for call in ("create_file", "remove_file", "create_dir", "remove_dir")
+    },
+    "nova.virt.libvirt.volume.remotefs:RemoteFilesystemDriver.copy_file": (
+        *("self", "src", "dst", "on_execute", "on_completion", "compression"),
+    ),
     "nova.virt.libvirt.vif:LibvirtGenericVIFDriver.plug": ("self", "instance", "vif"),
     "nova.virt.libvirt.vif:LibvirtGenericVIFDriver.get_config": (
         "self",
@@ -179,11 +206,16 @@ USED: tuple[str, ...] = (
     "nova.virt.libvirt.driver:LibvirtDriver._get_vcpu_available",
     "nova.virt.libvirt.driver:LibvirtDriver._check_emulation_arch",
     "nova.virt.libvirt.driver:LibvirtDriver._cpu_config_to_vcpu_model",
+    "nova.exception:InstanceFaultRollback",
+    "nova.exception:MigrationPreCheckError",
+    "nova.exception:ResizeError",
+    "nova.objects.compute_node:ComputeNodeList.get_all_by_host",
     "nova.objects.instance_action:InstanceAction.create",
     "nova.objects.instance_action:InstanceActionEvent.create",
     "nova.virt.libvirt.driver:LibvirtDriver._get_console_log_path",
     "nova.virt.libvirt.guest:Guest.get_config",
     "nova.virt.libvirt.guest:Guest.get_xml_desc",
+    "nova.virt.libvirt.utils:copy_image",
     "nova.virt.libvirt.utils:get_disk_backing_file",
     "nova.virt.libvirt.utils:get_instance_path",
     "nova.virt.libvirt.guest:Guest.is_active",
@@ -204,6 +236,7 @@ USED: tuple[str, ...] = (
     "nova.virt.libvirt.config:LibvirtConfigGuestInterface",
     "nova.virt.libvirt.config:LibvirtConfigGuestUSBHostController",
     "nova.virt.libvirt.vif:LibvirtGenericVIFDriver.get_vif_devname",
+    "nova.virt.libvirt.volume.remotefs:SshDriver",
     "vif_plug_ovs.linux_net:set_interface_state",
 )
 """Called on upstream's objects."""

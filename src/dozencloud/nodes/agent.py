@@ -1,7 +1,7 @@
 """A node's reports to its controller, and its certificate, which is renewed in time.
 
 The controller answers which authority signs now; a certificate of another one is replaced at once:
-so a node learns that another was shut out.
+so a node learns that another was shut out. It also answers whether nodes trust each other.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dozencloud.cloud import Cloud, load
 from dozencloud.errors import Problem
 from dozencloud.facts.memory import disk, memory
 from dozencloud.membership import Membership, membership
-from dozencloud.nodes import authority, joining
+from dozencloud.nodes import authority, joining, peers
 from dozencloud.nodes.controller import Controller
 from dozencloud.nodes.reports import Report
 from dozencloud.services import gateway
@@ -72,9 +72,17 @@ def say(cloud: Cloud, given: Membership) -> None:
     """Report once; get a new certificate if this one is not good any more. Raises Problem."""
     controller = Controller(given.controller, cloud.ca)
     answer = _report(cloud, given, controller)
-    if stale(cloud, str(answer["authority"])):
+    named = str(answer.get("migration", ""))  # a controller of the series before is silent
+    # A certificate of an earlier release is not good for libvirt.
+    begins = bool(named) and not given.migration
+    renewed = stale(cloud, str(answer["authority"])) or begins
+    if renewed:
         renew(cloud, given, controller)
         _report(cloud, given, controller)
+    if named != given.migration or (named and renewed):
+        peers.postpone(cloud, toggled=bool(named) != bool(given.migration))
+        peers.meet(cloud, given, controller)
+    peers.restart(cloud)
 
 
 def _report(cloud: Cloud, given: Membership, controller: Controller) -> dict[str, Any]:
@@ -118,7 +126,7 @@ def main() -> None:
     last = ""
     while not ended.is_set():
         try:
-            say(cloud, given)
+            say(cloud, membership(cloud) or given)
             text = ""
         except (Problem, OSError) as problem:  # a full disk takes no new certificate
             text = str(problem)

@@ -17,6 +17,7 @@ from dozencloud.cloud import Cloud
 from dozencloud.membership import console_name, nodes_folder
 from dozencloud.secret import write_private
 from dozencloud.services.ovn import USER as OVN_USER
+from dozencloud.state import digest
 from dozencloud.tls import CLIENT, SERVER, Authority
 
 
@@ -35,9 +36,29 @@ def authority(cloud: Cloud) -> Authority:
     return here
 
 
+def streams(cloud: Cloud) -> Authority:
+    """Issues to the QEMUs of nodes, for the streams of servers that move; opens nothing else.
+
+    A guest that broke out of its QEMU can read the key there.
+    """
+    folder = nodes_folder(cloud)
+    return Authority.kept(
+        folder / "streams.crt", folder / "streams.key", f"DozenCloud {cloud.name} streams"
+    )
+
+
+def peers(cloud: Cloud) -> str:
+    """Changes with what nodes know each other by; empty where they trust the controller only."""
+    if not cloud.settings.nodes.migration:
+        return ""
+    authority(cloud)
+    return digest(trusted(cloud).read_text(), tls.pem(streams(cloud).certificate).decode())
+
+
 def replace(cloud: Cloud, *, keep_old: bool) -> Authority:
     """A new authority. keep_old: certificates of the one before are still let in."""
     folder = nodes_folder(cloud)
+    (folder / "streams.crt").unlink(missing_ok=True)
     before = tls.pem(authority(cloud).certificate) if keep_old else b""
     here = Authority.made(folder / "ca.crt", folder / "ca.key", f"DozenCloud {cloud.name} nodes")
     write_private(trusted(cloud), tls.pem(here.certificate) + before, 0o644)
@@ -68,6 +89,12 @@ def sign(cloud: Cloud, request: x509.CertificateSigningRequest, chassis: str, ad
     made = authority(cloud).issue(
         chassis, [address, console_name(address)], request.public_key(), [CLIENT, SERVER]
     )
+    return tls.pem(made).decode()
+
+
+def sign_streams(cloud: Cloud, request: x509.CertificateSigningRequest, address: str) -> str:
+    """A certificate for the QEMUs of the node with that address, PEM."""
+    made = streams(cloud).issue(address, [address], request.public_key(), [CLIENT, SERVER])
     return tls.pem(made).decode()
 
 

@@ -1,8 +1,8 @@
 """A node's account in RabbitMQ: made when it joins, deleted when it is removed.
 
 It may declare, bind and delete nothing. It takes from its own queues, which stand here, calls the
-conductor, and answers who called it. Nova declares what it uses; on a node it does not
-(compute/nodebus.py).
+conductor, and answers who called it. Where nodes trust each other it also calls and answers them.
+Nova declares what it uses; on a node it does not (compute/nodebus.py).
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Iterable
 from typing import Any
 
 from dozencloud import plumbing
 from dozencloud.cloud import BROKER_ANSWERS, Cloud
 from dozencloud.errors import Problem
-from dozencloud.membership import account
+from dozencloud.membership import account, members
 from dozencloud.services.rabbitmq import (
     CALLS,
     TO_NODES,
@@ -45,7 +46,10 @@ def answers(user: str) -> str:
 
 
 def definitions(node: str, password: str) -> dict[str, Any]:
-    """All that is a node's in RabbitMQ, as `rabbitmqctl import_definitions` reads it."""
+    """All that is a node's in RabbitMQ, as `rabbitmqctl import_definitions` reads it.
+
+    It trusts no other node (`permit`).
+    """
     user = account(node)
     queues = (*calls(node), answers(user))
     return {
@@ -67,15 +71,23 @@ def definitions(node: str, password: str) -> dict[str, Any]:
                 "read": _one_of(*queues),
             }
         ],
-        "topic_permissions": [
-            # Itself: Nova resizes a server on its own host by messages to it.
-            _topics(user, CALLS, _one_of("conductor", *calls(node))),
-            # The controller's processes have such names for their queues; nodes do not.
-            _topics(user, BROKER_ANSWERS, "^reply_[0-9a-f]{32}$"),
-        ],
+        "topic_permissions": topics(node),
         "queues": [queue(name, {}) for name in queues],
         "bindings": [binding(TO_NODES, "queue", name, name) for name in calls(node)],
     }
+
+
+def topics(node: str, peers: Iterable[str] = ()) -> list[dict[str, str]]:
+    """What it may say to whom. peers: the nodes that it trusts."""
+    user, others = account(node), [peer for peer in peers if peer != node]
+    # Itself: Nova resizes a server on its own host by messages to it.
+    called = [name for each in (node, *others) for name in calls(each)]
+    # The controller's processes have such names for their queues; nodes do not.
+    answered = ["^reply_[0-9a-f]{32}$", *(f"^{re.escape(answers(account(o)))}$" for o in others)]
+    return [
+        _topics(user, CALLS, _one_of("conductor", *called)),
+        _topics(user, BROKER_ANSWERS, "|".join(answered)),
+    ]
 
 
 def _one_of(*names: str) -> str:
@@ -95,6 +107,19 @@ def _topics(user: str, exchange: str, write: str) -> dict[str, str]:
 def grant(cloud: Cloud, node: str, password: str) -> None:
     """Let the node in with this password; RabbitMQ keeps that."""
     _control(cloud, "import_definitions", input=json.dumps(definitions(node, password)))
+
+
+def permit(cloud: Cloud) -> None:
+    """Let nodes call each other if the setting says so; else see that they cannot."""
+    names = [member.name for member in members(cloud)]
+    trusting = cloud.settings.nodes.migration
+    said = [each for name in names for each in topics(name, names if trusting else ())]
+    _control(cloud, "import_definitions", input=json.dumps({"topic_permissions": said}))
+    if not trusting:
+        # What a connection was once allowed RabbitMQ does not look up again.
+        for name in names:
+            why = "Nodes do not call each other any more."
+            _control(cloud, "close_all_user_connections", account(name), why)
 
 
 def revoke(cloud: Cloud, node: str) -> None:

@@ -47,6 +47,9 @@ class Controller:
     def certificate(self, name: str, secret: str, csr: str) -> str:
         return str(self._post("certificate", {"csr": csr}, (name, secret))["certificate"])
 
+    def peers(self, name: str, secret: str, csr: str) -> dict[str, Any]:
+        return self._post("peers", {"csr": csr}, (name, secret))
+
     def leave(self, name: str, secret: str) -> None:
         self._post("leave", {}, (name, secret))
 

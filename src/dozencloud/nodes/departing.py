@@ -23,6 +23,8 @@ def shut_out(cloud: Cloud, name: str) -> None:
     identity.revoke(_connect(cloud), name)
     with changing(cloud, "members") as rows:
         rows[:] = [row for row in rows if row["name"] != name]
+    if cloud.settings.nodes.migration:
+        broker.permit(cloud)
     authority.replace(cloud, keep_old=False)
     opening.apply(Plan.kept(cloud))
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from cryptography import x509
 
-from dozencloud import RELEASE, seed
+from dozencloud import RELEASE, seed, tls
 from dozencloud.cloud import Cloud
 from dozencloud.membership import Member, Membership, changing, members
 from dozencloud.nodes import authority, broker, identity, opening, tokens
@@ -117,6 +117,8 @@ def join(cloud: Cloud, request: Request) -> dict[str, Any]:
     sdk = seed.connect(cloud, Secrets(cloud.etc / "secrets.json"))
     identity.grant(sdk, request.name, passwords["identity"])
     broker.grant(cloud, request.name, passwords["broker"])
+    if cloud.settings.nodes.migration:
+        broker.permit(cloud)
     opening.apply(plan)
     given = Membership(
         controller=cloud.public_url,
@@ -156,6 +158,23 @@ def renew(cloud: Cloud, member: Member, csr: object) -> str:
     """A new certificate for a node, for the key of its request."""
     request = _signed(csr if isinstance(csr, str) else "")
     return authority.sign(cloud, request, member.chassis, member.address)
+
+
+def peer(cloud: Cloud, member: Member, csr: object) -> dict[str, str]:
+    """By what a node knows the others, and a certificate for its QEMUs; if nodes trust each other.
+
+    Both go with each change of the nodes' authority.
+    """
+    named = authority.peers(cloud)
+    if not named:
+        return {"migration": ""}
+    request = _signed(csr if isinstance(csr, str) else "")
+    return {
+        "migration": named,
+        "nodes": authority.trusted(cloud).read_text(),
+        "streams": tls.pem(authority.streams(cloud).certificate).decode(),
+        "certificate": authority.sign_streams(cloud, request, member.address),
+    }
 
 
 def wanted(release: str) -> None:

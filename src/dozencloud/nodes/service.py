@@ -1,15 +1,16 @@
 """What the controller answers to nodes: a small API below /nodes, behind the gateway.
 
 Runs as root: it signs certificates and makes accounts in Keystone and RabbitMQ. So it takes little:
-five requests of at most 64 KiB, each checked before anything is done.
+six requests of at most 64 KiB, each checked before anything is done.
 
     POST /v1/join          a token, a name, a request for a certificate -> all that a node needs
-    POST /v1/report        how the node is -> whose certificates are good
+    POST /v1/report        how the node is -> whose certificates are good, which nodes to trust
     POST /v1/state         nothing -> whether servers can be placed on it, and our release
     POST /v1/certificate   a request for a certificate -> the certificate
+    POST /v1/peers         a request for a certificate -> by what nodes know each other
     POST /v1/leave         the node goes, unless servers are on it
 
-The last four carry the node's name and secret (HTTP Basic, RFC 7617).
+The last five carry the node's name and secret (HTTP Basic, RFC 7617).
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def report() -> Any:
     member = _member()
     reports.keep(cloud, member, request.get_json(silent=True))
     good = authority.identifier(authority.authority(cloud).certificate)
-    return jsonify({"authority": good})
+    return jsonify({"authority": good, "migration": authority.peers(cloud)})
 
 
 @application.post("/v1/state")
@@ -61,9 +62,12 @@ def state() -> Any:
 
 @application.post("/v1/certificate")
 def certificate() -> Any:
-    data = request.get_json(silent=True)
-    csr = data.get("csr") if isinstance(data, dict) else None
-    return jsonify({"certificate": enrol.renew(cloud, _member(), csr)})
+    return jsonify({"certificate": enrol.renew(cloud, _member(), _csr())})
+
+
+@application.post("/v1/peers")
+def peers() -> Any:
+    return jsonify(enrol.peer(cloud, _member(), _csr()))
 
 
 @application.post("/v1/leave")
@@ -77,6 +81,11 @@ def leave() -> Any:
 def _seen() -> str:
     """The node's address as the gateway saw it, which sets this header itself."""
     return request.headers.get("X-Forwarded-For", "")
+
+
+def _csr() -> object:
+    data = request.get_json(silent=True)
+    return data.get("csr") if isinstance(data, dict) else None
 
 
 def _member() -> Member:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dozencloud.cloud import SCREEN_PORTS, Cloud
+from dozencloud import tls, users
+from dozencloud.cloud import LIBVIRT_PORT, MIGRATION_PORTS, SCREEN_PORTS, Cloud
 from dozencloud.graph import Step
 from dozencloud.services.base import File, Folder, Plan, Role, Service, accepting
 
@@ -27,6 +28,44 @@ def folders(cloud: Cloud) -> dict[str, str]:
         str(cloud.lib / "libvirt.cache"): "/var/cache/libvirt",
         str(cloud.log / "libvirt"): "/var/log/libvirt",
     }
+
+
+def peers(cloud: Cloud) -> Path:
+    """On a node that trusts others: by what libvirt, as client or server, knows them."""
+    return cloud.etc / "peers"
+
+
+def streams(cloud: Cloud) -> Path:
+    """The same for QEMU, which reads it as its own user."""
+    return peers(cloud) / "streams"
+
+
+def _listening(plan: Plan) -> str:
+    """libvirtd.conf: whether the libvirtd of other nodes may connect, with their certificates."""
+    given = plan.membership
+    if not (given and given.migration):
+        return "listen_tls = 0\nlisten_tcp = 0\n"
+    own = tls.folder(plan.cloud) / "node"
+    return (
+        f'listen_tls = 1\nlisten_tcp = 0\nlisten_addr = "{given.address}"\n'
+        f'tls_port = "{LIBVIRT_PORT}"\nauth_tls = "none"\n'
+        f'cert_file = "{own}.crt"\nkey_file = "{own}.key"\n'
+        f'ca_file = "{peers(plan.cloud)}/cacert.pem"\n'
+    )
+
+
+def _moving(plan: Plan) -> str:
+    """qemu.conf: what a server that moves is sent by; memory and disks, by TLS on both sides."""
+    given = plan.membership
+    if not (given and given.migration):
+        return ""
+    first, last = MIGRATION_PORTS
+    return (
+        f'migration_address = "{given.address}"\n'
+        f"migration_port_min = {first}\nmigration_port_max = {last}\n"
+        f'migrate_tls_x509_cert_dir = "{streams(plan.cloud)}"\n'
+        "migrate_tls_x509_verify = 1\nmigrate_tls_force = 1\n"
+    )
 
 
 def _command(plan: Plan, *words: str) -> list[str]:
@@ -66,7 +105,7 @@ def _common(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
             # Boards often have no UUID of their own, or all the same.
             f'host_uuid = "{plan.node.chassis}"\n'
             'auth_unix_rw = "none"\nunix_sock_rw_perms = "0700"\nunix_sock_ro_perms = "0700"\n'
-            'log_outputs = "3:stderr"\n',
+            'log_outputs = "3:stderr"\n' + _listening(plan),
             mode=0o644,
         ),
         File(
@@ -85,7 +124,7 @@ def _common(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
             'security_driver = "none"\nsecurity_default_confined = 0\n'
             f'user = "{USER}"\ngroup = "{USER}"\n'
             f"remote_display_port_min = {SCREEN_PORTS[0]}\n"
-            f"remote_display_port_max = {SCREEN_PORTS[1]}\n",
+            f"remote_display_port_max = {SCREEN_PORTS[1]}\n" + _moving(plan),
         ),
     )
 
@@ -107,6 +146,18 @@ def log_daemon(plan: Plan) -> Service:
 
 def daemon(plan: Plan) -> Service:
     dirs, files = _common(plan)
+    cloud, given = plan.cloud, plan.membership
+    trusting = given is not None and bool(given.migration)
+    certificates = (
+        tls.folder(cloud) / "node.crt",
+        peers(cloud) / "cacert.pem",
+        streams(cloud) / "server-cert.pem",
+    )
+
+    def hand_over(step: Step) -> None:
+        """QEMU's key to its user, who may not have been there when it was made."""
+        if trusting:
+            users.own(streams(cloud) / "server-key.pem", USER)
 
     def probe_emulators(step: Step) -> None:
         """libvirt asks every QEMU what it can do, once, seconds each; not while Nova waits."""
@@ -117,12 +168,17 @@ def daemon(plan: Plan) -> Service:
         name="libvirtd",
         title="Virtual machines (libvirtd)",
         role=Role.COMPUTE,
-        command=_command(plan, "libvirtd", "--pid-file", f"{plan.cloud.run}/libvirt/libvirtd.pid"),
+        # --listen: where libvirtd.conf says.
+        command=_command(
+            plan, "libvirtd", "--listen", "--pid-file", f"{cloud.run}/libvirt/libvirtd.pid"
+        ),
         environment=_environment(plan),
         folders=dirs,
         files=files,
+        reads=certificates if trusting else (),
         after=("virtlogd",),
+        prepare=hand_over,
         settle=probe_emulators,
-        ready=accepting(plan.cloud.run / "libvirt" / "libvirt-sock"),
-        listens="unix",
+        ready=accepting(cloud.run / "libvirt" / "libvirt-sock"),
+        listens=f"unix, {given.address}:{LIBVIRT_PORT}" if given and trusting else "unix",
     )

@@ -6,13 +6,17 @@ from dozencloud.services.base import Folder, Plan, Role, Service, answers, pytho
 
 
 def service(plan: Plan) -> Service:
-    cloud = plan.cloud
+    cloud, ours = plan.cloud, plan.cloud.settings.nodes
     return Service(
         name="nodes",
         title="Nodes that join (DozenCloud)",
         role=Role.CONTROL,
         command=python_wsgi(plan, "nodes", "dozencloud.nodes.service:application", "/nodes"),
-        environment={"DOZEN_ROOT": str(cloud.root)} if cloud.root else {},
+        environment={
+            **({"DOZEN_ROOT": str(cloud.root)} if cloud.root else {}),
+            # It reads these when it starts; by this others start it anew.
+            "DOZEN_NODES": f"{ours.broker},{ours.southbound},{ours.migration}",
+        },
         folders=(Folder(cloud.run / "nodes", mode=0o755),),
         ready=answers(cloud, "nodes", "/nodes/v1/"),
         listens="/nodes",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dozencloud.cloud import CONSOLE_USER, INTEGRATION_BRIDGE, REGION, SERIAL_PORTS
-from dozencloud.services import privsep
+from dozencloud.services import libvirt, privsep
 from dozencloud.services.base import (
     GROUP,
     LOG_OPTIONS,
@@ -129,7 +129,10 @@ def _control_config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
             ],
         },
         "quota": {"count_usage_from_placement": True},
-        "dozencloud": {"node_consoles": plan.cloud.settings.internal.node_consoles},
+        "dozencloud": {
+            "node_consoles": plan.cloud.settings.internal.node_consoles,
+            "migration": plan.cloud.settings.nodes.migration,
+        },
         "keystone_authtoken": token_check(plan, "nova"),
     }
     sections["DEFAULT"] |= {
@@ -270,7 +273,7 @@ def compute(plan: Plan) -> Service:
             "hang_seconds": cloud.settings.compute.hang_seconds,
             **({"console_address": given.address} if given else {}),
         },
-        "libvirt": _libvirt(plan.node, cloud.libvirt_uri),
+        "libvirt": _libvirt(plan.node, cloud.libvirt_uri) | _migration(plan),
         # The console kind by which our driver offers gdb's connection: `dozen debug`.
         "mks": {
             "enabled": True,
@@ -307,6 +310,20 @@ def compute(plan: Plan) -> Service:
         umask=0o022,
         stop_seconds=15,
     )
+
+
+def _migration(plan: Plan) -> dict[str, object]:
+    """How servers go to another node, where nodes trust each other."""
+    given = plan.membership
+    if not (given and given.migration):
+        return {}
+    keys = str(libvirt.peers(plan.cloud)).replace("%", "%%")
+    return {
+        # With the scheme alone libvirt would look for certificates in /etc/pki.
+        "live_migration_uri": f"qemu+tls://%s/system?pkipath={keys}",
+        "live_migration_inbound_addr": given.address,
+        "live_migration_with_native_tls": True,
+    }
 
 
 def _libvirt(node: Node, uri: str) -> dict[str, object]:
