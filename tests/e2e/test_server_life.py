@@ -419,7 +419,7 @@ LONG = {
         *("resize, confirmed", "shelve", "rebuild with another image"),
     ),
 }
-"""Besides, before the rebuild, if DOZEN_LONG is set: emulated firmware takes its time."""
+"""Besides, before a resize or the rebuild, if DOZEN_LONG is set: firmware takes its time."""
 OTHER = {
     "AArch64 by UEFI": "AArch64 by kernel",
     "AArch64 by kernel": "AArch64 by UEFI",
@@ -437,7 +437,7 @@ def operation(kind: str, name: str) -> Callable[[Life], None]:
 def parts(kind: str) -> list[str]:
     """What a life of this kind goes through now."""
     names = PARTS[kind]
-    at = names.index("rebuild")
+    at = names.index("resize, confirmed" if "resize, confirmed" in names else "rebuild")
     return [*names[:at], *(LONG[kind] if os.environ.get("DOZEN_LONG") else ()), *names[at:]]
 
 
