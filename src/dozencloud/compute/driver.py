@@ -113,6 +113,9 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
     def check_can_live_migrate_source(
         self, context: Any, instance: Any, dest_check_data: Any, block_device_info: Any = None
     ) -> Any:
+        if self._debugging.stops(instance.uuid):
+            reason = "gdb has stopped the server. Let it go on, or: dozen debug --close"
+            raise MigrationPreCheckError(reason=reason)
         data = super().check_can_live_migrate_source(
             context, instance, dest_check_data, block_device_info
         )

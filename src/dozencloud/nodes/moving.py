@@ -1,8 +1,8 @@
 """Servers leave a node: while it runs by shelving, after it was lost by rebuilding.
 
-Nodes trust the controller and not each other, so no disk goes from one to another: a server that
-moves is shut down, its disk goes to Glance as an image, and it starts elsewhere from that. It keeps
-its addresses, its name and its data.
+Nodes need not trust each other, so no disk goes from one to another: a server that moves is shut
+down, its disk goes to Glance as an image, and it starts elsewhere from that. It keeps its
+addresses, its name and its data.
 """
 
 from __future__ import annotations
