@@ -13,7 +13,7 @@ from openstack.connection import Connection
 from openstack.exceptions import ForbiddenException, NotFoundException
 from testcloud import Guest, Tenant, TestCloud, eventually
 from testnext import Next
-from testnodes import Node, condition, token
+from testnodes import Node, condition, listening, token
 
 from dozencloud import RELEASE, facts, preflight
 from dozencloud.cloud import LIBVIRT_PORT
@@ -205,9 +205,14 @@ def test_it_goes_to_another_node_while_it_runs(
     guest = servers[0]
     guest.wait()
     drive = guest.run("sha256sum /dev/sr0", user="root")
+    # In its memory and on its disk.
+    guest.run("yes not-for-others | head -c 3000000 > /home/dozen/secret && sync")
     before = uptime(guest)
-    migrate(cloud, guest.id)
+    with listening(nodes[1].cloud.link_devices[0], b"not-for-others") as heard:
+        migrate(cloud, guest.id)
     assert host(cloud, guest) == nodes[1].name
+    assert heard.size > 10_000_000
+    assert not heard.found
     guest.wait()
     assert uptime(guest) > before
     guest.run("echo 3 > /proc/sys/vm/drop_caches; echo arrived > /dev/console", user="root")

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from testcloud import TestCloud
@@ -49,6 +53,40 @@ class Node(TestCloud):
         for pid in here:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+@dataclass
+class Heard:
+    """What passed on a wire: bytes, and whether the words did."""
+
+    words: bytes
+    size: int = 0
+    found: bool = False
+
+
+@contextmanager
+def listening(device: str, words: bytes) -> Iterator[Heard]:
+    """Hear all that passes through a network device of this machine."""
+    heard, ended = Heard(words), threading.Event()
+    everything = 3  # ETH_P_ALL in linux/if_ether.h
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(everything)) as wire:
+        wire.bind((device, 0))
+        wire.settimeout(0.2)
+
+        def hear() -> None:
+            while not ended.is_set():
+                with suppress(TimeoutError):
+                    frame = wire.recv(1 << 17)
+                    heard.size += len(frame)
+                    heard.found |= words in frame
+
+        thread = threading.Thread(target=hear)
+        thread.start()
+        try:
+            yield heard
+        finally:
+            ended.set()
+            thread.join()
 
 
 def token(cloud: TestCloud, *words: str) -> list[str]:
