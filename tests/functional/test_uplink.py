@@ -21,15 +21,22 @@ from pathlib import Path
 import pytest
 from nodekit import CENTRE, CHASSIS, STEP, Machine, controller_plan, machine
 
-from dozencloud import lifecycle, uplink
+from dozencloud import lifecycle, plumbing, uplink
 from dozencloud.cloud import Cloud, Network, Settings
 from dozencloud.doctor import Level
+from dozencloud.errors import Problem
 from dozencloud.services import ovn
 
 pytestmark = [pytest.mark.functional, pytest.mark.timeout(120)]
 
 ROUTER, PEER, OWN, FLOATING = "203.0.113.1", "203.0.113.2", "203.0.113.10", "203.0.113.201"
 PORT = 2222
+LAN = Network(
+    provider_interface="eth0",
+    provider_cidr="203.0.113.0/24",
+    provider_gateway=ROUTER,
+    floating_range="203.0.113.200-203.0.113.220",
+)
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 SERVE = f"""
@@ -244,6 +251,25 @@ def test_it_goes_on_when_whoever_called_it_is_killed(box: Box) -> None:
     assert not box.bridged()
 
 
+def test_after_a_reboot_the_card_is_taken_anew(box: Box) -> None:
+    before = box.shown("eth0")
+    assert box.move("take", "eth0").returncode == 0
+    # What a reboot leaves is the record; the system has set up the card again.
+    run(box.space, "ip", "link", "delete", box.bridge)
+    run(box.space, "sysctl", "-qw", "net.ipv6.conf.eth0.disable_ipv6=0")
+    run(box.space, "ip", "link", "set", "eth0", "mtu", "1380")
+    run(box.space, "ip", "address", "add", f"{OWN}/24", "dev", "eth0")
+    again = box.move("take", "eth0")
+    assert again.returncode == 0, again.stderr
+    assert box.move("give").returncode == 0
+    mac, mtu, _, addresses, _ = box.shown("eth0")
+    assert (mac, mtu) == (before[0], 1380)
+    assert [info["local"] for info in addresses] == [OWN]  # type: ignore[attr-defined]
+    box.record.touch()  # one that nobody needs any more
+    assert box.move("give").returncode == 0
+    assert not box.record.exists()
+
+
 KILLED = """
 import os, signal, sys
 from dozencloud import cardmove
@@ -281,6 +307,37 @@ def test_killed_after_any_command_it_can_be_put_back(box: Box, order: str) -> No
     box.move("give")
 
 
+def test_a_bridge_that_is_there_already_is_only_linked(tmp_path: Path) -> None:
+    wished = replace(LAN, provider_interface="br0")
+    cloud = Cloud(tmp_path, Settings(network=wished))
+    for folder in cloud.folders:
+        folder.mkdir()
+    plumbing.make_namespace(cloud, STEP)
+    space, lan = str(cloud.namespace), "dozen-test-lan"
+    try:
+        with cable(space, lan):
+            run(space, "ip", "address", "flush", "dev", "eth0")
+            for words in (
+                "link add br0 type bridge",
+                "link set eth0 master br0",
+                "link set br0 up",
+                f"address add {OWN}/24 dev br0 valid_lft 600 preferred_lft 600",  # as by DHCP
+            ):
+                run(space, "ip", *words.split())
+            before = run(space, "ip", "-br", "address").stdout
+            with pytest.raises(Problem, match="eth0 is a part of br0 already") as refused:
+                other = replace(cloud, settings=Settings(network=LAN))
+                uplink.connect(other, STEP)
+            assert "name that in network.provider_interface" in refused.value.mend
+            uplink.connect(cloud, STEP)
+            assert uplink.in_place(cloud)
+            assert not uplink.record(cloud).exists()
+            assert uplink.remove(cloud) == ""
+            assert run(space, "ip", "-br", "address").stdout == before
+    finally:
+        plumbing.remove_devices(cloud, [])
+
+
 # ---- a whole switch -----------------------------------------------------------------------
 
 
@@ -308,17 +365,11 @@ class Site:
 def site() -> Iterator[Site]:
     """The card is not taken yet; nothing runs."""
     lan = "dozen-test-lan"
-    wished = Network(
-        provider_interface="eth0",
-        provider_cidr="203.0.113.0/24",
-        provider_gateway=ROUTER,
-        floating_range="203.0.113.200-203.0.113.220",
-    )
     with tempfile.TemporaryDirectory(prefix="dzu", dir="/var/tmp") as folder, ExitStack() as stack:
         base = Path(folder)
         base.chmod(0o755)
         plan = controller_plan(base / "c")
-        plan = replace(plan, cloud=replace(plan.cloud, settings=Settings(network=wished)))
+        plan = replace(plan, cloud=replace(plan.cloud, settings=Settings(network=LAN)))
         made = machine(plan, [make(plan) for make in (*CENTRE, *CHASSIS)])
         site = Site(stack.enter_context(made), lan)
         stack.enter_context(cable(site.space, lan))
