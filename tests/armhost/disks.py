@@ -15,9 +15,10 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from dozencloud.errors import Problem
 from dozencloud.images import apt, cpio, debs, kmod, tiny
@@ -86,13 +87,24 @@ FOLDERS = (
 
 @dataclass(frozen=True)
 class Disks:
-    """What the machine starts from. system is never written to; python is mounted read-only."""
+    """What the machine starts from. What it writes to system and python is gone with it."""
 
     kernel: Path
     initramfs: Path
     system: Path
     python: Path
     python_version: str
+
+    @classmethod
+    def of(cls, system: Path, python: Path, suite: str) -> Self:
+        """From the folder that `system()` made."""
+        return cls(
+            kernel=system / "vmlinuz",
+            initramfs=system / "initramfs.cpio",
+            system=system / "system.img",
+            python=python,
+            python_version=PYTHONS[suite],
+        )
 
 
 def default_suite() -> str:
@@ -101,18 +113,35 @@ def default_suite() -> str:
     return next((suite for suite, python in PYTHONS.items() if python == ours), "bookworm")
 
 
+@dataclass(frozen=True)
+class System:
+    """A system disk: the packages unpacked onto it, and what is done to it then.
+
+    finish: called with the root, the kernel's release and the packages' files.
+    without: packages that are not fetched, nor what only they need.
+    known: what the disk depends on besides; spare_mib: its free room.
+    """
+
+    name: str
+    packages: tuple[str, ...]
+    finish: Callable[[Path, str, Sequence[Path]], None]
+    without: tuple[str, ...] = ()
+    known: Mapping[str, object] = field(default_factory=dict)
+    spare_mib: int = 1024
+
+
 def build(suite: str, uv: str, say: Callable[[str], None], cache: Path = CACHE) -> Disks:
     """All disks that do not change from run to run, from the cache where they are there."""
-    cache.mkdir(parents=True, exist_ok=True)
-    system = _system(suite, cache, say)
-    python = _python(PYTHONS[suite], uv, cache, say)
-    return Disks(
-        kernel=system / "vmlinuz",
-        initramfs=system / "initramfs.cpio",
-        system=system / "system.img",
-        python=python / "python.img",
-        python_version=PYTHONS[suite],
+    kind = System(
+        "system",
+        (KERNEL, *PACKAGES, *MORE_PACKAGES.get(suite, ())),
+        _finish,
+        without=NOT_FETCHED,
+        known={"accounts": ACCOUNTS},
     )
+    folder = system(kind, suite, cache, say)
+    python = _python(PYTHONS[suite], uv, cache, say)
+    return Disks.of(folder, python / "python.img", suite)
 
 
 def disk(target: Path, tree: Path, *, spare_mib: int) -> Path:
@@ -120,17 +149,17 @@ def disk(target: Path, tree: Path, *, spare_mib: int) -> Path:
     used = sum(
         -(-path.lstat().st_size // 4096) + 1 for path in tree.rglob("*") if not path.is_dir()
     )
-    inodes = sum(1 for _ in tree.rglob("*"))
+    inodes = sum(1 for _ in tree.rglob("*")) + max(4096, 24 * spare_mib)
     size = used * 4096 * 21 // 20 + inodes * 1024 + (spare_mib << 20)
     with target.open("wb") as stream:
         stream.truncate(size)
     command = [
         *("mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-I", "256"),
-        *("-N", str(inodes + 4096), "-J", "size=4"),
+        *("-N", str(inodes), "-J", "size=4"),
         *("-E", "root_owner=0:0,lazy_itable_init=1", "-d", str(tree), str(target)),
     ]
     # sbin is not on every user's path; mke2fs lives there.
-    _run(command, "a disk", {"PATH": os.environ.get("PATH", "/usr/bin") + ":/usr/sbin:/sbin"})
+    run(command, "a disk", {"PATH": os.environ.get("PATH", "/usr/bin") + ":/usr/sbin:/sbin"})
     return target
 
 
@@ -159,44 +188,52 @@ def cached(
     return final
 
 
-def _system(suite: str, cache: Path, say: Callable[[str], None]) -> Path:
-    packages = (KERNEL, *PACKAGES, *MORE_PACKAGES.get(suite, ()))
+def system(kind: System, suite: str, cache: Path, say: Callable[[str], None]) -> Path:
+    """A folder with a kernel, its initramfs and the system disk."""
     init = (INSIDE / "initramfs-init").read_bytes()
 
     def fill(folder: Path, work: Path) -> None:
-        say(f"fetching {len(packages)} packages of Debian {suite} for arm64, and what they need")
+        count = len(kind.packages)
+        say(f"fetching {count} packages of Debian {suite} for arm64, and what they need")
         (work / "apt").mkdir()
         source = apt.Source(MIRROR, suite, tiny.KEYRING)
-        files = debs.fetch(source, "arm64", packages, work / "apt", without=NOT_FETCHED)
+        files = debs.fetch(source, "arm64", kind.packages, work / "apt", without=kind.without)
         say(f"unpacking {len(files)} packages")
         root = work / "root"
         debs.unpack(files, root)
         _merge_usr(root)
-        shutil.rmtree(work / "apt")
         (kernel,) = root.glob("boot/vmlinuz-*")
         release = kernel.name.removeprefix("vmlinuz-")
         with (folder / "initramfs.cpio").open("wb") as stream:
             cpio.write(stream, _initramfs(root, release, init))
         kernel.rename(folder / "vmlinuz")
-        for name in ("boot", "usr/lib/modules", "usr/share/doc", "usr/share/man"):
+        for name in ("usr/share/doc", "usr/share/man"):
             shutil.rmtree(root / name)
+        kind.finish(root, release, files)
+        shutil.rmtree(work / "apt")
         for name in FOLDERS:
             (root / name).mkdir(parents=True, exist_ok=True)
-        for name, text in ACCOUNTS.items():
-            (root / name).write_text(text)
         say("making the system disk")
         compile_bytecode(root / "usr/lib", PYTHONS[suite])
-        disk(folder / "system.img", root, spare_mib=1024)
+        disk(folder / "system.img", root, spare_mib=kind.spare_mib)
 
     recipe = {
         "suite": suite,
-        "packages": packages,
-        "without": NOT_FETCHED,
+        "packages": kind.packages,
+        "without": kind.without,
         "modules": MODULES,
-        "accounts": ACCOUNTS,
+        **kind.known,
         "init": init.decode(),
     }
-    return cached(cache, f"system-{suite}", recipe, fill)
+    cache.mkdir(parents=True, exist_ok=True)
+    return cached(cache, f"{kind.name}-{suite}", recipe, fill)
+
+
+def _finish(root: Path, release: str, files: Sequence[Path]) -> None:
+    for name in ("boot", "usr/lib/modules"):
+        shutil.rmtree(root / name)
+    for name, text in ACCOUNTS.items():
+        (root / name).write_text(text)
 
 
 def _merge_usr(root: Path) -> None:
@@ -233,10 +270,10 @@ def _python(version: str, uv: str, cache: Path, say: Callable[[str], None]) -> P
         say(f"fetching Nova and its libraries for arm64 and Python {version}")
         pins, left_out = work / "pins.txt", work / "left-out.txt"
         export = [uv, "export", "--quiet", "--project", str(CHECKOUT), "--frozen", "--no-dev"]
-        _run([*export, "--no-emit-project", "--output-file", str(pins)], "the list of pins")
+        run([*export, "--no-emit-project", "--output-file", str(pins)], "the list of pins")
         left_out.write_text("".join(f"{name}; python_version < '3'\n" for name in CONTROL_PLANE))
         site = work / "site"
-        _run(
+        run(
             [
                 *(uv, "pip", "install", "--quiet", "--only-binary", ":all:"),
                 # No later than the glibc of the oldest Debian here, 2.36.
@@ -261,7 +298,8 @@ def _python(version: str, uv: str, cache: Path, say: Callable[[str], None]) -> P
     return cached(cache, f"python-{version}", recipe, fill)
 
 
-def _run(command: list[str], what: str, extra: Mapping[str, str] | None = None) -> None:
+def run(command: Sequence[str], what: str, extra: Mapping[str, str] | None = None) -> None:
+    """A command that makes something; Problem if it cannot."""
     try:
         done = subprocess.run(
             command,

@@ -29,8 +29,8 @@ class Host:
     """QEMU's -cpu."""
 
 
-def command(disks: Disks, work: Path, host: Host, console: Path) -> list[str]:
-    """How QEMU is started."""
+def command(disks: Disks, work: Path, host: Host, console: Path, *more: str) -> list[str]:
+    """How QEMU is started. more: for further devices."""
     emulator = [
         "qemu-system-aarch64",
         *("-machine", "virt,virtualization=on,gic-version=3", "-cpu", host.cpu),
@@ -44,9 +44,10 @@ def command(disks: Disks, work: Path, host: Host, console: Path) -> list[str]:
         *("-device", "virtio-serial-pci", "-chardev", "stdio,id=report"),
         *("-device", f"virtserialport,chardev=report,name={PORT}"),
         *("-device", "virtio-rng-pci"),
+        *more,
     ]
     for number, (image, option) in enumerate(
-        ((disks.system, "snapshot=on"), (disks.python, "read-only=on"), (work, "cache=unsafe"))
+        ((disks.system, "snapshot=on"), (disks.python, "snapshot=on"), (work, "cache=unsafe"))
     ):
         drive = f"if=none,id=disk{number},format=raw,{option},file={image}"
         emulator += ["-drive", drive, "-device", f"virtio-blk-pci,drive=disk{number}"]

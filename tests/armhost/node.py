@@ -1,0 +1,270 @@
+"""The command: an emulated ARM machine joins a cloud of this one and runs servers with KVM.
+
+The controller is made here, under a root of its own; the machine runs `dozen join`; then servers
+are created on the controller, which must place them on the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import join
+
+import disks
+import nodedisks
+import plan
+import tinyimages
+from board import Board
+from rich.console import Console
+from rich.table import Table
+from run import find_uv
+from testcloud import Guest, TestCloud
+
+from dozencloud.errors import Problem
+from dozencloud.images import tiny
+
+PLACE = Path("/var/tmp")  # noqa: S108  (on a real disk, and a short path)
+UP_SECONDS = 300
+"""Until the emulated machine lets us in, and until a server does."""
+FLAVOR = "m1.nano"
+ABOUT = "uname -m; grep -m 4 -E 'model name|CPU (impl|arch|part)' /proc/cpuinfo"
+"""What a server is asked, by SSH."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A server, and what must come of it. cpu: of QEMU's command line."""
+
+    name: str
+    image: str
+    machine: str
+    cpu: str
+
+
+WISHES = (
+    Wish("eight", "tiny-arm64", "aarch64", "-cpu host"),
+    Wish("seven", "tiny-armhf", "armv7l", "-cpu host,aarch64=off"),
+)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a server was found to be. domain: libvirt's type; up: s from the request to SSH."""
+
+    wish: Wish
+    host: str
+    domain: str
+    machine: str
+    processor: str
+    address: str
+    up: float
+    command: str
+
+    def complaints(self) -> Iterator[str]:
+        """What is not as it must be."""
+        if self.host != nodedisks.NAME:
+            yield f"{self.wish.name} is on {self.host}"
+        if self.domain != "kvm" or "-accel kvm" not in self.command:
+            yield f"{self.wish.name} is not run by KVM: {self.domain}"
+        if not re.search(rf"{re.escape(self.wish.cpu)}(,(?!aarch64)|\s|$)", self.command):
+            yield f"the processor of {self.wish.name} is not `{self.wish.cpu}`"
+        if self.machine != self.wish.machine:
+            yield f"{self.wish.name} runs as {self.machine}"
+
+
+class Story:
+    """What happens, told line by line with the time."""
+
+    def __init__(self) -> None:
+        self.begin = time.monotonic()
+
+    @property
+    def now(self) -> float:
+        return time.monotonic() - self.begin
+
+    def __call__(self, line: str) -> None:
+        print(f"{self.now:6.1f}  {line}", flush=True)
+
+    def quoted(self, line: str) -> None:
+        """A line that another program wrote."""
+        self(f"    {line}")
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """One that is gone afterwards, and that the services' users may pass through."""
+    made = Path(tempfile.mkdtemp(prefix="dzarm", dir=PLACE))
+    made.chmod(0o755)
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+@contextmanager
+def controller(keep: Path | None) -> Iterator[TestCloud]:
+    """A cloud on this machine; `keep` is for its logs if anything went wrong."""
+    with folder() as root:
+        cloud = TestCloud(root)
+        try:
+            cloud.dozen("up", "--no-first-server")
+            yield cloud
+        except BaseException:
+            if keep:
+                shutil.copytree(root / "log", keep / "controller", dirs_exist_ok=True)
+            raise
+        finally:
+            cloud.destroy()
+
+
+def openstack(cloud: TestCloud, *words: str) -> str:
+    return cloud.dozen("openstack", *words).stdout.strip()
+
+
+def shown(cloud: TestCloud, name: str) -> Mapping[str, str]:
+    """A server as the administrator sees it."""
+    found: Mapping[str, str] = json.loads(openstack(cloud, "server", "show", name, "-f", "json"))
+    return found
+
+
+def bring_images(cloud: TestCloud, say: Callable[[str], None]) -> None:
+    """`up` has brought the 64-bit one; the other is imported as a person would."""
+    with folder() as work:
+        cache = disks.CACHE / "images"
+        made = tinyimages.Made(
+            work, tiny.build("aarch64", cache), tiny.build("armv7l", cache), Path()
+        )
+        file = tinyimages.armhf_kernel(made)
+        said = cloud.dozen("image", "import", str(file), "--name", WISHES[1].image).stdout
+    say(said.strip().splitlines()[-1])
+
+
+def join_cloud(cloud: TestCloud, board: Board, story: Story) -> None:
+    """The line that `dozen node token` prints, run on the machine."""
+    words = cloud.dozen("node", "token").stdout.split()
+    story(f"on the machine: {join(words[1:-1])} {words[-1][:12]}...")
+    board.follow(story.quoted, "cd", "/work/dozencloud", "&&", *words[1:])
+    rows = json.loads(cloud.dozen("node", "list", "--json").stdout)
+    (row,) = (row for row in rows if row["name"] == nodedisks.NAME)
+    for line in cloud.dozen("node", "list").stdout.rstrip().splitlines():
+        story.quoted(line)
+    if (row["condition"], row["kvm"]) != ("up", "64 and 32 bit"):
+        raise Problem(f"The node is {row['condition']}, and its KVM is: {row['kvm']}.")
+
+
+def serve(cloud: TestCloud, board: Board, wish: Wish, story: Story) -> Seen:
+    """Create the server, give it a floating IP, log in, and look at it from all sides."""
+    begin = story.now
+    create = ["server", "create", "--image", wish.image, "--flavor", FLAVOR, "--network", "private"]
+    more = ["--key-name", "dozen", "--security-group", "ssh", "--wait", wish.name]
+    story(f"on the controller: openstack {join([*create, *more])}")
+    openstack(cloud, *create, *more)
+    server = shown(cloud, wish.name)
+    host, name = (server[f"OS-EXT-SRV-ATTR:{each}"] for each in ("host", "instance_name"))
+    story(f"{wish.name} is {server['status']} on {host}")
+    ask = ("floating", "ip", "create", "public", "-f", "value", "-c", "floating_ip_address")
+    address = openstack(cloud, *ask)
+    openstack(cloud, "server", "add", "floating", "ip", wish.name, address)
+    guest = Guest(server["id"], wish.name, "", address, cloud.key)
+    said = guest.wait(UP_SECONDS).run(ABOUT)
+    up = story.now - begin
+    machine, *cpu = said.splitlines()
+    story(f"ssh dozen@{address} uname -m: {machine}")
+    for line in cpu:
+        story.quoted(line)
+    for line in openstack(cloud, "console", "log", "show", wish.name).splitlines():
+        if re.search(r"Linux version|CPU: |login:", line):
+            story.quoted(line.strip())
+    uri = "qemu+unix:///system?socket=/run/dozencloud/libvirt/libvirt-sock"
+    xml = board.ask(f"virsh -c '{uri}' dumpxml {name}")
+    (domain,) = re.findall(r"<domain type='(\w+)'", xml)
+    story(f"on the machine, virsh dumpxml {name}: <domain type='{domain}'")
+    pid = f"/run/dozencloud/libvirt/qemu/{name}.pid"
+    command = board.ask(f"tr '\\0' ' ' < /proc/$(cat {pid})/cmdline")
+    return Seen(wish, host, domain, machine, " ".join(cpu[:1]), address, up, command)
+
+
+def play(uv: str, story: Story, keep: Path | None) -> list[Seen]:
+    """The whole, from nothing and back."""
+    with folder() as place, ThreadPoolExecutor() as pool:
+        made = nodedisks.build(disks.default_suite(), uv, story)
+        with Board(made, plan.MAX, place) as board:
+            story("the emulated ARM machine is switched on")
+            up = pool.submit(board.wait, UP_SECONDS)
+            with controller(keep) as cloud:
+                story(f"the controller runs: {cloud.cloud.public_url}")
+                bring_images(cloud, story)
+                up.result()
+                story(f"the machine is up: {board.ask('uname -srm')}")
+                try:
+                    join_cloud(cloud, board, story)
+                    kind = "get bridge br-int datapath_type"
+                    db = "--db=unix:/run/dozencloud/openvswitch/db.sock"
+                    story(f"on the machine, datapath: {board.ask(f'ovs-vsctl {db} {kind}')}")
+                    seen = [serve(cloud, board, wish, story) for wish in WISHES]
+                    leave(cloud, board, story)
+                finally:
+                    if keep:
+                        (keep / "node.log").write_text(
+                            board.ask("tail -n 400 /var/log/dozencloud/*.log || true")
+                        )
+                        (keep / "console.log").write_text(board.said(10_000))
+    return seen
+
+
+def leave(cloud: TestCloud, board: Board, story: Story) -> None:
+    """Servers go, and the node leaves; nothing of it stays on the machine or in the cloud."""
+    openstack(cloud, "server", "delete", "--wait", *(wish.name for wish in WISHES))
+    story("on the machine: ./dozen leave")
+    board.follow(story.quoted, "cd", "/work/dozencloud", "&&", "./dozen", "leave")
+    rows = json.loads(cloud.dozen("node", "list", "--json").stdout)
+    if any(row["name"] == nodedisks.NAME for row in rows):
+        raise Problem("The controller still lists the node that left.")
+
+
+def table(seen: Sequence[Seen]) -> Table:
+    """One row per server."""
+    made = Table("server", "image", "node", "domain", "uname -m", "processor", "up (s)")
+    for each in seen:
+        made.add_row(
+            *(each.wish.name, each.wish.image, each.host, each.domain, each.machine),
+            *(each.processor, f"{each.up:.0f}"),
+        )
+    return made
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make arm-node", description=__doc__)
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep logs there")
+    keep: Path | None = parser.parse_args().keep
+    if keep:
+        keep.mkdir(parents=True, exist_ok=True)
+    # All that was made is removed then, too.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    story = Story()
+    try:
+        seen = play(find_uv(), story, keep)
+    except Problem as problem:
+        print(f"{problem.what} {problem.mend}\n{problem.detail}\nfailed after {story.now:.0f} s")
+        return 1
+    Console(width=120).print(table(seen))
+    complaints = [line for each in seen for line in each.complaints()]
+    for complaint in complaints:
+        print(f"WRONG: {complaint}")
+    print("failed" if complaints else f"all as it must be, after {story.now:.0f} s")
+    return 1 if complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,207 @@
+"""The disks of an emulated Debian arm64 machine that joins a cloud.
+
+As if its packages had been installed and `dozen` had made its environment: both are unpacked here,
+and what their scripts would have done, as far as a node needs it, is done in `_finish`.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import disks
+from disks import CHECKOUT, INSIDE, PYTHONS, Disks
+
+from dozencloud import packages
+from dozencloud.state import digest
+
+BASE = (
+    disks.KERNEL,
+    *("apt", "base-files", "base-passwd", "bash", "bsdutils", "busybox-static", "coreutils"),
+    *("dash", "debianutils", "diffutils", "dpkg", "findutils", "grep", "gzip", "hostname"),
+    *("init-system-helpers", "kmod", "libc-bin", "login", "mawk", "mount", "ncurses-base"),
+    *("ncurses-bin", "openssh-server", "passwd", "perl-base", "procps", "python3", "sed"),
+    *("sysvinit-utils", "tar", "util-linux"),
+)
+"""A small Debian that one can log in to."""
+DEBIANS = {"bookworm": "12", "trixie": "13"}
+"""Release: version, as os-release has it."""
+ENVIRONMENTS = Path("/opt/dozencloud")
+"""Where the launcher looks for its environments; the machine has the Python disk there."""
+
+CHRONY = 101
+"""Its user and group."""
+ACCOUNTS = {
+    "passwd": (
+        f"_chrony:x:{CHRONY}:{CHRONY}::/var/lib/chrony:/usr/sbin/nologin\n"
+        "sshd:x:100:65534::/run/sshd:/usr/sbin/nologin\n"
+        "libvirt-qemu:x:64055:994:QEMU:/var/lib/libvirt:/usr/sbin/nologin\n"
+    ),
+    "group": f"_chrony:x:{CHRONY}:\nkvm:x:994:\nlibvirt:x:995:\nlibvirt-qemu:x:64055:\n",
+}
+"""Of the packages' scripts, besides Debian's first ones."""
+LINKS = {
+    "etc/mtab": "/proc/self/mounts",
+    "usr/bin/awk": "mawk",
+    "usr/sbin/ovs-vswitchd": "/usr/lib/openvswitch-switch/ovs-vswitchd",
+    "var/lock": "/run/lock",
+    "var/run": "/run",
+}
+"""Of the packages' scripts: alternatives, and what base-files makes."""
+NAME = "arm-board"
+
+
+def suite_of(made: Disks) -> str:
+    """The release on the disks."""
+    return next(suite for suite, python in PYTHONS.items() if python == made.python_version)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The environment that the launcher of this checkout looks for. source: of its own code."""
+
+    path: Path
+    source: str
+
+
+def environment(suite: str) -> Environment:
+    """Asked of the launcher's own code."""
+    script = (
+        '. "$checkout/bootstrap/environment.sh"; python=$1; find_environment "$2" env;'
+        ' printf "%s\\n%s" "$environment" "$source_hash"'
+    )
+    python = f"/usr/bin/python{PYTHONS[suite]}"
+    said = subprocess.run(
+        ["sh", "-euc", script, "sh", python, str(ENVIRONMENTS)],
+        env={"PATH": "/usr/bin:/bin", "checkout": str(CHECKOUT)},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    path, source = said.split("\n")
+    return Environment(Path(path), source)
+
+
+def build(suite: str, uv: str, say: Callable[[str], None], cache: Path = disks.CACHE) -> Disks:
+    """What does not change from run to run, from the cache where it is there."""
+    wanted = packages.wanted("debian", DEBIANS[suite], "aarch64", control=False, time=True)
+    kind = disks.System(
+        "node-system",
+        (*BASE, *wanted),
+        _finish,
+        known={"accounts": ACCOUNTS, "links": LINKS},
+        spare_mib=6144,
+    )
+    system = disks.system(kind, suite, cache, say)
+    python = _environment_disk(suite, uv, cache, say)
+    return Disks.of(system, python / "python.img", suite)
+
+
+def _finish(root: Path, release: str, files: Sequence[Path]) -> None:
+    """What the packages' scripts would have done."""
+    for name in ("passwd", "group"):
+        first = (root / "usr/share/base-passwd" / f"{name}.master").read_text()
+        (root / "etc" / name).write_text(first + ACCOUNTS[name])
+    shadow = root / "etc/shadow"
+    shadow.write_text("root:*:19000:0:99999:7:::\n")
+    shadow.chmod(0o600)
+    (root / "etc/nsswitch.conf").write_text("passwd: files\ngroup: files\nhosts: files\n")
+    (root / "etc/hosts").write_text(f"127.0.0.1 localhost {NAME}\n")
+    (root / "etc/hostname").write_text(f"{NAME}\n")
+    for name, target in LINKS.items():
+        link = root / name
+        if link.is_dir():
+            shutil.rmtree(link)
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+    for file in (root / "usr/share/chrony").iterdir():
+        shutil.copy(file, root / "etc/chrony")
+    for folder in (root / "var/lib/chrony", root / "var/log/chrony"):
+        folder.mkdir(parents=True, exist_ok=True)
+        os.chown(folder, CHRONY, CHRONY)
+    (root / "boot" / f"System.map-{release}").unlink(missing_ok=True)
+    disks.run(["/usr/sbin/depmod", "--basedir", str(root), release], "the list of modules")
+    _tell_dpkg(root, files)
+
+
+def _tell_dpkg(root: Path, files: Sequence[Path]) -> None:
+    """The list of what is installed."""
+    paragraphs = []
+    for file in files:
+        fields = subprocess.run(
+            ["dpkg-deb", "--field", str(file)], check=True, capture_output=True, text=True
+        ).stdout
+        name, rest = fields.split("\n", 1)
+        paragraphs.append(f"{name}\nStatus: install ok installed\n{rest}")
+    (root / "var/lib/dpkg/status").write_text("\n".join(paragraphs))
+
+
+def _environment_disk(suite: str, uv: str, cache: Path, say: Callable[[str], None]) -> Path:
+    """A disk with the environment, but for this checkout's own code."""
+    version, name = PYTHONS[suite], environment(suite).path.name
+
+    def fill(folder: Path, work: Path) -> None:
+        say(f"fetching OpenStack and its libraries for arm64 and Python {version}")
+        pins, top = work / "pins.txt", work / "tree" / name
+        export = [uv, "export", "--quiet", "--project", str(CHECKOUT), "--frozen", "--no-dev"]
+        disks.run([*export, "--no-emit-project", "--output-file", str(pins)], "the list of pins")
+        site = top / f"lib/python{version}/site-packages"
+        command = [
+            *(uv, "pip", "install", "--quiet", "--no-deps", "--require-hashes"),
+            # No later than the glibc of the oldest Debian here, 2.36.
+            *("--python-platform", "aarch64-manylinux_2_36", "--python-version", version),
+            *("--target", str(site), "--requirements", str(pins)),
+        ]
+        disks.run(command, "the Python environment")
+        for part in ("bin", "etc", "share"):
+            if (site / part).exists():
+                (site / part).rename(top / part)
+        (top / "bin/python").symlink_to("/usr/bin/python3")
+        (top / "pyvenv.cfg").write_text(f"home = /usr/bin\nversion = {version}\n")
+        (top / ".dependencies").write_text("env\n")
+        say("making the Python disk")
+        disks.compile_bytecode(site, version)
+        disks.disk(folder / "python.img", work / "tree", spare_mib=64)
+
+    return disks.cached(cache, f"environment-{version}", {"name": name}, fill)
+
+
+def work_disk(folder: Path, suite: str, network: Mapping[str, str], key: Path) -> Path:
+    """A disk with this checkout, its code for the environment, and the way in.
+
+    network: shell variables of the machine's start.   key: private; its public part lies beside it.
+    """
+    tree = folder / "tree"
+    checkout = tree / "dozencloud"
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in ("bootstrap", "src"):
+        shutil.copytree(CHECKOUT / name, checkout / name, ignore=ignored)
+    for name in ("dozen", "pyproject.toml", "uv.lock"):
+        shutil.copy(CHECKOUT / name, checkout)
+    _own_code(tree / "environment", suite)
+    (tree / "inside").mkdir()
+    shutil.copy(INSIDE / "start-node", tree / "inside/start")
+    (tree / "network").write_text("".join(f"{name}={value}\n" for name, value in network.items()))
+    shutil.copy(f"{key}.pub", tree / "authorized_keys")
+    host_key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", NAME]
+    disks.run([*host_key, "-f", str(tree / "host_key")], "a key")
+    work = disks.disk(folder / "work.img", tree, spare_mib=64)
+    shutil.rmtree(tree)
+    return work
+
+
+def _own_code(tree: Path, suite: str) -> None:
+    """What the launcher would put into the environment."""
+    wanted, version = environment(suite), PYTHONS[suite]
+    site = tree / f"lib/python{version}/site-packages"
+    site.mkdir(parents=True)
+    runpy.run_path(str(CHECKOUT / "bootstrap/package.py"))["install"](CHECKOUT, site)
+    disks.compile_bytecode(site, version)
+    stamp = f"{wanted.source}\n"
+    (tree / ".package").write_text(stamp)
+    (tree / ".bytecode").write_text(digest(b"env\n", stamp.encode()))
