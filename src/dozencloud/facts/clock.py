@@ -72,10 +72,9 @@ def _ours(pid: int) -> bool:
 
 def clock() -> Clock:
     """Read the facts of this machine."""
-    running = {name(pid): pid for pid in pids()}
-    keeper = next(
-        (d for d in DAEMONS if d[:_COMM] in running and not _ours(running[d[:_COMM]])), ""
-    )
+    by_name = {daemon[:_COMM]: daemon for daemon in DAEMONS}
+    here = {by_name[name(pid)] for pid in pids() if name(pid) in by_name and not _ours(pid)}
+    keeper = next((daemon for daemon in DAEMONS if daemon in here), "")
     return Clock(
         settable=parse_settable((PROC / "self" / "status").read_text()),
         synchronised=_synchronised(),
