@@ -1,6 +1,6 @@
 """Runs one upstream Python service in this process: a WSGI application or a console script.
 
-    python -m dozencloud.serve wsgi keystone.wsgi.api:application SOCKET PREFIX THREADS
+    python -m dozencloud.serve wsgi dozencloud.keystoneapi:application SOCKET PREFIX THREADS
     python -m dozencloud.serve main nova.cmd.conductor:main [ARGUMENT ...]
 
 With preloading, the supervisor forks itself and calls `main` instead of executing Python anew.

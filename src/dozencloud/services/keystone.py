@@ -49,7 +49,7 @@ def service(plan: Plan) -> Service:
         name="keystone",
         title="Identity (Keystone)",
         role=Role.CONTROL,
-        command=python_wsgi(plan, "keystone", "keystone.wsgi.api:application", "/identity"),
+        command=python_wsgi(plan, "keystone", "dozencloud.keystoneapi:application", "/identity"),
         user=USER,
         environment={"OS_KEYSTONE_CONFIG_DIR": str(etc)},
         folders=(
