@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -33,9 +34,14 @@ def test_a_program_that_keeps_the_clock_is_seen_and_ours_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "chronyd"
-    program.symlink_to("/bin/sleep")
+    program.symlink_to("/bin/cat")
     for environment, keeper in (({}, "chronyd"), ({"DOZEN_CLOUD": "dozen:/run/x"}, "")):
-        with subprocess.Popen([program, "60"], env=environment) as running:
+        with subprocess.Popen([program], env=environment, stdin=PIPE, stdout=PIPE) as running:
+            assert running.stdin and running.stdout
+            # Its name and environment are there a little after it was started.
+            running.stdin.write(b"works\n")
+            running.stdin.flush()
+            running.stdout.readline()
             # The machine that tests may have one, too.
             monkeypatch.setattr(MODULE, "pids", lambda pid=running.pid: [pid])
             try:
