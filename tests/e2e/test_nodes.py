@@ -251,6 +251,21 @@ def test_it_goes_to_another_node_and_starts_there(
     assert kept == [left]
 
 
+def test_drained_its_servers_go_on_running_elsewhere(
+    cloud: TestCloud, servers: tuple[Guest, Guest], trusting: None
+) -> None:
+    guest = servers[0]
+    source, before = host(cloud, guest), uptime(guest)
+    said = cloud.dozen("node", "drain", source, timeout=600).stdout
+    assert f"{guest.name}: went on running" in said
+    assert host(cloud, guest) != source
+    guest.wait()
+    assert uptime(guest) > before
+    cloud.dozen("node", "undrain", source)
+    migrate(cloud, guest.id)
+    assert host(cloud, guest) == source
+
+
 def test_the_controller_takes_no_part_in_it(
     cloud: TestCloud, servers: tuple[Guest, Guest], trusting: None
 ) -> None:

@@ -2,7 +2,7 @@
 
 Nodes need not trust each other, so no disk goes from one to another: a server that moves is shut
 down, its disk goes to Glance as an image, and it starts elsewhere from that. It keeps its
-addresses, its name and its data.
+addresses, its name and its data. Where nodes trust each other, one that runs is migrated live.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
+
+from openstack.exceptions import HttpException
 
 from dozencloud import seed
 from dozencloud.cloud import Cloud
@@ -68,7 +70,8 @@ def drain(cloud: Cloud, row: Row, say: Say) -> int:
             code=Exit.UNFIT,
         )
     close(cloud, row, "drained")
-    stuck = [server for server in todo if not _move(sdk, server, say)]
+    trusting = cloud.settings.nodes.migration and not row.controls
+    stuck = [server for server in todo if not _move(sdk, server, say, trusting=trusting)]
     if stuck:
         raise Problem(
             f"No node has room for {_names(stuck)}: their disks are kept in Glance.",
@@ -81,8 +84,8 @@ def _names(servers: Iterable[Any]) -> str:
     return ", ".join(server.name for server in servers)
 
 
-def _move(sdk: Any, server: Any, say: Say) -> bool:
-    """False if the server could not be started elsewhere."""
+def _move(sdk: Any, server: Any, say: Say, *, trusting: bool) -> bool:
+    """False if the server could not be started elsewhere. trusting: live migration may do."""
     if server.status in ("ERROR", "SHELVED_OFFLOADED"):
         if server.status == "ERROR":
             raise Problem(
@@ -91,6 +94,8 @@ def _move(sdk: Any, server: Any, say: Say) -> bool:
             )
         return True
     ran = server.status == "ACTIVE"
+    if ran and trusting and _move_live(sdk, server, say):
+        return True
     if server.status != "SHELVED":
         say(f"{server.name}: shut down, its disk goes to Glance")
         sdk.compute.shelve_server(server)
@@ -106,6 +111,23 @@ def _move(sdk: Any, server: Any, say: Say) -> bool:
     here = sdk.compute.get_server(server.id)
     say(f"{server.name}: is on {here.compute_host}")
     return True
+
+
+def _move_live(sdk: Any, server: Any, say: Say) -> bool:
+    """False if the server goes on running where it is."""
+    try:
+        sdk.compute.live_migrate_server(server, block_migration="auto")
+    except HttpException as refused:
+        say(f"{server.name}: cannot move while it runs ({refused.details})")
+        return False
+    if _until(sdk, server, {"ACTIVE", "ERROR"}) == "ERROR":
+        # Nova says so of one that still runs on its node.
+        sdk.compute.reset_server_state(server, "active")
+    here = sdk.compute.get_server(server.id).compute_host
+    moved = bool(here != server.compute_host)
+    now = f"went on running, and is on {here}" if moved else "cannot move while it runs"
+    say(f"{server.name}: {now}")
+    return moved
 
 
 def _until(sdk: Any, server: Any, wanted: set[str]) -> str:
