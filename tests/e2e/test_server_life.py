@@ -391,8 +391,8 @@ def start(cloud: TestCloud, tenant: Tenant, name: str, image: Any, other: Any) -
 PARTS: Mapping[str, tuple[str, ...]] = {
     "AArch64 by UEFI": (
         *("boot", "config drive", "pause", "suspend", "stop and start", "soft reboot", "lock"),
-        *("set password", "attach interfaces", "snapshot", "rescue", "rescue with another image"),
-        *("resize, confirmed", "rebuild", "shelve", "rebuild with another image", "delete"),
+        *("set password", "attach interfaces", "snapshot", "rescue", "resize, confirmed"),
+        *("rebuild", "rebuild with another image", "delete"),
     ),
     "ARMv7 by kernel": (
         *("boot", "config drive", "pause", "suspend", "lock", "set password", "soft reboot"),
@@ -411,7 +411,9 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 LONG = {
-    "AArch64 by UEFI": ("hard reboot", "resize, reverted"),
+    "AArch64 by UEFI": (
+        *("hard reboot", "rescue with another image", "shelve", "resize, reverted"),
+    ),
     "ARMv7 by kernel": ("stop and start", "rescue with another image", "resize, confirmed"),
     "AArch64 by kernel": (),
     "ARMv7 by UEFI": (
