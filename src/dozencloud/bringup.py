@@ -53,28 +53,23 @@ def decide_node(cloud: Cloud, facts: Facts) -> Node:
     """What this machine is for the cloud: decided at the first `up`, then kept where it must."""
     path = cloud.lib / "node.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
-    settings = cloud.settings
-    virt_type, datapath = settings.compute.virt_type, settings.network.datapath
+    virt_type = cloud.settings.compute.virt_type
     machine = facts.system.architecture.kernel
     if virt_type == "auto":
         # KVM of another architecture than ARM cannot run ARM servers.
         virt_type = "kvm" if facts.kvm.for_servers and machine != "x86_64" else "qemu"
-    if datapath == "auto":
-        # A namespace of its own is on a machine where another cloud may have the kernel's.
-        datapath = "netdev" if cloud.namespace else str(facts.network.datapath)
     shared, dedicated = divide_cpus(cloud, facts.cpu)
     return Node(
         name=kept.get("name") or socket.gethostname(),
         chassis=kept.get("chassis") or str(uuid.uuid4()),
         virt_type=virt_type,
-        datapath=datapath,
+        datapath=plumbing.datapath(cloud, facts.network),
         architecture=machine,
         kvm_present=Path("/dev/kvm").exists(),
         shared_cpus=shared,
         dedicated_cpus=dedicated,
         mtu=plumbing.mtu_of(plumbing.own_address(cloud)),
-        # With a root of its own it is one cloud of several: the machine's clock is not its matter.
-        keeps_time=cloud.root is None and facts.lacks_keeper and not facts.system.systemd,
+        keeps_time=packages.keeps_time(cloud, facts) and not facts.system.systemd,
     )
 
 
@@ -135,7 +130,7 @@ class Bringup:
 
     @cached_property
     def state(self) -> State:
-        return State(self.cloud.lib / "state.json")
+        return State.of(self.cloud)
 
     @cached_property
     def supervisor(self) -> Supervisor:
@@ -151,15 +146,8 @@ class Bringup:
 
     @cached_property
     def packages(self) -> tuple[str, ...]:
-        system = self.facts.system
-        machine = system.architecture.kernel
-        return packages.wanted(
-            system.distribution.id,
-            system.distribution.version,
-            machine,
-            control=self.plan.membership is None,
-            time=self.cloud.root is None and self.facts.lacks_keeper,
-        )
+        control = self.plan.membership is None
+        return packages.wanted_by(self.cloud, self.facts, control=control)
 
     # ---- the graph ------------------------------------------------------------------------
 

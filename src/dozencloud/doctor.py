@@ -204,7 +204,7 @@ def _clock(facts: Facts, needs: Needs) -> Verdict:
             Level.WARN,
             f"{says}; {clock.idle[0]} is installed and does not run, so it drifts, and certificates"
             " have times in them.",
-            f"Run: sudo systemctl enable --now {clock.idle[0].removesuffix('d')}"
+            "Run: sudo systemctl enable --now chrony"
             if clock.idle[0] == "chronyd"
             else "Run: sudo timedatectl set-ntp true",
         )

@@ -111,7 +111,7 @@ def stop(cloud: Cloud, say: Say) -> bool:
 def destroy(cloud: Cloud, say: Say = lambda text: None, *, purge: bool = False) -> list[str]:
     """Remove every trace of the cloud, whatever is left of it; returns what was removed."""
     removed: list[str] = []
-    state = State(cloud.lib / "state.json")
+    state = State.of(cloud)
     installed: list[str] = state.get(packages.INSTALLED) or []
     supervisor = Supervisor(cloud)
     devices = plumbing.switch_devices(cloud)

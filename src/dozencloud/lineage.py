@@ -51,13 +51,13 @@ class Unfinished:
 def made_by(cloud: Cloud) -> str:
     """The release that the data of this machine are of; this one's where there are none."""
     there = (cloud.lib / "mariadb").exists() or membership_file(cloud).exists()
-    kept = State(cloud.lib / "state.json").get(MADE_BY)
+    kept = State.of(cloud).get(MADE_BY)
     return str(kept) if kept else FIRST if there else RELEASE
 
 
 def need_release(cloud: Cloud) -> None:
     """Problem unless the data of this machine are of this release."""
-    if cut := Unfinished.find(State(cloud.lib / "state.json")):
+    if cut := Unfinished.find(State.of(cloud)):
         back = cloud.command("upgrade", "--back")
         if cut.back:
             mend = f"Go on, with the checkout of {cut.target}: {back}"

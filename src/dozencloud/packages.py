@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from dozencloud.cloud import Cloud
 from dozencloud.errors import Problem
+from dozencloud.facts import Facts
 from dozencloud.facts.packages import packages as package_facts
 from dozencloud.graph import Step
 from dozencloud.state import State
@@ -107,6 +109,23 @@ def wanted(
     extra = BY_MACHINE.get(machine, ()) + BY_DISTRIBUTION.get((distribution, version), ())
     extra += (TIME,) if time else ()
     return tuple(sorted({*COMMON, *(CONTROL if control else ()), *extra}))
+
+
+def keeps_time(cloud: Cloud, found: Facts) -> bool:
+    """Whether this cloud sees to the machine's clock; one with a root of its own never does."""
+    return cloud.root is None and found.lacks_keeper
+
+
+def wanted_by(cloud: Cloud, found: Facts, *, control: bool) -> tuple[str, ...]:
+    """Names of all packages for this machine."""
+    system = found.system
+    return wanted(
+        system.distribution.id,
+        system.distribution.version,
+        system.architecture.kernel,
+        control=control,
+        time=keeps_time(cloud, found),
+    )
 
 
 def missing(names: tuple[str, ...]) -> list[str]:

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dozencloud.cloud import CONSOLE_USER, LINKS, SCREEN_PORTS, SERIAL_PORTS, Cloud, main_address
+from dozencloud.facts import Network
 from dozencloud.graph import Step
 
 ETHERNET = 1500
@@ -216,6 +217,15 @@ def there(cloud: Cloud, *words: str) -> list[str]:
     """A command in the cloud's network namespace."""
     enter = ("nsenter", f"--net=/run/netns/{cloud.namespace}") if _apart(cloud) else ()
     return [*enter, *words]
+
+
+def datapath(cloud: Cloud, found: Network) -> str:
+    """Of Open vSwitch: what the settings say, or what the kernel has."""
+    chosen = cloud.settings.network.datapath
+    if chosen != "auto":
+        return chosen
+    # A namespace of its own is on a machine where another cloud may have the kernel's.
+    return "netdev" if cloud.namespace else str(found.datapath)
 
 
 def nft(cloud: Cloud, *words: str) -> list[str]:

@@ -135,11 +135,8 @@ def passing(cloud: Cloud, found: facts.Facts, *, node: bool) -> tuple[str, ...]:
     """Devices of this cloud from and to which packets go through this machine."""
     if cloud.namespace:
         return (cloud.link_devices[0],)
-    name, datapath = cloud.settings.network.provider_interface, cloud.settings.network.datapath
-    devices = []
-    if datapath == "auto":
-        datapath = str(found.network.datapath)
-    if datapath == "netdev" and (node or members(cloud)):
+    name, devices = cloud.settings.network.provider_interface, []
+    if plumbing.datapath(cloud, found.network) == "netdev" and (node or members(cloud)):
         devices.append(tunnels.link_devices(cloud)[0])
     if not node and not name:
         devices.append(cloud.provider_bridge)
@@ -163,15 +160,9 @@ def examine(cloud: Cloud, *, joining: bool = False) -> tuple[facts.Facts, list[d
     """
     system = facts.gather().system
     node = joining or membership(cloud) is not None
-    wanted = packages.wanted(
-        system.distribution.id,
-        system.distribution.version,
-        system.architecture.kernel,
-        control=not node,
-        time=cloud.root is None and facts.gather().lacks_keeper,
-    )
+    wanted = packages.wanted_by(cloud, facts.gather(), control=not node)
     lacking = facts.gather().packages.present and bool(packages.missing(wanted))
-    state = State(cloud.lib / "state.json")
+    state = State.of(cloud)
     image = state.get("tiny-image") if system.root and not node else True
     cut_off = system.root and state.get(packages.BEGUN) is not None
     complete = not (lacking or cut_off) and bool(image)
@@ -256,7 +247,7 @@ def provider_card(cloud: Cloud) -> list[doctor.Verdict]:
     if os.geteuid():
         return []  # neither the state nor a namespace can be read
     name = cloud.settings.network.provider_interface
-    state = State(cloud.lib / "state.json")
+    state = State.of(cloud)
     there = state.get(uplink.STATE) or ""
     if state.get("networks") and bool(there) != bool(name):
         return [

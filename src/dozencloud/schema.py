@@ -146,12 +146,17 @@ ONLINE = (("nova", "db", "online_data_migrations"), ("placement", "db", "online_
 """Changes of data, not of tables; due before the next upgrade."""
 
 
+def config_files(plan: Plan, service: str) -> list[str]:
+    """Words by which upstream's programs of this service find its files."""
+    etc = plan.cloud.etc / service
+    return [word for file in TOOLS[service][1] for word in ("--config-file", str(etc / file))]
+
+
 def _tool(plan: Plan, step: Step, service: str, *words: str) -> None:
-    program, files = TOOLS[service]
-    configs = [word for f in files for word in ("--config-file", str(plan.cloud.etc / service / f))]
+    command = [plan.script(TOOLS[service][0]), *config_files(plan, service), *words]
     # The password of Keystone's bootstrap goes by the environment, which is not logged.
     secret = {"OS_BOOTSTRAP_PASSWORD": plan.secrets["keystone.admin"]}
-    step.run([plan.script(program), *configs, *words], env=secret, timeout=3600)
+    step.run(command, env=secret, timeout=3600)
 
 
 def from_migrations(plan: Plan, step: Step) -> None:
@@ -231,4 +236,5 @@ def _revisions(plan: Plan, step: Step) -> dict[str, set[str]]:
         sql = f"SELECT version_num FROM `{name}`.alembic_version"  # noqa: S608 (our names)
         return set(step.run(command, input=sql).stdout.split())
 
-    return {name: held(name) for name in DATABASES if name in loaded(plan, step)}
+    filled = loaded(plan, step)
+    return {name: held(name) for name in DATABASES if name in filled}

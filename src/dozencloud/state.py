@@ -6,8 +6,9 @@ import hashlib
 import json
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from dozencloud.cloud import Cloud
 from dozencloud.secret import write_private
 
 
@@ -26,6 +27,10 @@ class State:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
+
+    @classmethod
+    def of(cls, cloud: Cloud) -> Self:
+        return cls(cloud.lib / "state.json")
 
     def _read(self) -> dict[str, Any]:
         try:

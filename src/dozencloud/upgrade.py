@@ -39,7 +39,7 @@ Say = Callable[[str], None]
 def upgrade(cloud: Cloud, *, say: Say, verbose: bool) -> Outcome:
     """Bring what is on this machine to this release; one that was cut off goes on."""
     with preflight.locked(cloud):
-        cut = Unfinished.find(_state(cloud))
+        cut = Unfinished.find(State.of(cloud))
         made = cut.source if cut else lineage.made_by(cloud)
         if (cut and (cut.back or made == RELEASE)) or numbers(made) > numbers(RELEASE):
             lineage.need_release(cloud)
@@ -73,10 +73,6 @@ def upgrade(cloud: Cloud, *, say: Say, verbose: bool) -> Outcome:
         _done(bringup.state)
         backups.prune(cloud)
         return Outcome(cloud, report, runs.worked(report, tasks))
-
-
-def _state(cloud: Cloud) -> State:
-    return State(cloud.lib / "state.json")
 
 
 def _done(state: State) -> None:
@@ -230,7 +226,7 @@ def way_back(cloud: Cloud) -> Backup | None:
 
     cloud: its settings are not looked at; they may be of a newer release.
     """
-    cut = Unfinished.find(_state(cloud))
+    cut = Unfinished.find(State.of(cloud))
     made = cut.target if cut and not cut.back else lineage.made_by(cloud)
     if numbers(made) <= numbers(RELEASE) and not (cut and cut.back):
         raise Problem(
@@ -261,7 +257,7 @@ def back(cloud: Cloud, *, verbose: bool) -> Outcome:
         backup = way_back(cloud)
         if backup:
             _nodes_back_first(cloud)
-            _begin(_state(cloud), lineage.made_by(cloud), backup)
+            _begin(State.of(cloud), lineage.made_by(cloud), backup)
             backups.put_back_settings(cloud, backup, Step(io.StringIO()))
         cloud = load(cloud.root)
         found, verdicts = preflight.examine(cloud)
@@ -345,9 +341,7 @@ class Back:
     def _networks(self, step: Step) -> None:
         """Neutron's own tool; its server must not run meanwhile."""
         plan = self.bringup.plan
-        etc = plan.cloud.etc / "neutron"
-        files = (("--config-file", str(etc / name)) for name in ("neutron.conf", "ml2_conf.ini"))
-        words = [word for pair in files for word in pair]
+        words = schema.config_files(plan, "neutron")
         tool = plan.script("neutron-ovn-db-sync-util")
         step.run([tool, *words, "--ovn-neutron_sync_mode", "repair"], timeout=3600)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dozencloud.membership import Membership
 from dozencloud.nodes.reports import Report
 
 REPORT = Report(
@@ -18,4 +19,16 @@ REPORT = Report(
     temperature=48.2,
     issuer="ab12",
     clock=1.0,
+)
+GIVEN = Membership(
+    controller="https://192.0.2.1:8443",
+    node="pi-1",
+    number=1,
+    address="192.0.2.9",
+    broker=5671,
+    southbound=6642,
+    mtu=1500,
+    broker_password="b" * 48,
+    identity_password="i" * 48,
+    secret="s" * 48,
 )

@@ -18,30 +18,18 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.verification import PolicyBuilder, Store
-from nodes_kit import REPORT
+from nodes_kit import GIVEN, REPORT
 
 from dozencloud import RELEASE, tls
 from dozencloud.cloud import Cloud, parse
 from dozencloud.errors import Exit, Problem
-from dozencloud.membership import Member, Membership, keep, members, membership
+from dozencloud.membership import Member, keep, members, membership
 from dozencloud.nodes import agent, authority, broker, enrol, joining, reports, tokens
 from dozencloud.nodes.controller import checked_url
 from dozencloud.nodes.reports import Report
 from dozencloud.nodes.tokens import Refused, Token
 
 CHASSIS = "5f0e3b2a-8a55-4d0e-9a3e-3c4c5e0a1b2c"
-GIVEN = Membership(
-    controller="https://192.0.2.1:8443",
-    node="pi-1",
-    number=1,
-    address="192.0.2.9",
-    broker=5671,
-    southbound=6642,
-    mtu=1500,
-    broker_password="b" * 48,
-    identity_password="i" * 48,
-    secret="s" * 48,
-)
 
 
 @pytest.fixture

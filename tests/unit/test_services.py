@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from nodes_kit import GIVEN
 from supervisor.options import ServerOptions
 
 from dozencloud import lifecycle, tls, users
@@ -20,7 +21,6 @@ from dozencloud.bringup import Bringup
 from dozencloud.cloud import Cloud, parse
 from dozencloud.facts import gather
 from dozencloud.graph import Graph
-from dozencloud.membership import Membership
 from dozencloud.secret import Secrets
 from dozencloud.services import FIRST, services
 from dozencloud.services.base import GROUP, File, Node, Plan, Service, ini
@@ -380,19 +380,7 @@ def test_rabbitmq_s_hash() -> None:
 
 @pytest.mark.parametrize("migration", ["", "which"])
 def test_a_node_hears_others_only_where_it_trusts_them(tmp_path: Path, migration: str) -> None:
-    given = Membership(
-        controller="https://192.0.2.1",
-        node="pi-1",
-        number=1,
-        address="192.0.2.9",
-        broker=5671,
-        southbound=6642,
-        mtu=1500,
-        broker_password="",
-        identity_password="",
-        secret="",
-        migration=migration,
-    )
+    given = replace(GIVEN, migration=migration)
     every = {s.name: s for s in services(replace(make_plan(tmp_path), membership=given))}
     files = {file.path.name: file.content for s in every.values() for file in s.files}
     trusting = bool(migration)

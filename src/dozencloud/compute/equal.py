@@ -14,6 +14,8 @@ from nova.objects.fields import HVType
 
 from dozencloud.errors import Problem
 
+STOPPED = "Migrate it without --live-migration: it is stopped for that, and starts there."
+
 
 def check(architecture: str, source: Mapping[str, Any], target: Mapping[str, Any]) -> None:
     """Problem where the two hosts (fields of Nova's ComputeNode) would run it differently."""
@@ -23,13 +25,13 @@ def check(architecture: str, source: Mapping[str, Any], target: Mapping[str, Any
     if here != there:
         raise Problem(
             f"The server runs {_how(here)} on its node, and would run {_how(there)} on the other.",
-            "Migrate it without --live-migration: it is stopped for that, and starts there.",
+            STOPPED,
         )
     models = [json.loads(each["cpu_info"]).get("model") for each in (source, target)]
     if here and models[0] != models[1]:
         raise Problem(
             f"The processors differ: {models[0]} on its node, {models[1]} on the other.",
-            "Migrate it without --live-migration: it is stopped for that, and starts there.",
+            STOPPED,
         )
 
 

@@ -16,8 +16,6 @@ from nova.exception import SocketPortInUseException, SocketPortRangeExhaustedExc
 
 # After a restart of nova-compute, too, the next one is not one of the last.
 _turns = itertools.count(random.randrange(1 << 16))  # noqa: S311  (no secret)
-
-
 _lock = threading.Lock()
 
 

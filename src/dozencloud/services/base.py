@@ -104,6 +104,11 @@ class Plan:
         return bool(self.members)
 
     @property
+    def trusting(self) -> Membership | None:
+        """On a node that trusts others, what it was given when it joined."""
+        return self.membership if self.membership and self.membership.migration else None
+
+    @property
     def python(self) -> str:
         return str(self.environment / "bin" / "python")
 

@@ -42,8 +42,8 @@ def streams(cloud: Cloud) -> Path:
 
 def _listening(plan: Plan) -> str:
     """libvirtd.conf: whether the libvirtd of other nodes may connect, with their certificates."""
-    given = plan.membership
-    if not (given and given.migration):
+    given = plan.trusting
+    if given is None:
         return "listen_tls = 0\nlisten_tcp = 0\n"
     own = tls.folder(plan.cloud) / "node"
     return (
@@ -56,8 +56,8 @@ def _listening(plan: Plan) -> str:
 
 def _moving(plan: Plan) -> str:
     """qemu.conf: what a server that moves is sent by; memory and disks, by TLS on both sides."""
-    given = plan.membership
-    if not (given and given.migration):
+    given = plan.trusting
+    if given is None:
         return ""
     first, last = MIGRATION_PORTS
     return (
@@ -146,8 +146,7 @@ def log_daemon(plan: Plan) -> Service:
 
 def daemon(plan: Plan) -> Service:
     dirs, files = _common(plan)
-    cloud, given = plan.cloud, plan.membership
-    trusting = given is not None and bool(given.migration)
+    cloud, given = plan.cloud, plan.trusting
     certificates = (
         tls.folder(cloud) / "node.crt",
         peers(cloud) / "cacert.pem",
@@ -156,7 +155,7 @@ def daemon(plan: Plan) -> Service:
 
     def hand_over(step: Step) -> None:
         """QEMU's key to its user, who may not have been there when it was made."""
-        if trusting:
+        if given:
             users.own(streams(cloud) / "server-key.pem", USER)
 
     def probe_emulators(step: Step) -> None:
@@ -175,10 +174,10 @@ def daemon(plan: Plan) -> Service:
         environment=_environment(plan),
         folders=dirs,
         files=files,
-        reads=certificates if trusting else (),
+        reads=certificates if given else (),
         after=("virtlogd",),
         prepare=hand_over,
         settle=probe_emulators,
         ready=accepting(cloud.run / "libvirt" / "libvirt-sock"),
-        listens=f"unix, {given.address}:{LIBVIRT_PORT}" if given and trusting else "unix",
+        listens=f"unix, {given.address}:{LIBVIRT_PORT}" if given else "unix",
     )

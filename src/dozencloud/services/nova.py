@@ -314,8 +314,8 @@ def compute(plan: Plan) -> Service:
 
 def _migration(plan: Plan) -> dict[str, object]:
     """How servers go to another node, where nodes trust each other."""
-    given = plan.membership
-    if not (given and given.migration):
+    given = plan.trusting
+    if given is None:
         return {}
     keys = str(libvirt.peers(plan.cloud)).replace("%", "%%")
     return {
