@@ -64,6 +64,7 @@ def decide_node(cloud: Cloud, facts: Facts) -> Node:
         chassis=kept.get("chassis") or str(uuid.uuid4()),
         virt_type=virt_type,
         datapath=plumbing.datapath(cloud, facts.network),
+        encapsulation=plumbing.encapsulation(cloud, facts.network),
         architecture=machine,
         kvm_present=Path("/dev/kvm").exists(),
         shared_cpus=shared,

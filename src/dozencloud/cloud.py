@@ -42,6 +42,9 @@ LINKS = "198.18.0.0/16"
 BROKER_ANSWERS = "dozen-answers"
 """In RabbitMQ, the exchange for what nodes answer, and the queue behind it."""
 DATAPATHS = ("auto", "system", "netdev")
+GENEVE, VXLAN = "geneve", "vxlan"
+"""Encapsulations, as OVN names them (ovn-encap-type, ovn-controller(8))."""
+TUNNELS = ("auto", GENEVE, VXLAN)
 VIRT_TYPES = ("auto", "kvm", "qemu")
 # AF_UNIX paths end at 107 bytes (unix(7)); the longest one below `run` is libvirt's
 # `libvirt/virtlogd-admin-sock`, and OVN adds `openvswitch/ovn-controller.PID.ctl`.
@@ -87,6 +90,11 @@ class Network:
     )
     datapath: str = setting(
         "auto", "Open vSwitch datapath: system (kernel), netdev (userspace), or auto."
+    )
+    tunnels: str = setting(
+        "auto",
+        "Tunnels of other nodes to this machine: geneve, vxlan (the cloud can then have 4095 "
+        "networks and routers in all), or auto: vxlan where the kernel has no Geneve.",
     )
 
 
@@ -451,6 +459,7 @@ def _check(settings: Settings, where: str) -> None:
         raise Problem(f"{where}: {names} are the same port.", "Give each its own.", code=Exit.USAGE)
     for name, value, choices in (
         ("network.datapath", settings.network.datapath, DATAPATHS),
+        ("network.tunnels", settings.network.tunnels, TUNNELS),
         ("compute.virt_type", settings.compute.virt_type, VIRT_TYPES),
     ):
         if value not in choices:

@@ -356,13 +356,14 @@ def _packages(facts: Facts, needs: Needs) -> Iterator[Verdict]:
 def _network(facts: Facts) -> Iterator[Verdict]:
     network = facts.network
     if network.datapath is Datapath.SYSTEM:
-        yield Verdict("datapath", Level.OK, "The kernel has Open vSwitch and Geneve.")
+        words = "Geneve" if network.geneve else "VXLAN, but not Geneve"
+        yield Verdict("datapath", Level.OK, f"The kernel has Open vSwitch and {words}.")
     else:
         yield Verdict(
             "datapath",
             Level.NOTE,
-            "The kernel has not both Open vSwitch and Geneve, so packets are moved in user space"
-            " (slower).",
+            "The kernel has not both Open vSwitch and Geneve or VXLAN, so packets are moved in user"
+            " space (slower).",
         )
     for name, what, works, reason in (
         ("tun", "TAP devices", network.tun, network.tun_reason),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dozencloud.cloud import Cloud
+from dozencloud.cloud import GENEVE, Cloud
 from dozencloud.errors import Problem
 from dozencloud.releases import known
 from dozencloud.secret import write_private
@@ -28,6 +28,7 @@ class Membership:
     broker_password, identity_password: of the account `user` in RabbitMQ and in Keystone.
     secret: by which the controller knows this node's reports.
     migration: which nodes it trusts, as the controller named it; empty: none but the controller.
+    encapsulations: what tunnels it is to speak, if it can receive Geneve (`Plan.spoken`).
     """
 
     controller: str
@@ -41,6 +42,7 @@ class Membership:
     identity_password: str = field(repr=False)
     secret: str = field(repr=False)
     migration: str = ""
+    encapsulations: str = GENEVE
 
     @property
     def host(self) -> str:
@@ -60,6 +62,7 @@ class Member:
     secret: SHA-256, in hex, of the secret that its reports carry.
     key: SHA-256, in hex, of the public key with which it joined.
     joined: seconds since the epoch.
+    encapsulation: of tunnels to it, as it reports.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Member:
     secret: str
     key: str
     joined: float
+    encapsulation: str = GENEVE
 
 
 def account(node: str) -> str:

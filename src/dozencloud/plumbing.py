@@ -14,8 +14,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dozencloud.cloud import CONSOLE_USER, LINKS, SCREEN_PORTS, SERIAL_PORTS, Cloud, main_address
-from dozencloud.facts import Network
+from dozencloud.cloud import (
+    CONSOLE_USER,
+    GENEVE,
+    LINKS,
+    SCREEN_PORTS,
+    SERIAL_PORTS,
+    VXLAN,
+    Cloud,
+    main_address,
+)
+from dozencloud.facts import Datapath, Network
 from dozencloud.graph import Step
 
 ETHERNET = 1500
@@ -226,6 +235,16 @@ def datapath(cloud: Cloud, found: Network) -> str:
         return chosen
     # A namespace of its own is on a machine where another cloud may have the kernel's.
     return "netdev" if cloud.namespace else str(found.datapath)
+
+
+def encapsulation(cloud: Cloud, found: Network) -> str:
+    """Of other nodes' tunnels to this machine: what the settings say, or what it can receive."""
+    chosen = cloud.settings.network.tunnels
+    if chosen != "auto":
+        return chosen
+    # Raspberry Pi's kernel is so.
+    without = datapath(cloud, found) == Datapath.SYSTEM and not found.geneve
+    return VXLAN if without else GENEVE
 
 
 def nft(cloud: Cloud, *words: str) -> list[str]:

@@ -1,10 +1,11 @@
 """Tunnels between nodes where packets are moved in user space.
 
-Open vSwitch then has a Geneve of its own, which sends from the address of one of its bridges and
-not through the kernel. The machine's network card stays as it is: a bridge with an address that
-only this machine knows is linked to the kernel, which translates between it and the machine's.
+Open vSwitch then has Geneve and VXLAN of its own, which send from the address of one of its
+bridges and not through the kernel. The machine's network card stays as it is: a bridge with an
+address that only this machine knows is linked to the kernel, which translates between it and the
+machine's.
 
-    servers | br-int | Geneve | br-NAME-tun | veth | kernel: nftables, routes | network card
+    servers | br-int | Geneve, VXLAN | br-NAME-tun | veth | kernel: nftables, routes | network card
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import subprocess
 from pathlib import Path
 
 from dozencloud import plumbing
-from dozencloud.cloud import Cloud
+from dozencloud.cloud import GENEVE, VXLAN, Cloud
 from dozencloud.graph import Step
 
-GENEVE = 6081
-"""UDP port, by IANA."""
+PORTS = {GENEVE: 6081, VXLAN: 4789}
+"""UDP ports, by IANA."""
 SWITCH, KERNEL = "169.254.60.81", "169.254.60.82"
 """The ends of the link. Each network namespace has its own, and they never meet."""
 MAC = "02:64:7a:74:75:6e"
@@ -44,25 +45,29 @@ def table(cloud: Cloud) -> str:
 
 def ruleset(cloud: Cloud, address: str) -> str:
     """nftables: to other nodes the tunnels begin and end at this machine's address."""
+    ports = f"{{ {', '.join(map(str, PORTS.values()))} }}"
     return f"""\
 table inet {table(cloud)}
 delete table inet {table(cloud)}
 table inet {table(cloud)} {{
   chain prerouting {{
     type nat hook prerouting priority dstnat; policy accept;
-    ip daddr {address} udp dport {GENEVE} dnat ip to {SWITCH}
+    ip daddr {address} udp dport {ports} dnat ip to {SWITCH}
   }}
   chain postrouting {{
     type nat hook postrouting priority srcnat; policy accept;
-    ip saddr {SWITCH} udp dport {GENEVE} snat ip to {address}
+    ip saddr {SWITCH} udp dport {ports} snat ip to {address}
   }}
 }}
 """
 
 
-def flow(address: str) -> str:
+def flows(address: str) -> list[str]:
     """OpenFlow of the bridge: what has come through the kernel is for `address` again."""
-    return f"udp,nw_dst={SWITCH},tp_dst={GENEVE},actions=mod_nw_dst:{address},LOCAL"
+    return [
+        f"udp,nw_dst={SWITCH},tp_dst={port},actions=mod_nw_dst:{address},LOCAL"
+        for port in PORTS.values()
+    ]
 
 
 def vsctl_words(cloud: Cloud) -> list[str]:
@@ -111,7 +116,8 @@ def connect(cloud: Cloud, step: Step, control: Path, address: str) -> None:
             return step.run(add, check=False).returncode == 0
 
         step.until(added, seconds=20, what="The way of the tunnels")
-    step.run(["ovs-ofctl", "add-flow", f"unix:{control.with_name(name)}.mgmt", flow(address)])
+    for flow in flows(address):
+        step.run(["ovs-ofctl", "add-flow", f"unix:{control.with_name(name)}.mgmt", flow])
 
 
 def remove(cloud: Cloud) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from dozencloud import RELEASE, facts, preflight
 from dozencloud.cloud import LIBVIRT_PORT
 from dozencloud.errors import Exit
 from dozencloud.membership import Membership, members
+from dozencloud.services import ovn
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -321,6 +324,46 @@ def test_new_certificates_for_all_cut_nobody_off(
     assert [(n.cloud.etc / "tls" / "node.crt").read_bytes() for n in nodes] != old
     servers[1].wait()
     assert all(condition(cloud, node) == "up" for node in nodes)
+
+
+def tunnels(machine: TestCloud) -> list[str]:
+    """Kinds of its tunnels to the other machines."""
+    ask = ("--bare", "--columns=type", "find", "interface", "options:key=flow")
+    said = subprocess.run(
+        ovn.vsctl(machine.cloud, *ask), check=True, capture_output=True, text=True
+    ).stdout
+    return sorted(said.split())
+
+
+def test_a_node_without_geneve_is_reached_by_vxlan(
+    cloud: TestCloud, nodes: tuple[Node, Node], servers: tuple[Guest, Guest]
+) -> None:
+    """As with a kernel that moves packets and has no Geneve; the other two keep to theirs."""
+
+    def speak(kind: str, *, mixed: list[str], other: list[str]) -> None:
+        file = nodes[1].cloud.file
+        text, changed = re.subn(
+            r"^(# )?tunnels = .*$", f'tunnels = "{kind}"', file.read_text(), flags=re.M
+        )
+        assert changed == 1
+        file.write_text(text)
+        nodes[1].dozen("up")
+        expected = [mixed, mixed, other]
+        eventually(
+            lambda: [tunnels(each) for each in (cloud, *nodes)] == expected,
+            seconds=60,
+            what=f"tunnels for {kind}",
+        )
+        eventually(lambda: "10" in through.run("seq 10"), seconds=30, what="the way")
+        assert len(through.run("tr '\\0' x < /dev/zero | head -c 3000000")) == 3_000_000
+
+    one, two = servers
+    through = Guest(two.id, two.name, two.fixed, "", two.key, via=one)
+    speak("vxlan", mixed=["geneve", "vxlan"], other=["vxlan", "vxlan"])
+    two.wait()
+    shown = json.loads(cloud.dozen("node", "show", nodes[1].name, "--json").stdout)
+    assert shown["encapsulation"] == "vxlan"
+    speak("auto", mixed=["geneve", "geneve"], other=["geneve", "geneve"])
 
 
 def test_a_stolen_board_is_shut_out_and_the_other_stays(

@@ -105,7 +105,7 @@ def test_datapath(facts: Facts) -> None:
         loads = run("modprobe", "-n", "-q", module).returncode == 0
         return loads or Path("/sys/module", module).exists()
 
-    kernel = there("openvswitch") and there("geneve")
+    kernel = there("openvswitch") and (there("geneve") or there("vxlan"))
     assert (facts.network.datapath is Datapath.SYSTEM) is kernel
 
 

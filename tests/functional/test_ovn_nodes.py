@@ -31,6 +31,7 @@ from nodekit import (
 )
 
 from dozencloud import tls, tunnels
+from dozencloud.cloud import GENEVE, VXLAN
 from dozencloud.membership import Member
 from dozencloud.nodes import authority
 from dozencloud.services import ovn
@@ -163,10 +164,38 @@ def servers(pair: Pair) -> Pair:
     return pair
 
 
-def test_the_largest_packet_passes_between_servers(servers: Pair) -> None:
+@pytest.fixture(params=[GENEVE, VXLAN])
+def joined(servers: Pair, request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """With each kind of tunnel to the node. With VXLAN it is as one whose kernel has no Geneve."""
+    controller, node, kind = servers.controller, servers.node, str(request.param)
+    before = controller.plan, node.plan
+
+    def speak() -> None:
+        for each in (controller, node):
+            ovn.introduce(each.plan, STEP)
+
+    def changed() -> bool:
+        ask = ("--bare", "--columns=type", "find", "interface", "options:key=flow")
+        types = [
+            each.run(*ovn.vsctl(each.cloud, *ask)).stdout.split() for each in (controller, node)
+        ]
+        return types == [[kind], [kind]]
+
+    member = replace(servers.member, encapsulation=kind)
+    controller.plan = replace(controller.plan, members=(member,))
+    node.plan = replace(node.plan, node=replace(node.plan.node, encapsulation=kind))
+    speak()
+    STEP.until(changed, seconds=20, what=f"A tunnel of {kind}")
+    STEP.until(lambda: pings(controller, "a", "10.0.0.2"), seconds=20, what="The way")
+    yield servers
+    controller.plan, node.plan = before
+    speak()
+
+
+def test_the_largest_packet_passes_between_servers(joined: Pair) -> None:
     largest = str(MTU - 28)  # bytes, less headers of IP and ICMP
-    assert pings(servers.controller, "a", "10.0.0.2", "-M", "do", "-s", largest)
-    assert pings(servers.node, "b", "10.0.0.1", "-M", "do", "-s", largest)
+    assert pings(joined.controller, "a", "10.0.0.2", "-M", "do", "-s", largest)
+    assert pings(joined.node, "b", "10.0.0.1", "-M", "do", "-s", largest)
 
 
 SEND = """
@@ -183,21 +212,21 @@ with socket.create_server(("10.0.0.2", 5000)) as server:
 """
 
 
-def test_a_long_tcp_transfer_passes(servers: Pair) -> None:
-    pid = servers.node.supervisor.pid()
+def test_a_long_tcp_transfer_passes(joined: Pair) -> None:
+    pid = joined.node.supervisor.pid()
     assert pid
     words = ["ip", "netns", "exec", "b", "timeout", "30", "python3", "-c", RECEIVE]
     enter = ["nsenter", f"--target={pid}", "--mount", "--net"]
     with subprocess.Popen([*enter, *words], stdout=subprocess.PIPE, text=True) as receiver:
         assert receiver.stdout
         assert receiver.stdout.readline() == "ready\n"
-        servers.controller.run("ip", "netns", "exec", "a", "python3", "-c", SEND)
+        joined.controller.run("ip", "netns", "exec", "a", "python3", "-c", SEND)
         assert receiver.stdout.read() == "8000000\n"
 
 
 @pytest.mark.parametrize("which", ["controller", "node"])
-def test_the_way_is_found_again_after_the_switch_died(servers: Pair, which: str) -> None:
-    supervisor = getattr(servers, which).supervisor
+def test_the_way_is_found_again_after_the_switch_died(joined: Pair, which: str) -> None:
+    supervisor = getattr(joined, which).supervisor
     before = supervisor.process("ovs-switch").pid
     os.kill(before, signal.SIGKILL)
 
@@ -205,10 +234,10 @@ def test_the_way_is_found_again_after_the_switch_died(servers: Pair, which: str)
         return supervisor.process("ovs-switch").pid not in (0, before)
 
     STEP.until(back, seconds=20, what="The switch")
-    STEP.until(lambda: pings(servers.controller, "a", "10.0.0.2"), seconds=20, what="The way")
+    STEP.until(lambda: pings(joined.controller, "a", "10.0.0.2"), seconds=20, what="The way")
     # What the machine sends to floating IPs fits into tunnels again.
-    bridge = servers.controller.cloud.provider_bridge
-    features = servers.controller.run("ethtool", "--show-features", bridge).stdout
+    bridge = joined.controller.cloud.provider_bridge
+    features = joined.controller.run("ethtool", "--show-features", bridge).stdout
     assert "tx-checksumming: off" in features
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dozencloud.membership import Membership
+from dozencloud.membership import Member, Membership
 from dozencloud.nodes.reports import Report
 
 REPORT = Report(
@@ -20,6 +20,7 @@ REPORT = Report(
     issuer="ab12",
     clock=1.0,
 )
+MEMBER = Member("pi-1", 1, "c", "192.0.2.1", "compute", "", "", 0.0)
 GIVEN = Membership(
     controller="https://192.0.2.1:8443",
     node="pi-1",

@@ -39,6 +39,7 @@ OTHER = Settings(
         tenant_cidr="10.0.0.0/8",
         dns=("2001:db8::53",),
         datapath="netdev",
+        tunnels="vxlan",
     ),
     compute=Compute(
         virt_type="qemu", screens=False, reserved_memory=0, dedicated_cpus="1", hang_seconds=0
@@ -124,6 +125,11 @@ floating_range = "{}"
         (
             "[network]\ndatapath = 'dpdk'",
             'network.datapath must be one of auto, system, netdev, not "dpdk".',
+            "Mend",
+        ),
+        (
+            "[network]\ntunnels = 'gre'",
+            'network.tunnels must be one of auto, geneve, vxlan, not "gre".',
             "Mend",
         ),
         (

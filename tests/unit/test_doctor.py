@@ -58,7 +58,7 @@ GOOD = Facts(
     kvm=Kvm(KvmState.USABLE),
     memory=Memory(total=8000, available=7000, swap=0),
     emulators=Emulators(None, None, None, None),
-    network=Network(Datapath.SYSTEM, True, True, "", True, "", True, ""),
+    network=Network(Datapath.SYSTEM, True, True, True, "", True, "", True, ""),
     packages=Packages(True, (), (), "", None),
     listeners=(),
     disks=(Disk(LIB, Path("/var/lib"), total=50_000, free=40_000, inodes_free=1_000_000),),
@@ -310,8 +310,15 @@ def test_a_good_machine_has_no_complaint() -> None:
             "datapath",
             replace(GOOD, network=replace(GOOD.network, datapath=Datapath.NETDEV)),
             Level.NOTE,
-            "The kernel has not both Open vSwitch and Geneve, so packets are moved in user space"
-            " (slower).",
+            "The kernel has not both Open vSwitch and Geneve or VXLAN, so packets are moved in user"
+            " space (slower).",
+            "",
+        ),
+        (
+            "datapath",
+            replace(GOOD, network=replace(GOOD.network, geneve=False)),
+            Level.OK,
+            "The kernel has Open vSwitch and VXLAN, but not Geneve.",
             "",
         ),
         (

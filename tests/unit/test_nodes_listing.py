@@ -13,8 +13,8 @@ from dozencloud.nodes.listing import Condition, Row
 from dozencloud.nodes.reports import Report
 
 DAY = 86400.0
+MEMBER = nodes_kit.MEMBER
 REPORT = replace(nodes_kit.REPORT, clock=5 * DAY, seen=5 * DAY)
-MEMBER = Member("pi-1", 1, "c", "192.0.2.1", "compute", "", "", 0.0)
 
 
 def row(report: Report | None, member: Member | None = MEMBER) -> Row:

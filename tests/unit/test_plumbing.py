@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from dozencloud import facts
 from dozencloud.cloud import Cloud, Network, Settings
+from dozencloud.facts import Datapath
 from dozencloud.plumbing import (
     ENTER_SCRIPT,
     ETHERNET,
+    encapsulation,
     enter,
     guard,
     inside,
@@ -58,6 +61,24 @@ def test_a_cloud_with_a_root_is_entered() -> None:
     words = enter(ROOTED, ["a", "b c; d"])
     assert words[:2] == ["nsenter", f"--net=/run/netns/{SPACE}"]
     assert words[-4:] == [ENTER_SCRIPT, "sh", "a", "b c; d"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "kernel", "geneve", "expected"),
+    [
+        (Network(), Datapath.SYSTEM, True, "geneve"),
+        (Network(), Datapath.SYSTEM, False, "vxlan"),
+        (Network(), Datapath.NETDEV, False, "geneve"),
+        (Network(datapath="netdev"), Datapath.SYSTEM, False, "geneve"),
+        (Network(tunnels="geneve"), Datapath.SYSTEM, False, "geneve"),
+        (Network(tunnels="vxlan"), Datapath.NETDEV, True, "vxlan"),
+    ],
+)
+def test_tunnels_are_what_moves_packets_can_receive(
+    settings: Network, kernel: Datapath, geneve: bool, expected: str
+) -> None:
+    found = facts.Network(kernel, geneve, True, True, "", True, "", True, "")
+    assert encapsulation(Cloud(settings=Settings(network=settings)), found) == expected
 
 
 def test_the_script_is_a_shell_s() -> None:

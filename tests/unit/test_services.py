@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from nodes_kit import GIVEN
+from nodes_kit import GIVEN, MEMBER
 from supervisor.options import ServerOptions
 
 from dozencloud import lifecycle, tls, users
@@ -373,6 +373,38 @@ def test_rabbitmq_s_hash() -> None:
     raw = base64.b64decode(password_hash("secret"))
     assert hashlib.sha256(raw[:4] + b"secret").digest() == raw[4:]
     assert password_hash("secret") == password_hash("secret") != password_hash("other")
+
+
+# ---- tunnels ------------------------------------------------------------------------------
+
+GENEVE_TOO, VXLAN_ONLY = NODE, replace(NODE, encapsulation="vxlan")
+BOTH = "geneve,vxlan"
+
+
+@pytest.mark.parametrize(
+    ("controller", "members", "spoken", "own"),
+    [
+        (GENEVE_TOO, [], "geneve", "geneve"),
+        (GENEVE_TOO, ["geneve", "geneve"], "geneve", "geneve"),
+        (GENEVE_TOO, ["geneve", "vxlan"], BOTH, BOTH),
+        (VXLAN_ONLY, ["geneve"], BOTH, "vxlan"),
+        (VXLAN_ONLY, ["vxlan"], BOTH, "vxlan"),
+    ],
+)
+def test_vxlan_is_spoken_where_a_machine_needs_it(
+    tmp_path: Path, controller: Node, members: list[str], spoken: str, own: str
+) -> None:
+    joined = tuple(replace(MEMBER, encapsulation=each) for each in members)
+    plan = replace(make_plan(tmp_path, controller), members=joined)
+    assert (plan.spoken, plan.encapsulations) == (spoken, own)
+
+
+@pytest.mark.parametrize("told", ["geneve", BOTH])
+def test_a_node_speaks_what_it_is_told_unless_it_cannot(tmp_path: Path, told: str) -> None:
+    given = replace(GIVEN, encapsulations=told)
+    assert replace(make_plan(tmp_path), membership=given).encapsulations == told
+    lacking = replace(make_plan(tmp_path, VXLAN_ONLY), membership=given)
+    assert lacking.encapsulations == "vxlan"
 
 
 # ---- nodes that trust each other ----------------------------------------------------------

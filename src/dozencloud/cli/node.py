@@ -158,6 +158,7 @@ def show(invocation: Invocation, name: str, as_json: bool) -> None:
             "memory": f"{report.memory} MiB, {report.available} MiB available",
             "disk": f"{report.disk >> 10} GiB, {report.free >> 10} GiB free",
             "temperature": "no sensor" if heat is None else f"{heat:.0f} degrees Celsius",
+            "tunnels": report.encapsulation,
             "release": report.release,
         }
     if row.member:

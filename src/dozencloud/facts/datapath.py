@@ -39,6 +39,8 @@ class Network:
     datapath: Datapath
     geneve: bool
     """The kernel's own Geneve, by which its Open vSwitch reaches other nodes."""
+    vxlan: bool
+    """The kernel's own VXLAN, by which it reaches them without Geneve."""
     tun: bool
     tun_reason: str
     namespaces: bool
@@ -94,7 +96,7 @@ def kernel() -> Kernel:
     )
     configuration = _configuration(release)
     builtin = set(module_names(_read(folder / "modules.builtin")))
-    for option in ("openvswitch", "geneve", "tun"):
+    for option in ("openvswitch", "geneve", "vxlan", "tun"):
         if config_builtin(configuration, option.upper()):
             builtin.add(option)
     loadable: frozenset[str] = frozenset()
@@ -107,13 +109,15 @@ def kernel() -> Kernel:
 def network() -> Network:
     """Read the facts of this machine."""
     has = kernel().has
+    tunnels = has("geneve") or has("vxlan")
     tun_reason = tun_refusal(Path("/dev/net/tun"), loadable=has("tun"))
     namespaces_reason = _namespaces_refusal()
     nftables_reason = _nftables_refusal()
     return Network(
-        # The kernel's Open vSwitch makes tunnels with the kernel's Geneve, the other has its own.
-        datapath=Datapath.SYSTEM if has("openvswitch") and has("geneve") else Datapath.NETDEV,
+        # The kernel's Open vSwitch makes tunnels with what the kernel has, the other has its own.
+        datapath=Datapath.SYSTEM if has("openvswitch") and tunnels else Datapath.NETDEV,
         geneve=has("geneve"),
+        vxlan=has("vxlan"),
         tun=not tun_reason,
         tun_reason=tun_reason,
         namespaces=not namespaces_reason,

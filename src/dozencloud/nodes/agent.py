@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,17 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from dozencloud import RELEASE, facts, tls
+from dozencloud import RELEASE, facts, plumbing, tls
 from dozencloud.cloud import Cloud, load
 from dozencloud.errors import Problem
 from dozencloud.facts.memory import disk, memory
-from dozencloud.membership import Membership, membership
+from dozencloud.graph import Step
+from dozencloud.membership import Membership, keep, membership
 from dozencloud.nodes import authority, joining, peers
 from dozencloud.nodes.controller import Controller
 from dozencloud.nodes.reports import Report
-from dozencloud.services import gateway
+from dozencloud.services import gateway, ovn
+from dozencloud.services.base import Plan
 from dozencloud.supervise import Supervisor
 
 EVERY = 20.0
@@ -53,6 +56,7 @@ def observed(cloud: Cloud) -> Report:
         temperature=facts.temperature(),
         issuer=_issuer(cloud),
         clock=time.time(),
+        encapsulation=plumbing.encapsulation(cloud, found.network),
     )
 
 
@@ -79,6 +83,11 @@ def say(cloud: Cloud, given: Membership) -> None:
     if renewed:
         renew(cloud, given, controller)
         _report(cloud, given, controller)
+    spoken = str(answer.get("encapsulations", given.encapsulations))
+    if spoken != given.encapsulations:
+        given = replace(given, encapsulations=spoken)
+        ovn.introduce(replace(Plan.kept(cloud), membership=given), Step(sys.stderr))
+        keep(cloud, given)
     if named != given.migration or (named and renewed):
         peers.postpone(cloud, toggled=bool(named) != bool(given.migration))
         peers.meet(cloud, given, controller)

@@ -100,6 +100,7 @@ class Row:
             "memory_available_mib": report.available if report else None,
             "disk_mib": report.disk if report else None,
             "disk_free_mib": report.free if report else None,
+            "encapsulation": report.encapsulation if report else None,
             "temperature": report.temperature if report else None,
             "release": report.release if report else None,
             "troubles": list(self.troubles),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dozencloud.cloud import Cloud
 from dozencloud.errors import Problem
 from dozencloud.graph import Step
+from dozencloud.membership import Member, changing
 from dozencloud.nodes import authority
 from dozencloud.secret import write_private
 from dozencloud.services import gateway, ovn
@@ -18,6 +20,18 @@ def apply(plan: Plan) -> None:
     with (plan.cloud.log / "nodes-opening.log").open("w") as log:
         ovn.meet_nodes(plan, Step(log))
     _gateway(plan)
+
+
+def speak(cloud: Cloud, member: Member, encapsulation: str) -> str:
+    """What nodes are to speak now that this one receives that; the controller does at once."""
+    if member.encapsulation != encapsulation:
+        with changing(cloud, "members") as rows:
+            for row in rows:
+                if row["name"] == member.name:
+                    row["encapsulation"] = encapsulation
+        with (cloud.log / "nodes-opening.log").open("a") as log:
+            ovn.introduce(Plan.kept(cloud), Step(log))
+    return Plan.kept(cloud).spoken
 
 
 def _gateway(plan: Plan) -> None:

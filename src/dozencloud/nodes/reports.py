@@ -7,8 +7,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dozencloud import seed
-from dozencloud.cloud import Cloud
+from dozencloud import seed, tunnels
+from dozencloud.cloud import GENEVE, Cloud
 from dozencloud.membership import Member
 from dozencloud.nodes.tokens import Refused
 from dozencloud.releases import known
@@ -27,6 +27,7 @@ class Report:
     temperature: degrees Celsius, of the hottest sensor; None without one.
     issuer: which authority its certificate is from (`authority.identifier`).
     clock: seconds since the epoch, by the node's clock.   seen: by the controller's.
+    encapsulation: of tunnels to it.
     """
 
     release: str
@@ -42,6 +43,7 @@ class Report:
     temperature: float | None
     issuer: str
     clock: float
+    encapsulation: str = GENEVE
     seen: float = 0.0
 
     @classmethod
@@ -58,6 +60,8 @@ class Report:
                 raise ValueError("texts")
             if not all(isinstance(n, int | float) for n in numbers):
                 raise ValueError("numbers")
+            if made.encapsulation not in tunnels.PORTS:
+                raise ValueError("encapsulation")
         except (TypeError, KeyError) as error:
             raise ValueError(str(error)) from error
         return made
@@ -67,8 +71,8 @@ def _file(cloud: Cloud, name: str) -> Path:
     return cloud.run / "nodes" / f"{name}.json"
 
 
-def keep(cloud: Cloud, member: Member, data: object) -> None:
-    """Keep a node's report, in memory: it is anew every few seconds."""
+def keep(cloud: Cloud, member: Member, data: object) -> Report:
+    """Keep a node's report, in memory: it is anew every few seconds. Returns it."""
     try:
         report = Report.read(data)
     except ValueError as error:
@@ -76,6 +80,7 @@ def keep(cloud: Cloud, member: Member, data: object) -> None:
     path = _file(cloud, member.name)
     path.parent.mkdir(mode=0o755, exist_ok=True)
     write_private(path, json.dumps(asdict(report) | {"seen": time.time()}), 0o644)
+    return report
 
 
 def last(cloud: Cloud, name: str) -> Report | None:

@@ -4,7 +4,8 @@ Runs as root: it signs certificates and makes accounts in Keystone and RabbitMQ.
 six requests of at most 64 KiB, each checked before anything is done.
 
     POST /v1/join          a token, a name, a request for a certificate -> all that a node needs
-    POST /v1/report        how the node is -> whose certificates are good, which nodes to trust
+    POST /v1/report        how the node is -> whose certificates are good, which nodes to trust,
+                           what tunnels to speak
     POST /v1/state         nothing -> whether servers can be placed on it, and our release
     POST /v1/certificate   a request for a certificate -> the certificate
     POST /v1/peers         a request for a certificate -> by what nodes know each other
@@ -27,7 +28,7 @@ from dozencloud import RELEASE
 from dozencloud.cloud import load
 from dozencloud.errors import Problem
 from dozencloud.membership import Member
-from dozencloud.nodes import authority, departing, enrol, reports
+from dozencloud.nodes import authority, departing, enrol, opening, reports
 from dozencloud.nodes.tokens import Refused
 
 LARGEST = 64 * 1024  # bytes of a request
@@ -50,9 +51,12 @@ def join() -> Any:
 @application.post("/v1/report")
 def report() -> Any:
     member = _member()
-    reports.keep(cloud, member, request.get_json(silent=True))
+    told = reports.keep(cloud, member, request.get_json(silent=True))
     good = authority.identifier(authority.authority(cloud).certificate)
-    return jsonify({"authority": good, "migration": authority.peers(cloud)})
+    spoken = opening.speak(cloud, member, told.encapsulation)
+    return jsonify(
+        {"authority": good, "migration": authority.peers(cloud), "encapsulations": spoken}
+    )
 
 
 @application.post("/v1/state")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from dozencloud import plumbing, tls
-from dozencloud.cloud import REGION, Cloud
+from dozencloud.cloud import GENEVE, REGION, VXLAN, Cloud
 from dozencloud.errors import Problem
 from dozencloud.graph import Step
 from dozencloud.membership import Member, Membership, members, membership, nodes_folder
@@ -38,6 +38,7 @@ class Node:
     name: host name in Nova and Neutron; it stays when the machine is renamed.
     chassis: system-id of the OVN chassis.
     virt_type: kvm or qemu.   datapath: system or netdev.
+    encapsulation: of tunnels to this machine, geneve or vxlan.
     architecture: kernel machine name (x86_64, aarch64, armv7l).
     kvm_present: /dev/kvm exists, usable or not.
     shared_cpus, dedicated_cpus: as Nova reads them (0,1); both empty where servers share all.
@@ -55,6 +56,7 @@ class Node:
     dedicated_cpus: str = ""
     mtu: int = plumbing.ETHERNET
     keeps_time: bool = False
+    encapsulation: str = GENEVE
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,23 @@ class Plan:
     @property
     def has_nodes(self) -> bool:
         return bool(self.members)
+
+    @property
+    def spoken(self) -> str:
+        """On the controller, what machines that can receive Geneve are to speak.
+
+        OVN takes the first that both ends have (encaps.c, preferred_encap). VXLAN has room for
+        few networks, so it is spoken only once a machine needs it.
+        """
+        needed = {self.node.encapsulation, *(each.encapsulation for each in self.members)}
+        return f"{GENEVE},{VXLAN}" if VXLAN in needed else GENEVE
+
+    @property
+    def encapsulations(self) -> str:
+        """Of the tunnels of this machine, as OVN wants them."""
+        if self.node.encapsulation == VXLAN:
+            return VXLAN
+        return self.membership.encapsulations if self.membership else self.spoken
 
     @property
     def trusting(self) -> Membership | None:

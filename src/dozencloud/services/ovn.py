@@ -94,7 +94,7 @@ def _chassis(plan: Plan) -> dict[str, str]:
         "hostname": plan.node.name,
         "ovn-remote": _southbound_remote(plan),
         "ovn-remote-probe-interval": str(PROBE),
-        "ovn-encap-type": "geneve",
+        "ovn-encap-type": plan.encapsulations,
         "ovn-encap-ip": tunnel_address(plan),
         "ovn-bridge": INTEGRATION_BRIDGE,
         "ovn-bridge-datapath-type": plan.node.datapath,

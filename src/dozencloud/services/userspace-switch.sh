@@ -25,10 +25,12 @@ routed() { # NETWORK; refused until the switch has seen the address of the bridg
     done
 }
 
-turned() { # what came through the kernel is for this machine's address again (tunnels.flow)
+turned() { # what came through the kernel is for this machine's address again (tunnels.flows)
     address=$(ovs-vsctl --timeout=5 get open . external_ids:ovn-encap-ip | tr -d '"')
-    ovs-ofctl add-flow "$tunnels" \
-        "udp,nw_dst=169.254.60.81,tp_dst=6081,actions=mod_nw_dst:$address,LOCAL"
+    for port in 6081 4789; do
+        ovs-ofctl add-flow "$tunnels" \
+            "udp,nw_dst=169.254.60.81,tp_dst=$port,actions=mod_nw_dst:$address,LOCAL"
+    done
 }
 
 # In subshells that end at once: the switch does not wait for children.
