@@ -208,8 +208,12 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
 
     def get_info(self, instance: Any, use_cache: bool = True) -> Any:
         info = super().get_info(instance, use_cache)
-        if info.state == power_state.PAUSED and self._debugging.stops(instance.uuid):
-            # Nova waits for a server to run after each start, and knows no debugger.
+        # Nova waits for a server to run after each start, and knows no debugger. And one that was
+        # paused when its host stopped would not be started again with it.
+        if info.state == power_state.PAUSED and (
+            self._debugging.stops(instance.uuid)
+            or fulldisk.waits(self._host.get_connection(), instance.uuid)
+        ):
             return InstanceInfo(state=power_state.RUNNING, internal_id=info.internal_id)
         return info
 
