@@ -303,13 +303,16 @@ def way_out_is_open(cloud: Cloud) -> bool:
         return False
 
 
+def drop_tables(*names: str) -> None:
+    """Remove tables of nftables from the machine, as far as they are there."""
+    drop = "".join(f"table inet {name}\ndelete table inet {name}\n" for name in names)
+    with suppress(FileNotFoundError):  # without nft there is none
+        subprocess.run(["nft", "-f", "-"], input=drop, text=True, check=False, capture_output=True)
+
+
 def close_way_out(cloud: Cloud, *, last: bool) -> None:
     """Undo `open_way_out`. last: no other cloud of this machine needs forwarding any more."""
-    drop = "".join(
-        f"table inet {table}\ndelete table inet {table}\n"
-        for table in (cloud.table, f"{cloud.table}-consoles")
-    )
-    subprocess.run(["nft", "-f", "-"], input=drop, text=True, check=False, capture_output=True)
+    drop_tables(cloud.table, f"{cloud.table}-consoles")
     if last and FORWARDED.exists():
         FORWARD.write_text("0")
         FORWARDED.unlink()

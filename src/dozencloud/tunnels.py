@@ -124,8 +124,7 @@ def remove(cloud: Cloud) -> None:
     """What is left of it on the machine; in a namespace of its own it goes with that."""
     if cloud.namespace:
         return
-    drop = f"table inet {table(cloud)}\ndelete table inet {table(cloud)}\n"
-    subprocess.run(["nft", "-f", "-"], input=drop, text=True, check=False, capture_output=True)
+    plumbing.drop_tables(table(cloud))
     device = link_devices(cloud)[0]
     if Path("/sys/class/net", device).exists():
         subprocess.run(["ip", "link", "delete", device], check=False, capture_output=True)

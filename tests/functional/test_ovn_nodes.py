@@ -282,7 +282,7 @@ def test_a_node_may_write_about_itself(servers: Pair, identity: Path) -> None:
         "set Chassis chassis-controller hostname=other",
         "create Chassis name=another encaps=@e -- --id=@e create Encap type=geneve ip=10.9.9.9",
         "set Encap {encap} ip=10.9.9.9",
-        "set Logical_Flow {flow} actions=drop;",
+        "set Logical_Flow {flow} actions=another;",
         "destroy Logical_Flow {flow}",
         "destroy Datapath_Binding net",
         "set SB_Global . options:test=1",

@@ -8,6 +8,7 @@ import re
 import stat
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -137,19 +138,19 @@ def test_json_that_is_no_table_of_texts_is_damaged_too(tmp_path: Path, content: 
 
 
 @pytest.mark.functional
-def test_another_user_is_told_to_use_sudo(tmp_path: Path) -> None:
-    path = tmp_path / "secrets.json"
-    Secrets(path)["a"]
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o711)
+def test_another_user_is_told_to_use_sudo() -> None:
     code = "import sys; from pathlib import Path; from dozencloud.secret import Secrets\n"
     code += "Secrets(Path(sys.argv[1]))"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(path)],
-        check=False,
-        capture_output=True,
-        text=True,
-        user="nobody",
-        env={"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ["PATH"]},
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)
+        path = Path(folder, "secrets.json")
+        Secrets(path)["a"]
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(path)],
+            check=False,
+            capture_output=True,
+            text=True,
+            user="nobody",
+            env={"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ["PATH"]},
+        )
     assert "cannot be read. Use sudo." in done.stderr
