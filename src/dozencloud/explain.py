@@ -133,9 +133,11 @@ def judge(
         return None, "It is being built; ask again in a few seconds."
     if symptoms.has_come_up(console):
         return None, "Nothing is wrong: its console shows a login prompt."
-    if hang := said_to_hang(actions):
+    found, hang = symptoms.from_console(console), said_to_hang(actions)
+    # What was said of a silent server counts no longer once it speaks.
+    if hang and (found or not console.strip()):
         return Finding(HANG, hang.message, ""), ""
-    if found := symptoms.from_console(console):
+    if found:
         return found, ""
     if not console.strip():
         return None, "Nothing is known to be wrong, but its console is empty: it may still begin."

@@ -314,6 +314,33 @@ def test_the_setting_counts() -> None:
     assert Next.EXPLAIN not in course(*every(POLL, 60, 1.0, 0), patience=100)
 
 
+def test_what_may_only_be_slow_gets_eight_times_as_long() -> None:
+    progress = Progress(20)
+    asked = []
+    for point in every(POLL, 400, 1.0, 0):
+        if progress.look(Sample(*point)) is Next.EXPLAIN:
+            asked.append(point[0])
+            if not progress.wait_longer():
+                break
+    assert asked == [21, 42, 81, 162]
+
+
+@pytest.mark.parametrize(
+    ("started", "place", "sure"),
+    [
+        (start(), Where.ASTRAY, True),
+        (start(), Where.STANDSTILL, True),
+        (start(command_line="quiet"), Where.KERNEL, True),
+        (start(), Where.KERNEL, False),
+        (start(), Where.UNKNOWN, False),
+    ],
+)
+def test_what_a_slow_machine_cannot_cause_is_sure(started: Start, place: Where, sure: bool) -> None:
+    finding = from_silence(started, place)
+    assert finding
+    assert finding.sure is sure
+
+
 def test_what_speaks_is_listened_to_and_read_when_it_is_quiet() -> None:
     steps = course((0, 0, 0), (3, 3, 100), (6, 6, 200), (9, 9, 200), (12, 12, 200), (17, 17, 200))
     assert steps == [Next.WAIT, Next.LISTEN, Next.LISTEN, Next.WAIT, Next.WAIT, Next.READ]

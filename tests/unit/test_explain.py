@@ -64,6 +64,9 @@ def test_faults(message: str, code: str, words: str) -> None:
         ("ACTIVE", [HUNG, CREATED], "", "hang", "Its kernel is for another architecture."),
         # What comes up in the end does not hang, whatever was said before.
         ("ACTIVE", [HUNG, CREATED], LOGIN, "", "login prompt"),
+        # Nor does what was silent, and speaks now.
+        ("ACTIVE", [HUNG, CREATED], "[    0.1] Linux version 6.12\n", "", "may still boot"),
+        ("ACTIVE", [HUNG, CREATED], SHELL, "hang", "Its kernel is for another architecture."),
         # A finding belongs to one power-on.
         ("ACTIVE", [REBOOTED, HUNG, CREATED], "", "", "its console is empty"),
         ("ACTIVE", [CREATED], SHELL, "firmware", "UEFI found nothing"),

@@ -17,6 +17,7 @@ from dozencloud.facts import Datapath
 from dozencloud.plumbing import (
     ENTER_SCRIPT,
     ETHERNET,
+    drop_tables,
     encapsulation,
     enter,
     guard,
@@ -146,6 +147,13 @@ def test_the_rules_replace_themselves(tmp_path: Path) -> None:
     words = ["unshare", "--net", "sh", "-c", script, "sh", str(file)]
     done = subprocess.run(words, check=True, capture_output=True, text=True, timeout=20)
     assert done.stdout.count("masquerade") == 1
+
+
+def test_a_machine_without_nft_has_no_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    drop_tables("dozen")
 
 
 def test_consoles_are_for_root_and_the_console_proxy() -> None:

@@ -61,6 +61,8 @@ DONE = 60.0
 """Seconds after which a server that neither speaks nor works is where it wanted to be."""
 LIMIT = 900.0
 """Seconds after power-on when the watch ends in any case."""
+LONGEST = 8
+"""Times the patience that a server gets which may only be slow."""
 LOOKS = 3
 """At the registers of a server, and seconds between two of them."""
 LOOK_AGAIN = 0.3
@@ -92,7 +94,7 @@ class Progress:
     """One server since power-on. patience: seconds of processor time that it may be silent."""
 
     def __init__(self, patience: float) -> None:
-        self._patience = patience
+        self._patience, self._most = patience, LONGEST * patience
         self._recent: deque[Sample] = deque(maxlen=RECENT)
         self._first: Sample | None = None
         self._spoke: Sample | None = None
@@ -112,6 +114,11 @@ class Progress:
         if quiet >= DONE and not self._busy():
             return Next.END
         return Next.READ if quiet >= QUIET else Next.WAIT
+
+    def wait_longer(self) -> bool:
+        """Have twice the patience, unless that is too much."""
+        self._patience *= 2
+        return self._patience <= self._most
 
     def _busy(self) -> bool:
         first, last = self._recent[0], self._recent[-1]
@@ -198,6 +205,8 @@ class Watchdog:
             return step is Next.END
         if step is Next.EXPLAIN:
             finding, seen = explain_silence(domain, sample)
+            if finding and not finding.sure and server.progress.wait_longer():
+                return False
         else:
             console = tail(server.console)
             if symptoms.has_come_up(console):

@@ -29,11 +29,15 @@ SCREEN_ONLY = ("x86_64", "i686")
 
 @dataclass(frozen=True)
 class Finding:
-    """A judgement. code: for programs. cause, mend: one sentence each, for people."""
+    """A judgement. code: for programs. cause, mend: one sentence each, for people.
+
+    sure: nothing else can be the cause; without that it may be a slow machine.
+    """
 
     code: str
     cause: str
     mend: str
+    sure: bool = True
 
     def __str__(self) -> str:
         return f"{self.cause} {self.mend}"
@@ -255,12 +259,13 @@ def from_silence(start: Start, where: Where) -> Finding | None:
         return Finding("wrong-board", cause, mend)
     if where in (Where.KERNEL, Where.PROGRAM):
         cause = "Its kernel runs, but says nothing on the serial console."
-        if "console=tty" not in start.command_line.replace("console=tty0", ""):
+        named = "console=tty" in start.command_line.replace("console=tty0", "")
+        if not named:
             cause = "Its kernel runs, but no console= of its command line names the serial console."
         mend = "Add console=ttyAMA0 to os_command_line of the image, or try it over the network."
-        return Finding("no-console", cause, mend)
+        return Finding("no-console", cause, mend, sure=not named)
     cause = "It is busy and has not said a word on its console; why is not known."
-    return Finding("silent", cause, NEW_IMAGE)
+    return Finding("silent", cause, NEW_IMAGE, sure=False)
 
 
 _AGAIN = "Then create the server anew."
