@@ -28,7 +28,7 @@ IMAGE, FLAVOR, EXTERNAL = "tiny-arm64", "m1.nano", "public"
 BOOT_SECONDS = 150
 """From the request to SSH, at most: the guest is emulated, perhaps beside a second cloud."""
 SSH_OPTIONS = (
-    *("-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=5"),
+    *("-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"),
     *("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"),
     *("-o", "LogLevel=ERROR"),
 )
@@ -49,7 +49,10 @@ def eventually(
 
 @dataclass(frozen=True)
 class Guest:
-    """A server, seen by somebody who has its key. via: the server through which it is reached."""
+    """A server, seen by somebody who has its key.
+
+    via: the server through which it is reached. patience: s that it has to let somebody in.
+    """
 
     id: str
     name: str
@@ -57,6 +60,7 @@ class Guest:
     floating: str
     key: Path
     via: Guest | None = None
+    patience: int = 5
 
     def login(self, user: str, key: Path, *options: str) -> list[str]:
         """Command line that logs in to it."""
@@ -64,7 +68,8 @@ class Guest:
             through = self.via.login(user, self.via.key, "-W", "%h:%p")
             options = (*options, "-o", f"ProxyCommand={join(through)}")
         address = self.fixed if self.via else self.floating
-        return ["ssh", "-i", str(key), *SSH_OPTIONS, *options, f"{user}@{address}"]
+        patience = ("-o", f"ConnectTimeout={self.patience}")
+        return ["ssh", "-i", str(key), *SSH_OPTIONS, *patience, *options, f"{user}@{address}"]
 
     def ask(
         self, words: str, user: str = "dozen", key: Path | None = None
@@ -76,7 +81,7 @@ class Guest:
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
-            timeout=60,
+            timeout=55 + self.patience,
         )
 
     def run(self, words: str, user: str = "dozen") -> str:

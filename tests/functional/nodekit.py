@@ -67,7 +67,6 @@ def machine(plan: Plan, services: Sequence[Service]) -> Iterator[Machine]:
     cloud, supervisor = plan.cloud, Supervisor(plan.cloud)
     with ExitStack() as stack:
         stack.callback(partial(_clear, cloud, supervisor))
-        users.create(STEP, {ovn.USER: GROUP})
         for folder in [folder for service in services for folder in service.folders]:
             make_folder(folder)
         plumbing.make_namespace(cloud, STEP)
@@ -94,6 +93,7 @@ def _clear(cloud: Cloud, supervisor: Supervisor) -> None:
 
 def controller_plan(root: Path, members: Sequence[Member] = ()) -> Plan:
     """Of a cloud below `root`, which its nodes reach at the inner end of its link."""
+    users.create(STEP, {ovn.USER: GROUP})
     cloud = Cloud(root)
     for path in cloud.folders:
         path.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ set of paths per machine.
 
 from __future__ import annotations
 
+import os
 import socket as sockets
 from collections.abc import Mapping
 from dataclasses import replace
@@ -130,6 +131,12 @@ def switch_database(plan: Plan) -> Service:
             )
         )
 
+    def reload(_pid: int) -> bool:
+        """The running ovn-controller takes up what has changed."""
+        with Path(os.devnull).open("w") as log:
+            introduce(plan, Step(log))
+        return True
+
     return Service(
         name="ovs-db",
         title="Switch database (Open vSwitch)",
@@ -143,6 +150,8 @@ def switch_database(plan: Plan) -> Service:
             Folder(cloud.run / "openvswitch", "root", "root", 0o755),
             Folder(data.parent),
         ),
+        reads=(cloud.lib / "node.json",),
+        reload=reload,
         prepare=lambda step: _database(step, data, OVS_SCHEMA, "root"),
         settle=settle,
         ready=accepting(socket),
