@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from dozencloud import lifecycle, plumbing, tls, users
 from dozencloud.bringup import make_folder
-from dozencloud.cloud import Cloud
+from dozencloud.cloud import CONSOLE_USER, Cloud
 from dozencloud.graph import Step
 from dozencloud.membership import Member, Membership
 from dozencloud.nodes import authority
@@ -93,7 +93,7 @@ def _clear(cloud: Cloud, supervisor: Supervisor) -> None:
 
 def controller_plan(root: Path, members: Sequence[Member] = ()) -> Plan:
     """Of a cloud below `root`, which its nodes reach at the inner end of its link."""
-    users.create(STEP, {ovn.USER: GROUP})
+    users.create(STEP, {ovn.USER: GROUP, CONSOLE_USER: GROUP})
     cloud = Cloud(root)
     for path in cloud.folders:
         path.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -23,13 +24,14 @@ import amqp
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from dozencloud import plumbing, tls
+from dozencloud import plumbing, tls, users
 from dozencloud.cloud import NODE_CONSOLES_PORT, Cloud, parse
 from dozencloud.compute.consoleproxy import destination
+from dozencloud.graph import Step
 from dozencloud.membership import Member, Membership, changing, console_name
 from dozencloud.nodes import authority, broker
 from dozencloud.secret import Secrets, write_private
-from dozencloud.services import gate, gateway, rabbitmq
+from dozencloud.services import gate, gateway, ovn, rabbitmq
 from dozencloud.services.base import Node, Plan, Service, broker_over_tls, broker_url, ini
 from dozencloud.services.gateway import GROUP
 from dozencloud.services.gateway import USER as GATEWAY_USER
@@ -115,6 +117,7 @@ class Machines:
     def certificates(self, folder: Path) -> None:
         self.cloud.etc.mkdir(parents=True)
         tls.issue_gateway(self.cloud)
+        users.create(Step(io.StringIO()), {ovn.USER: GROUP})
         authority.issue_control(self.cloud)
         self.nodes = {name: self.node(folder, name) for name in ADDRESSES}
 
