@@ -14,13 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from testcloud import Guest, Tenant, TestCloud
+from testcloud import PLACE, Guest, Tenant, TestCloud
 from testnodes import Node
 from tinyimages import Made
 
 from dozencloud.images import tiny, tiny_uefi
 
-PLACE = Path("/var/tmp")  # noqa: S108  (on a real disk, and a short path)
 KEPT_LOGS = PLACE / "dozen-e2e-logs"
 
 

@@ -14,9 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import PLACE
 from keystoneauth1.exceptions import Unauthorized
-from testcloud import Guest, TestCloud
+from testcloud import PLACE, Guest, TestCloud
 
 from dozencloud import facts, preflight, processes
 from dozencloud.timings import Report

@@ -24,6 +24,7 @@ from dozencloud.cloud import Cloud, load
 from dozencloud.services import services
 from dozencloud.services.base import Plan, Service
 
+PLACE = Path("/var/tmp")  # noqa: S108  (on a real disk, and a short path)
 IMAGE, FLAVOR, EXTERNAL = "tiny-arm64", "m1.nano", "public"
 BOOT_SECONDS = 150
 """From the request to SSH, at most: the guest is emulated, perhaps beside a second cloud."""
