@@ -8,6 +8,7 @@ LONG = 16
 """Bytes of data above which they are no name."""
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file runs in one process, and so does all that shares the cloud of `tests/e2e`.
 

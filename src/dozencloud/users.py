@@ -9,9 +9,12 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from dozencloud.errors import Problem
 from dozencloud.graph import Step
 
 NOLOGIN = "/usr/sbin/nologin"
+IN_USE = 9
+"""Exit status of useradd(8) and groupadd(8): another cloud of the machine made it just now."""
 
 
 def missing(users: Mapping[str, str]) -> set[str]:
@@ -24,18 +27,23 @@ def missing(users: Mapping[str, str]) -> set[str]:
 def create(step: Step, users: Mapping[str, str]) -> None:
     """Make the users (name -> group beside its own) and groups that are missing."""
     for group in sorted(set(users.values()) - {entry.gr_name for entry in grp.getgrall()}):
-        step.run(["groupadd", "--system", group])
+        _add(step, ["groupadd", "--system", group])
     names = {entry.pw_name for entry in pwd.getpwall()}
     for user, groups in sorted(users.items()):
-        if user in names:
+        made = [
+            *("useradd", "--system", "--user-group", "--no-create-home"),
+            *("--home-dir", "/nonexistent", "--shell", NOLOGIN, "--groups", groups, user),
+        ]
+        if user in names or not _add(step, made):
             step.run(["usermod", "--append", "--groups", groups, user])
-            continue
-        step.run(
-            [
-                *("useradd", "--system", "--user-group", "--no-create-home"),
-                *("--home-dir", "/nonexistent", "--shell", NOLOGIN, "--groups", groups, user),
-            ]
-        )
+
+
+def _add(step: Step, words: list[str]) -> bool:
+    """Whether it was added; false if it is there."""
+    done = step.run(words, check=False)
+    if done.returncode not in (0, IN_USE):
+        raise Problem(f"{words[0]} ended with status {done.returncode}.", detail=done.stderr)
+    return done.returncode == 0
 
 
 def remove(prefix: str, group: str) -> list[str]:
