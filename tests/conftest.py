@@ -1,22 +1,26 @@
-"""What all tests share: which may run beside each other, and how their data is called."""
+"""What all tests share: which run beside each other, and how their data is called."""
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+E2E = "tests/e2e/"
 LONG = 16
 """Bytes of data above which they are no name."""
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file runs in one process, and so does all that shares the cloud of `tests/e2e`.
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # untyped
+    """A file runs in one process, and so does all that shares the cloud of `tests/e2e`."""
 
-    For pytest-xdist's `--dist loadgroup`.
-    """
-    for item in items:
-        group = "e2e" if item.get_closest_marker("e2e") else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
+    def _split_scope(self, nodeid: str) -> str:
+        return E2E if nodeid.startswith(E2E) else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    return Scheduling(config, log)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
