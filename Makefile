@@ -1,4 +1,4 @@
-.PHONY: check arm-host arm-node
+.PHONY: check arm-host arm-node arm-board
 
 # Checks and tests all that this machine can.
 check:
@@ -11,3 +11,7 @@ arm-host:
 # Lets an emulated ARMv8 machine join a cloud of this one, and run servers: docs/arm-host.md
 arm-node:
 	./tests/armhost/start node
+
+# The same with a 32-bit ARM board of 1 GiB, which emulates its servers.
+arm-board:
+	./tests/armhost/start node --machine 32-bit

@@ -1,4 +1,4 @@
-"""Makes the disks of an emulated Debian arm64 machine without running a foreign program.
+"""Makes the disks of an emulated Debian machine for ARM without running a foreign program.
 
 Packages come from a Debian mirror and PyPI, checked by apt's signatures and the hashes of uv.lock.
 What is made stays in a cache: a system disk per Debian release, a Python disk per lock file.
@@ -27,13 +27,12 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 INSIDE = Path(__file__).parent / "inside"
 CACHE = Path("/var/cache/dozencloud-armhost")
 MIRROR = "http://deb.debian.org/debian"
-VERSION = 1
+VERSION = 2
 """Raise it when this module makes another disk from the same packages."""
 
 PYTHONS = {"bookworm": "3.11", "trixie": "3.13"}
 """Debian release: its Python."""
 
-KERNEL = "linux-image-cloud-arm64"
 PACKAGES = (
     "busybox-static",
     "ipxe-qemu",
@@ -58,7 +57,11 @@ NOT_FETCHED = (
     "systemd",
     "systemd-sysv",
 )
-MODULES = ("virtio_pci", "virtio_blk", "virtio_console", "virtio_net", "virtio_rng", "ext4")
+MODULES = (
+    *("virtio_pci", "virtio_blk", "virtio_console", "virtio_net", "virtio_rng"),
+    "crc32c_generic",  # ext4 asks for it by alias, which `depends=` does not say
+    "ext4",
+)
 
 CONTROL_PLANE = (
     *("neutron", "keystone", "glance", "openstack-placement", "python-openstackclient"),
@@ -117,6 +120,7 @@ def default_suite() -> str:
 class System:
     """A system disk: the packages unpacked onto it, and what is done to it then.
 
+    architecture: the kernel's name of it, as tiny.PORTS has it; its kernel is always there.
     finish: called with the root, the kernel's release and the packages' files.
     without: packages that are not fetched, nor what only they need.
     known: what the disk depends on besides; spare_mib: its free room.
@@ -125,6 +129,7 @@ class System:
     name: str
     packages: tuple[str, ...]
     finish: Callable[[Path, str, Sequence[Path]], None]
+    architecture: str = "aarch64"
     without: tuple[str, ...] = ()
     known: Mapping[str, object] = field(default_factory=dict)
     spare_mib: int = 1024
@@ -134,7 +139,7 @@ def build(suite: str, uv: str, say: Callable[[str], None], cache: Path = CACHE) 
     """All disks that do not change from run to run, from the cache where they are there."""
     kind = System(
         "system",
-        (KERNEL, *PACKAGES, *MORE_PACKAGES.get(suite, ())),
+        (*PACKAGES, *MORE_PACKAGES.get(suite, ())),
         _finish,
         without=NOT_FETCHED,
         known={"accounts": ACCOUNTS},
@@ -191,13 +196,15 @@ def cached(
 def system(kind: System, suite: str, cache: Path, say: Callable[[str], None]) -> Path:
     """A folder with a kernel, its initramfs and the system disk."""
     init = (INSIDE / "initramfs-init").read_bytes()
+    port = tiny.PORTS[kind.architecture]
+    packages = (port.kernel_package, *kind.packages)
 
     def fill(folder: Path, work: Path) -> None:
-        count = len(kind.packages)
-        say(f"fetching {count} packages of Debian {suite} for arm64, and what they need")
+        about = f"Debian {suite} for {port.debian}"
+        say(f"fetching {len(packages)} packages of {about}, and what they need")
         (work / "apt").mkdir()
         source = apt.Source(MIRROR, suite, tiny.KEYRING)
-        files = debs.fetch(source, "arm64", kind.packages, work / "apt", without=kind.without)
+        files = debs.fetch(source, port.debian, packages, work / "apt", without=kind.without)
         say(f"unpacking {len(files)} packages")
         root = work / "root"
         debs.unpack(files, root)
@@ -219,14 +226,15 @@ def system(kind: System, suite: str, cache: Path, say: Callable[[str], None]) ->
 
     recipe = {
         "suite": suite,
-        "packages": kind.packages,
+        "architecture": port.debian,
+        "packages": packages,
         "without": kind.without,
         "modules": MODULES,
         **kind.known,
         "init": init.decode(),
     }
     cache.mkdir(parents=True, exist_ok=True)
-    return cached(cache, f"{kind.name}-{suite}", recipe, fill)
+    return cached(cache, f"{kind.name}-{port.debian}-{suite}", recipe, fill)
 
 
 def _finish(root: Path, release: str, files: Sequence[Path]) -> None:

@@ -1,4 +1,4 @@
-"""Runs an emulated ARMv8 machine whose KVM works: QEMU emulates EL2, where a hypervisor lives."""
+"""Runs an emulated ARM machine. An ARMv8 one has a KVM that works: QEMU emulates EL2 for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from disks import Disks
 from dozencloud.errors import Problem
 
 CPUS = 2
-MEMORY_MIB = 3072
 PORT = "org.dozencloud.report"
 """The machine writes one JSON object a line to this virtio port; here it is QEMU's output."""
 
@@ -27,16 +26,19 @@ class Host:
     name: str
     cpu: str
     """QEMU's -cpu."""
+    emulator: str = "qemu-system-aarch64"
+    machine: str = "virt,virtualization=on,gic-version=3"
+    """QEMU's -machine."""
+    memory_mib: int = 3072
 
 
 def command(disks: Disks, work: Path, host: Host, console: Path, *more: str) -> list[str]:
     """How QEMU is started. more: for further devices."""
     emulator = [
-        "qemu-system-aarch64",
-        *("-machine", "virt,virtualization=on,gic-version=3", "-cpu", host.cpu),
+        *(host.emulator, "-machine", host.machine, "-cpu", host.cpu),
         # The default cache of translated code is a share of the memory and too small for two
         # systems, one inside the other.
-        *("-smp", str(CPUS), "-m", str(MEMORY_MIB), "-accel", "tcg,thread=multi,tb-size=512"),
+        *("-smp", str(CPUS), "-m", str(host.memory_mib), "-accel", "tcg,thread=multi,tb-size=512"),
         *("-nodefaults", "-display", "none", "-no-reboot"),
         *("-kernel", str(disks.kernel), "-initrd", str(disks.initramfs)),
         *("-append", "console=ttyAMA0 earlycon panic=-1 loglevel=7"),

@@ -1,4 +1,4 @@
-"""The command: an emulated ARM machine joins a cloud of this one and runs servers with KVM.
+"""The command: an emulated ARM machine joins a cloud of this one and runs servers.
 
 The controller is made here, under a root of its own; the machine runs `dozen join`; then servers
 are created on the controller, which must place them on the machine.
@@ -22,6 +22,7 @@ from pathlib import Path
 from shlex import join
 
 import disks
+import emulated
 import nodedisks
 import plan
 import tinyimages
@@ -29,33 +30,71 @@ from board import Board
 from rich.console import Console
 from rich.table import Table
 from run import find_uv
-from testcloud import Guest, TestCloud
+from testcloud import PLACE, Guest, TestCloud, eventually
 
+from dozencloud.cloud import GENEVE, VXLAN
 from dozencloud.errors import Problem
 from dozencloud.images import tiny
 
-PLACE = Path("/var/tmp")  # noqa: S108  (on a real disk, and a short path)
 UP_SECONDS = 300
-"""Until the emulated machine lets us in, and until a server does."""
+"""Until the emulated machine lets us in."""
 FLAVOR = "m1.nano"
+ARMHF = "tiny-armhf"
 ABOUT = "uname -m; grep -m 4 -E 'model name|CPU (impl|arch|part)' /proc/cpuinfo"
 """What a server is asked, by SSH."""
 
 
 @dataclass(frozen=True)
 class Wish:
-    """A server, and what must come of it. cpu: of QEMU's command line."""
+    """A server, and what must come of it.
+
+    cpu: of QEMU's command line. seconds: until its console must show a prompt. patience: s that it
+    has to let us in then.
+    """
 
     name: str
     image: str
     machine: str
     cpu: str
+    domain: str = "kvm"
+    seconds: float = 300
+    patience: int = 20
 
 
-WISHES = (
-    Wish("eight", "tiny-arm64", "aarch64", "-cpu host"),
-    Wish("seven", "tiny-armhf", "armv7l", "-cpu host,aarch64=off"),
-)
+@dataclass(frozen=True)
+class Kind:
+    """A machine that joins. kvm, tunnels: as `dozen node list` says."""
+
+    architecture: str
+    host: emulated.Host
+    kvm: str
+    tunnels: str
+    wishes: tuple[Wish, ...]
+    suites: tuple[str, ...] = tuple(disks.PYTHONS)
+    """Debian releases that it can have."""
+
+
+KINDS = {
+    "64-bit": Kind(
+        "aarch64",
+        plan.MAX,
+        "64 and 32 bit",
+        GENEVE,
+        (
+            Wish("eight", "tiny-arm64", "aarch64", "-cpu host"),
+            Wish("seven", ARMHF, "armv7l", "-cpu host,aarch64=off"),
+        ),
+    ),
+    "32-bit": Kind(
+        "armv7l",
+        emulated.Host("cortex-a15", "cortex-a15", "qemu-system-arm", "virt", memory_mib=1024),
+        "no",
+        VXLAN,
+        # An emulator in an emulator: a minute of a board is many here.
+        (Wish("seven", ARMHF, "armv7l", "-cpu cortex-a15", "qemu", 2400, patience=600),),
+        suites=("bookworm",),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -75,8 +114,9 @@ class Seen:
         """What is not as it must be."""
         if self.host != nodedisks.NAME:
             yield f"{self.wish.name} is on {self.host}"
-        if self.domain != "kvm" or "-accel kvm" not in self.command:
-            yield f"{self.wish.name} is not run by KVM: {self.domain}"
+        accelerator = {"kvm": "kvm", "qemu": "tcg"}[self.wish.domain]
+        if self.domain != self.wish.domain or f"-accel {accelerator}" not in self.command:
+            yield f"{self.wish.name} is not run by {accelerator}: {self.domain}"
         if not re.search(rf"{re.escape(self.wish.cpu)}(,(?!aarch64)|\s|$)", self.command):
             yield f"the processor of {self.wish.name} is not `{self.wish.cpu}`"
         if self.machine != self.wish.machine:
@@ -146,11 +186,11 @@ def bring_images(cloud: TestCloud, say: Callable[[str], None]) -> None:
             work, tiny.build("aarch64", cache), tiny.build("armv7l", cache), Path()
         )
         file = tinyimages.armhf_kernel(made)
-        said = cloud.dozen("image", "import", str(file), "--name", WISHES[1].image).stdout
+        said = cloud.dozen("image", "import", str(file), "--name", ARMHF).stdout
     say(said.strip().splitlines()[-1])
 
 
-def join_cloud(cloud: TestCloud, board: Board, story: Story) -> None:
+def join_cloud(cloud: TestCloud, board: Board, kind: Kind, story: Story) -> None:
     """The line that `dozen node token` prints, run on the machine."""
     words = cloud.dozen("node", "token").stdout.split()
     story(f"on the machine: {join(words[1:-1])} {words[-1][:12]}...")
@@ -159,8 +199,20 @@ def join_cloud(cloud: TestCloud, board: Board, story: Story) -> None:
     (row,) = (row for row in rows if row["name"] == nodedisks.NAME)
     for line in cloud.dozen("node", "list").stdout.rstrip().splitlines():
         story.quoted(line)
-    if (row["condition"], row["kvm"]) != ("up", "64 and 32 bit"):
-        raise Problem(f"The node is {row['condition']}, and its KVM is: {row['kvm']}.")
+    found = [row[name] for name in ("condition", "kvm", "encapsulation")]
+    if found != ["up", kind.kvm, kind.tunnels]:
+        raise Problem(f"Condition, KVM and tunnels of the node are not as must be: {found}.")
+    status = json.loads(board.ask("cd /work/dozencloud && ./dozen status --json"))
+    pss, memory = status["memory_mib"]["control_plane"], board.ask("free -m | awk 'NR == 2'")
+    story(f"on the machine: DozenCloud's services {pss:.0f} MiB (PSS) of {memory.split()[1]} MiB")
+
+
+def switch(board: Board) -> str:
+    """How packets are moved there, and by what they go to the controller."""
+    ask = "ovs-vsctl --db=unix:/run/dozencloud/openvswitch/db.sock"
+    kind = board.ask(f"{ask} get bridge br-int datapath_type")
+    tunnels = board.ask(f"{ask} --bare --columns=type find interface options:key=flow")
+    return f"datapath {kind}, tunnels {tunnels}"
 
 
 def serve(cloud: TestCloud, board: Board, wish: Wish, story: Story) -> Seen:
@@ -168,6 +220,8 @@ def serve(cloud: TestCloud, board: Board, wish: Wish, story: Story) -> Seen:
     begin = story.now
     create = ["server", "create", "--image", wish.image, "--flavor", FLAVOR, "--network", "private"]
     more = ["--key-name", "dozen", "--security-group", "ssh", "--wait", wish.name]
+    if wish.domain == "qemu":  # which the controller could do, too
+        create = ["--os-compute-api-version", "2.74", *create, "--host", nodedisks.NAME]
     story(f"on the controller: openstack {join([*create, *more])}")
     openstack(cloud, *create, *more)
     server = shown(cloud, wish.name)
@@ -180,8 +234,15 @@ def serve(cloud: TestCloud, board: Board, wish: Wish, story: Story) -> Seen:
     ask = ("floating", "ip", "create", "public", "-f", "value", "-c", "floating_ip_address")
     address = openstack(cloud, *ask)
     openstack(cloud, "server", "add", "floating", "ip", wish.name, address)
-    guest = Guest(server["id"], wish.name, "", address, cloud.key)
-    said = guest.wait(UP_SECONDS).run(ABOUT)
+    eventually(
+        lambda: "login:" in openstack(cloud, "console", "log", "show", wish.name),
+        seconds=wish.seconds,
+        what=f"a prompt on the console of {wish.name}",
+        every=5,
+    )
+    story(f"{wish.name} shows a prompt")
+    guest = Guest(server["id"], wish.name, "", address, cloud.key, patience=wish.patience)
+    said = guest.wait(wish.patience).run(ABOUT)
     up = story.now - begin
     machine, *cpu = said.splitlines()
     story(f"ssh dozen@{address} uname -m: {machine}")
@@ -198,11 +259,14 @@ def serve(cloud: TestCloud, board: Board, wish: Wish, story: Story) -> Seen:
     return Seen(wish, host, domain, machine, " ".join(cpu[:1]), address, up, command)
 
 
-def play(uv: str, story: Story, keep: Path | None) -> list[Seen]:
+def play(kind: Kind, uv: str, story: Story, keep: Path | None) -> list[Seen]:
     """The whole, from nothing and back."""
+    suite = disks.default_suite()
+    if suite not in kind.suites:
+        suite = kind.suites[0]
     with folder() as place, ThreadPoolExecutor() as pool:
-        made = nodedisks.build(disks.default_suite(), uv, story)
-        with Board(made, plan.MAX, place) as board:
+        made = nodedisks.build(kind.architecture, suite, uv, story)
+        with Board(made, kind.host, place) as board:
             story("the emulated ARM machine is switched on")
             up = pool.submit(board.wait, UP_SECONDS)
             with controller(keep) as cloud:
@@ -211,12 +275,10 @@ def play(uv: str, story: Story, keep: Path | None) -> list[Seen]:
                 up.result()
                 story(f"the machine is up: {board.ask('uname -srm')}")
                 try:
-                    join_cloud(cloud, board, story)
-                    kind = "get bridge br-int datapath_type"
-                    db = "--db=unix:/run/dozencloud/openvswitch/db.sock"
-                    story(f"on the machine, datapath: {board.ask(f'ovs-vsctl {db} {kind}')}")
-                    seen = [serve(cloud, board, wish, story) for wish in WISHES]
-                    leave(cloud, board, story)
+                    join_cloud(cloud, board, kind, story)
+                    story(f"on the machine, the switch: {switch(board)}")
+                    seen = [serve(cloud, board, wish, story) for wish in kind.wishes]
+                    leave(cloud, board, seen, story)
                 finally:
                     if keep:
                         (keep / "node.log").write_text(
@@ -226,9 +288,9 @@ def play(uv: str, story: Story, keep: Path | None) -> list[Seen]:
     return seen
 
 
-def leave(cloud: TestCloud, board: Board, story: Story) -> None:
+def leave(cloud: TestCloud, board: Board, seen: Sequence[Seen], story: Story) -> None:
     """Servers go, and the node leaves; nothing of it stays on the machine or in the cloud."""
-    openstack(cloud, "server", "delete", "--wait", *(wish.name for wish in WISHES))
+    openstack(cloud, "server", "delete", "--wait", *(each.wish.name for each in seen))
     story("on the machine: ./dozen leave")
     board.follow(story.quoted, "cd", "/work/dozencloud", "&&", "./dozen", "leave")
     rows = json.loads(cloud.dozen("node", "list", "--json").stdout)
@@ -250,14 +312,18 @@ def table(seen: Sequence[Seen]) -> Table:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make arm-node", description=__doc__)
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep logs there")
-    keep: Path | None = parser.parse_args().keep
+    parser.add_argument(
+        "--machine", choices=KINDS, default="64-bit", help="what joins (default: 64-bit)"
+    )
+    given = parser.parse_args()
+    keep: Path | None = given.keep
     if keep:
         keep.mkdir(parents=True, exist_ok=True)
     # All that was made is removed then, too.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     story = Story()
     try:
-        seen = play(find_uv(), story, keep)
+        seen = play(KINDS[given.machine], find_uv(), story, keep)
     except Problem as problem:
         print(f"{problem.what} {problem.mend}\n{problem.detail}\nfailed after {story.now:.0f} s")
         return 1

@@ -1,4 +1,4 @@
-"""The disks of an emulated Debian arm64 machine that joins a cloud.
+"""The disks of an emulated Debian machine for ARM that joins a cloud.
 
 As if its packages had been installed and `dozen` had made its environment: both are unpacked here,
 and what their scripts would have done, as far as a node needs it, is done in `_finish`.
@@ -10,6 +10,7 @@ import os
 import runpy
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,6 @@ from dozencloud import packages
 from dozencloud.state import digest
 
 BASE = (
-    disks.KERNEL,
     *("apt", "base-files", "base-passwd", "bash", "bsdutils", "busybox-static", "coreutils"),
     *("dash", "debianutils", "diffutils", "dpkg", "findutils", "grep", "gzip", "hostname"),
     *("init-system-helpers", "kmod", "libc-bin", "login", "mawk", "mount", "ncurses-base"),
@@ -69,36 +69,49 @@ class Environment:
     source: str
 
 
-def environment(suite: str) -> Environment:
-    """Asked of the launcher's own code."""
-    script = (
-        '. "$checkout/bootstrap/environment.sh"; python=$1; find_environment "$2" env;'
-        ' printf "%s\\n%s" "$environment" "$source_hash"'
-    )
-    python = f"/usr/bin/python{PYTHONS[suite]}"
-    said = subprocess.run(
-        ["sh", "-euc", script, "sh", python, str(ENVIRONMENTS)],
+def _launcher(script: str, *words: str) -> str:
+    """What the launcher's own code says. words: $1 and on of the script."""
+    return subprocess.run(
+        ["sh", "-euc", f'. "$checkout/bootstrap/environment.sh"; {script}', "sh", *words],
         env={"PATH": "/usr/bin:/bin", "checkout": str(CHECKOUT)},
         check=True,
         capture_output=True,
         text=True,
     ).stdout
+
+
+def environment(suite: str) -> Environment:
+    """Asked of the launcher's own code."""
+    script = 'python=$1; find_environment "$2" env; printf "%s\\n%s" "$environment" "$source_hash"'
+    said = _launcher(script, f"/usr/bin/python{PYTHONS[suite]}", str(ENVIRONMENTS))
     path, source = said.split("\n")
     return Environment(Path(path), source)
 
 
-def build(suite: str, uv: str, say: Callable[[str], None], cache: Path = disks.CACHE) -> Disks:
-    """What does not change from run to run, from the cache where it is there."""
-    wanted = packages.wanted("debian", DEBIANS[suite], "aarch64", control=False, time=True)
+def build(
+    architecture: str,
+    suite: str,
+    uv: str,
+    say: Callable[[str], None],
+    cache: Path = disks.CACHE,
+) -> Disks:
+    """What does not change from run to run, from the cache where it is there.
+
+    architecture: the kernel's name of it, aarch64 or armv7l.
+    """
+    wanted = packages.wanted("debian", DEBIANS[suite], architecture, control=False, time=True)
+    if architecture == "armv7l":
+        wanted += tuple(_launcher('echo "$armhf_packages"').split())
     kind = disks.System(
         "node-system",
         (*BASE, *wanted),
-        _finish,
+        _finish_board if architecture == "armv7l" else _finish,
+        architecture,
         known={"accounts": ACCOUNTS, "links": LINKS},
         spare_mib=6144,
     )
     system = disks.system(kind, suite, cache, say)
-    python = _environment_disk(suite, uv, cache, say)
+    python = _environment_disk(architecture, suite, uv, cache, say)
     return Disks.of(system, python / "python.img", suite)
 
 
@@ -129,35 +142,47 @@ def _finish(root: Path, release: str, files: Sequence[Path]) -> None:
     _tell_dpkg(root, files)
 
 
+def _finish_board(root: Path, release: str, files: Sequence[Path]) -> None:
+    """As `_finish`; its kernel has Open vSwitch and VXLAN, but no Geneve, as Raspberry Pi's."""
+    (root / "usr/lib/modules" / release / "kernel/drivers/net/geneve.ko").unlink()
+    _finish(root, release, files)
+
+
 def _tell_dpkg(root: Path, files: Sequence[Path]) -> None:
-    """The list of what is installed."""
+    """The list of what is installed, and which files each package brought."""
     paragraphs = []
     for file in files:
-        fields = subprocess.run(
-            ["dpkg-deb", "--field", str(file)], check=True, capture_output=True, text=True
-        ).stdout
+        fields = _dpkg_deb("--field", file)
         name, rest = fields.split("\n", 1)
         paragraphs.append(f"{name}\nStatus: install ok installed\n{rest}")
+        # Of a line of `tar tv` the sixth word and on; a link's target follows its name.
+        brought = [line.split(maxsplit=5)[5] for line in _dpkg_deb("--contents", file).splitlines()]
+        names = "".join(
+            f"{each.partition(' -> ')[0][1:].rstrip('/') or '/.'}\n" for each in brought
+        )
+        package = name.removeprefix("Package: ")
+        (root / "var/lib/dpkg/info" / f"{package}.list").write_text(names)
     (root / "var/lib/dpkg/status").write_text("\n".join(paragraphs))
 
 
-def _environment_disk(suite: str, uv: str, cache: Path, say: Callable[[str], None]) -> Path:
+def _dpkg_deb(option: str, file: Path) -> str:
+    return subprocess.run(
+        ["dpkg-deb", option, str(file)], check=True, capture_output=True, text=True
+    ).stdout
+
+
+def _environment_disk(
+    architecture: str, suite: str, uv: str, cache: Path, say: Callable[[str], None]
+) -> Path:
     """A disk with the environment, but for this checkout's own code."""
     version, name = PYTHONS[suite], environment(suite).path.name
+    install = {"aarch64": _install_arm64, "armv7l": _install_armhf}[architecture]
 
     def fill(folder: Path, work: Path) -> None:
-        say(f"fetching OpenStack and its libraries for arm64 and Python {version}")
-        pins, top = work / "pins.txt", work / "tree" / name
-        export = [uv, "export", "--quiet", "--project", str(CHECKOUT), "--frozen", "--no-dev"]
-        disks.run([*export, "--no-emit-project", "--output-file", str(pins)], "the list of pins")
+        say(f"fetching OpenStack and its libraries for {architecture} and Python {version}")
+        top = work / "tree" / name
         site = top / f"lib/python{version}/site-packages"
-        command = [
-            *(uv, "pip", "install", "--quiet", "--no-deps", "--require-hashes"),
-            # No later than the glibc of the oldest Debian here, 2.36.
-            *("--python-platform", "aarch64-manylinux_2_36", "--python-version", version),
-            *("--target", str(site), "--requirements", str(pins)),
-        ]
-        disks.run(command, "the Python environment")
+        install(uv, version, site, work)
         for part in ("bin", "etc", "share"):
             if (site / part).exists():
                 (site / part).rename(top / part)
@@ -168,7 +193,58 @@ def _environment_disk(suite: str, uv: str, cache: Path, say: Callable[[str], Non
         disks.compile_bytecode(site, version)
         disks.disk(folder / "python.img", work / "tree", spare_mib=64)
 
-    return disks.cached(cache, f"environment-{version}", {"name": name}, fill)
+    recipe = {"name": name, "architecture": architecture}
+    return disks.cached(cache, f"environment-{architecture}-{version}", recipe, fill)
+
+
+def _pins(uv: str, target: Path, *without: str) -> Path:
+    """The lock file as a list of requirements with hashes."""
+    command = [
+        *(uv, "export", "--quiet", "--project", str(CHECKOUT), "--frozen", "--no-dev"),
+        *(word for name in without for word in ("--no-emit-package", name)),
+        *("--no-emit-project", "--output-file", str(target)),
+    ]
+    disks.run(command, "the list of pins")
+    return target
+
+
+def _install_arm64(uv: str, version: str, site: Path, work: Path) -> None:
+    command = [
+        *(uv, "pip", "install", "--quiet", "--no-deps", "--require-hashes"),
+        # No later than the glibc of the oldest Debian here, 2.36.
+        *("--python-platform", "aarch64-manylinux_2_36", "--python-version", version),
+        *("--target", str(site), "--requirements", str(_pins(uv, work / "pins.txt"))),
+    ]
+    disks.run(command, "the Python environment")
+
+
+def _install_armhf(uv: str, version: str, site: Path, work: Path) -> None:
+    """By pip, since uv knows no 32-bit ARM but where it runs. Debian's modules are linked there."""
+    ready, unused, sdists = (
+        _launcher(f'echo "${name}"').split() for name in ("armhf_modules", "armhf_unused", "sdists")
+    )
+    pins = _pins(uv, work / "pins.txt", *ready, *unused, *sdists)
+    (pip,) = Path("/usr/share/python-wheels").glob("pip-*.whl")
+    command = [
+        *(sys.executable, "-I", str(pip / "pip"), "install", "--quiet", "--no-deps"),
+        *("--disable-pip-version-check", "--no-compile", "--only-binary", ":all:"),
+        *("--require-hashes", "--requirement", str(pins), "--target", str(site)),
+        *("--python-version", version),
+        # PEP 600: a wheel for an older glibc runs with a newer one; Debian 12 has 2.36.
+        *(
+            word
+            for minor in range(17, 37)
+            for word in ("--platform", f"manylinux_2_{minor}_armv7l")
+        ),
+    ]
+    disks.run(command, "the Python environment")
+    exact = [
+        line.split(" ", 1)[0]
+        for line in _pins(uv, work / "all-pins.txt").read_text().splitlines()
+        if line.partition("==")[0] in sdists
+    ]
+    command = [uv, "pip", "install", "--quiet", "--no-deps", "--target", str(site), *exact]
+    disks.run(command, "what has no wheel")
 
 
 def work_disk(folder: Path, suite: str, network: Mapping[str, str], key: Path) -> Path:
