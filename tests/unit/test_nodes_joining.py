@@ -28,6 +28,7 @@ from dozencloud.nodes import agent, authority, broker, enrol, joining, reports, 
 from dozencloud.nodes.controller import checked_url
 from dozencloud.nodes.reports import Report
 from dozencloud.nodes.tokens import Refused, Token
+from dozencloud.services.base import Node
 
 CHASSIS = "5f0e3b2a-8a55-4d0e-9a3e-3c4c5e0a1b2c"
 
@@ -365,7 +366,10 @@ def test_a_report_that_is_none(changed: dict[str, object]) -> None:
 
 def test_this_machine_reports_itself(cloud: Cloud) -> None:
     cloud.lib.mkdir(parents=True, exist_ok=True)
+    here = Node("pi-1", CHASSIS, "qemu", "system", "armv7l", False, encapsulation="vxlan")
+    (cloud.lib / "node.json").write_text(json.dumps(asdict(here)))
     found = agent.observed(cloud)
+    assert found.encapsulation == "vxlan"
     assert Report.read(json.loads(json.dumps(asdict(found)))) == replace(found)
     assert found.memory >= found.available > 0
     assert reports.last(cloud, "pi-1") is None

@@ -20,7 +20,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from dozencloud import RELEASE, facts, plumbing, tls
+from dozencloud import RELEASE, facts, tls
 from dozencloud.cloud import Cloud, load
 from dozencloud.errors import Problem
 from dozencloud.facts.memory import disk, memory
@@ -56,7 +56,7 @@ def observed(cloud: Cloud) -> Report:
         temperature=facts.temperature(),
         issuer=_issuer(cloud),
         clock=time.time(),
-        encapsulation=plumbing.encapsulation(cloud, found.network),
+        encapsulation=Plan.kept(cloud).node.encapsulation,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
+
 from dozencloud.cloud import Cloud
 from dozencloud.errors import Problem
 from dozencloud.graph import Step
@@ -24,14 +26,17 @@ def apply(plan: Plan) -> None:
 
 def speak(cloud: Cloud, member: Member, encapsulation: str) -> str:
     """What nodes are to speak now that this one receives that; the controller does at once."""
-    if member.encapsulation != encapsulation:
-        with changing(cloud, "members") as rows:
-            for row in rows:
-                if row["name"] == member.name:
-                    row["encapsulation"] = encapsulation
-        with (cloud.log / "nodes-opening.log").open("a") as log:
-            ovn.introduce(Plan.kept(cloud), Step(log))
-    return Plan.kept(cloud).spoken
+    plan = Plan.kept(cloud)
+    if member.encapsulation == encapsulation:
+        return plan.spoken
+    now = replace(member, encapsulation=encapsulation)
+    plan = replace(plan, members=tuple(now if m == member else m for m in plan.members))
+    with (cloud.log / "nodes-opening.log").open("a") as log:
+        ovn.introduce(plan, Step(log))
+    # Last, so that a failure is tried again with the next report.
+    with changing(cloud, "members") as rows:
+        rows[:] = [asdict(now) if row["name"] == now.name else row for row in rows]
+    return plan.spoken
 
 
 def _gateway(plan: Plan) -> None:

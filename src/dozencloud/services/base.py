@@ -190,7 +190,7 @@ class Service:
     umask: int = 0o007
     nice: int = 0
     stop_seconds: int = 10
-    patience: int = 60
+    patience: int = 180
 
 
 def ini(sections: Mapping[str, Mapping[str, object]]) -> str:
