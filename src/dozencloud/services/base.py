@@ -170,6 +170,7 @@ class Service:
     reload: makes the running process (its pid) use changed files, without an end to what it is
         doing; false if it could not. Without, the service is restarted.
     listens: where it is reached, for people.
+    patience: s until it must be ready; a small board needs its time.
     """
 
     name: str
