@@ -144,13 +144,19 @@ def test_its_console_comes_through_the_controller(
     assert url.startswith(f"{cloud.cloud.public_url}/console/serial/")
 
 
-def migration(cloud: TestCloud, nodes: tuple[Node, Node], *, on: bool) -> None:
-    """Change the setting on the controller; both nodes follow by themselves."""
-    file, wanted = cloud.cloud.file, f"migration = {str(on).lower()}"
-    text, changed = re.subn(r"^(# )?migration = .*$", wanted, file.read_text(), flags=re.M)
+def settle(machine: TestCloud, line: str) -> None:
+    """Put that line in place of the setting's own, and have it applied."""
+    file, name = machine.cloud.file, line.partition(" = ")[0]
+    text, changed = re.subn(rf"^(# )?{name} = .*$", line, file.read_text(), flags=re.M)
     assert changed == 1
     file.write_text(text)
-    cloud.dozen("up")
+    machine.dozen("up")
+
+
+def migration(cloud: TestCloud, nodes: tuple[Node, Node], *, on: bool) -> None:
+    """Change the setting on the controller; both nodes follow by themselves."""
+    wanted = f"migration = {str(on).lower()}"
+    settle(cloud, wanted)
 
     def followed() -> bool:
         return all(
@@ -341,13 +347,7 @@ def test_a_node_without_geneve_is_reached_by_vxlan(
     """As with a kernel that moves packets and has no Geneve; the other two keep to theirs."""
 
     def speak(kind: str, *, mixed: list[str], other: list[str]) -> None:
-        file = nodes[1].cloud.file
-        text, changed = re.subn(
-            r"^(# )?tunnels = .*$", f'tunnels = "{kind}"', file.read_text(), flags=re.M
-        )
-        assert changed == 1
-        file.write_text(text)
-        nodes[1].dozen("up")
+        settle(nodes[1], f'tunnels = "{kind}"')
         expected = [mixed, mixed, other]
         eventually(
             lambda: [tunnels(each) for each in (cloud, *nodes)] == expected,

@@ -172,7 +172,7 @@ class NovaKit:
                     stderr=log,
                 )
             )
-            self._until((self.folder / "run" / socket).exists, name, 30)
+            self.until((self.folder / "run" / socket).exists, name, 30)
 
     def stop_libvirt(self) -> None:
         for daemon in reversed(self._daemons):
@@ -180,7 +180,7 @@ class NovaKit:
             daemon.wait(timeout=20)
 
     @staticmethod
-    def _until(true: Any, what: str, seconds: float) -> None:
+    def until(true: Any, what: str, seconds: float) -> None:
         end = time.monotonic() + seconds
         while not true():
             if time.monotonic() > end:
@@ -412,7 +412,7 @@ class NovaKit:
     def wait(self, server: Server, pattern: str, seconds: float = 60) -> None:
         """Until the console shows the pattern."""
         try:
-            self._until(lambda: re.search(pattern, server.console), pattern, seconds)
+            self.until(lambda: re.search(pattern, server.console), pattern, seconds)
         except AssertionError as error:
             raise AssertionError(f"{error}; console:\n{server.console[-3000:]}") from None
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,13 +45,6 @@ def small(tmp_path: Path) -> Iterator[Path]:
             subprocess.run(["umount", place], check=True)
 
 
-def until(true: Callable[[], bool], what: str, seconds: float = 90) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, what
-        time.sleep(0.2)
-
-
 def test_it_waits_for_room_and_runs_to_nova(small: Path, tmp_path: Path) -> None:
     kept = os.environ.get("DOZEN_TEST_CACHE")
     made = tiny.build("aarch64", Path(kept) / "images" if kept else tmp_path / "images")
@@ -78,10 +70,10 @@ def test_it_waits_for_room_and_runs_to_nova(small: Path, tmp_path: Path) -> None
 
         guest = kit.start(server)
         assert not waits()
-        until(waits, "it never stopped")
+        kit.until(waits, "stop", 90)
         assert kit.driver.get_info(server.instance).state == driver.power_state.RUNNING
         assert fulldisk.go_on(connection) == [server.instance.name]
-        until(waits, "it did not stop again")
+        kit.until(waits, "second stop", 90)
         ballast.unlink()
         fulldisk.go_on(connection)
         kit.wait(server, "login:", 120)
