@@ -122,18 +122,32 @@ install_packages() {
     set -- /var/lib/apt/lists/*_Packages*
     [ -e "$1" ] || apt update || return 1
     # shellcheck disable=SC2086 # a list of names
-    set -- install --yes --no-install-recommends $missing
-    { apt "$@" || { repair_apt && apt "$@"; }; } && rm "$base/apt-started"
+    set -- install --yes --no-install-recommends ${ours:+--fix-broken} $missing
+    repaired=
+    until apt "$@"; do
+        repair_apt || return 1
+    done
+    rm "$base/apt-started"
 }
 
 repair_apt() { # finishes what we began; what someone else began is theirs to judge
     ! lock_holder >/dev/null || return 1
-    if ! grep -q 'dpkg was interrupted' "$log"; then
+    repair=update
+    if dpkg_was_interrupted; then
+        [ -n "$ours" ] || { rm "$base/apt-started" && return 1; }
+        repair=configure
+    fi
+    case $repaired in *"$repair"*) return 1 ;; esac
+    repaired="$repaired $repair"
+    if [ "$repair" = update ]; then
         apt update
     else
-        [ -n "$ours" ] && DEBIAN_FRONTEND=noninteractive dpkg --configure -a --force-confold
+        # Fails where a package waits for one that is not unpacked yet; apt sees to that.
+        DEBIAN_FRONTEND=noninteractive dpkg --configure -a --force-confold || true
     fi
 }
+
+dpkg_was_interrupted() { tail -n 3 "$log" | grep -q 'dpkg was interrupted'; } # says apt at its end
 
 apt() { # waits for other programs: the first upgrades of a new machine take minutes
     for try in $(seq 150); do
@@ -235,14 +249,14 @@ explain() {
     ! holder=$(lock_holder) ||
         fail 1 "Another program is installing packages: ${holder:-see $log}." \
             "Wait until it has ended, then run this command again."
+    ! dpkg_was_interrupted ||
+        fail 1 "An earlier installation of packages was interrupted." \
+            "Run: sudo dpkg --configure -a, then this command again."
     host=$(sed -n "s/.*resolving '\([^']*\)'.*/\1/p; s/.*host='\([^']*\)'.*/\1/p
         s#.*https\{0,1\}://\([^/ :)]*\).*#\1#p" "$log" | head -n 1)
     case $output in
     *"needs root for: "*)
         fail 3 "This $(tail -n 1 "$log")." ;;
-    *"dpkg was interrupted"*)
-        fail 1 "An earlier installation of packages was interrupted." \
-            "Run: sudo dpkg --configure -a, then this command again." ;;
     *"No space left on device"* | *"enough free space"*)
         fail 1 "The disk is full. Make room (see: df -h / $base), then run this command again." ;;
     *"Read-only file system"*)

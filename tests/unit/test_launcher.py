@@ -186,6 +186,12 @@ urllib3.connection.HTTPSConnection object at 0x7f771b8bfed0>: Failed to establis
 connection: [Errno -3] Temporary failure in name resolution')': /simple/uv/
 ERROR: No matching distribution found for uv==0.13.9
 """
+REPAIRED = """\
+E: dpkg was interrupted, you must manually run 'dpkg --configure -a' to correct the problem.
+Setting up libexpat1:amd64 (2.5.0-1+deb12u2) ...
+Reading package lists...
+Building dependency tree...
+"""
 UV_OFFLINE = """\
 error: Request failed after 3 retries
   Caused by: Failed to fetch: `https://files.example/packages/8d/c9/alembic-1.20.1-py3-none-any.whl`
@@ -200,6 +206,7 @@ error: Request failed after 3 retries
             "Err http://x.example/\nE: dpkg was interrupted, you must manually run 'dpkg ...'\n",
             "An earlier installation of packages was interrupted. Run: sudo dpkg --configure -a",
         ),
+        (REPAIRED + "E: Unable to fetch x; No space left on device\n", "The disk is full."),
         (LOCKED, "Another program is installing packages: process 496 (unattended-upgr). Wait"),
         (LOCKED + NO_NAME_SERVER, "deb.example cannot be reached. Is the network up? Behind a"),
         (PIP_OFFLINE, "index.example cannot be reached."),
@@ -231,6 +238,47 @@ def test_a_full_disk_is_said_before_work_starts(checkout: Path) -> None:
     done = sourced(checkout, "check_system() { :; }; space_needed=99999999; make_environment")
     assert "MiB free, and the environment needs 99999999." in done.stderr
     assert done.returncode == 3
+
+
+# A dpkg that is killed just so cannot be had at will.
+APT = """
+id() { echo 0; }
+dpkg() { [ "$1" = --configure ] || { echo amd64 && return; }; echo configured; false; }
+apt() {
+    [ "$1" != update ] || { echo updated && return; }
+    tries=$((tries + 1))
+    echo "$@"
+    case $tries in
+    1) echo "E: dpkg was interrupted, you must manually run ..." && return 1 ;;
+    2) echo "E: Unable to locate package no-such-package" && return 1 ;;
+    esac
+}
+packages=no-such-package tries=0 log=$base/log
+install_packages >>"$log" || { cat "$log"; exit 1; }
+cat "$log"
+"""
+
+
+def test_what_it_began_itself_is_repaired_as_often_as_it_takes(checkout: Path) -> None:
+    begun = checkout.parent / "base/apt-started"
+    begun.parent.mkdir()
+    begun.touch()
+    done = sourced(checkout, APT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = [line for line in done.stdout.splitlines() if not line.startswith("E: ")]
+    install = "install --yes --no-install-recommends --fix-broken no-such-package"
+    assert said[-5:] == [install, "configured", install, "updated", install]
+    assert not begun.exists()
+
+
+def test_what_someone_else_began_is_theirs(checkout: Path) -> None:
+    base = checkout.parent / "base"
+    base.mkdir()
+    for _ in range(2):
+        done = sourced(checkout, APT)
+        assert done.returncode == 1
+        assert "configured" not in done.stdout
+        assert not (base / "apt-started").exists()
 
 
 STEPS = """
