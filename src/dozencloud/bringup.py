@@ -481,7 +481,7 @@ class Bringup:
         self.state.set("supervisor", self._code_fingerprint)
 
     def _preload(self, step: Step) -> None:
-        self.supervisor.preload()
+        self.supervisor.preload(control=self.plan.membership is None)
 
         def loaded() -> bool:
             return bool(self.supervisor.preloaded()["done"])

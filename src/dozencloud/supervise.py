@@ -174,9 +174,9 @@ class Supervisor:
                 if fault.faultCode != ALREADY_ADDED:
                     raise
 
-    def preload(self) -> None:
-        """Begin to load the libraries that the Python services share."""
-        self._call("dozen.preload")
+    def preload(self, *, control: bool) -> None:
+        """Begin to load the libraries that the Python services (of a controller) share."""
+        self._call("dozen.preload", control)
 
     def preloaded(self) -> dict[str, Any]:
         """{"done": bool, "failed": [reason, ...]}."""

@@ -180,8 +180,8 @@ def test_before_the_libraries_are_loaded_python_is_started_anew(
 
 
 def test_all_libraries_can_be_loaded(supervisor: Supervisor) -> None:
-    supervisor.preload()
-    supervisor.preload()  # asked twice, done once
+    supervisor.preload(control=True)
+    supervisor.preload(control=True)  # asked twice, done once
     eventually(lambda: supervisor.preloaded()["done"], 60)
     assert supervisor.preloaded() == {"done": True, "failed": []}
 

@@ -23,11 +23,12 @@ def helper_command(plan: Plan, config: Path) -> str:
 
 def service(plan: Plan) -> Service:
     path = _socket(plan)
+    modules = privsep.COMPUTE + (() if plan.membership else privsep.NETWORK)
     return Service(
         name="privsep",
         title="Privileged helpers",
         role=Role.COMPUTE,
-        command=python_main(plan, "dozencloud.privsep:serve", str(path)),
+        command=python_main(plan, "dozencloud.privsep:serve", str(path), *modules),
         folders=(Folder(path.parent),),
         ready=accepting(path),
         listens="unix",
