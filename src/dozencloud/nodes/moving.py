@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from openstack.exceptions import HttpException
+from openstack.exceptions import ConflictException, HttpException
 
 from dozencloud import seed
 from dozencloud.cloud import Cloud
@@ -22,8 +22,10 @@ from dozencloud.secret import Secrets
 
 SECONDS = 1800.0
 """s that one step of one server may take: a disk of tens of GiB goes to Glance and back."""
-NOTICED = 120.0
-"""s until Nova calls a node down that says nothing: its default is 60, and clocks are coarse."""
+NOTICED = 150.0
+"""s until Nova calls a node down that says nothing: service_down_time, and clocks are coarse."""
+DELETING = "deleting"
+"""Nova's word for the task of a server that goes."""
 Say = Callable[[str], None]
 
 
@@ -33,6 +35,11 @@ def _connect(cloud: Cloud) -> Any:
 
 def _service(sdk: Any, name: str) -> Any:
     return next(iter(sdk.compute.services(binary="nova-compute", host=name)))
+
+
+def _servers(sdk: Any, name: str) -> list[Any]:
+    """Those on a node, of all projects."""
+    return [s for s in sdk.compute.servers(all_projects=True) if s.compute_host == name]
 
 
 def close(cloud: Cloud, row: Row, reason: str) -> None:
@@ -59,7 +66,7 @@ def drain(cloud: Cloud, row: Row, say: Say) -> int:
             f"If it does not come back: dozen node evacuate {row.name}",
         )
     sdk = _connect(cloud)
-    todo = [s for s in sdk.compute.servers(all_projects=True) if s.compute_host == row.name]
+    todo = [s for s in _servers(sdk, row.name) if s.task_state != DELETING]
     others = [
         r.name for r in listing.rows(cloud) if r.name != row.name and r.condition is Condition.UP
     ]
@@ -151,7 +158,7 @@ def _until_down(cloud: Cloud, row: Row, say: Say) -> Row:
     """The row of a silent node once Nova, too, calls it down, or once it is heard of again."""
     end = time.monotonic() + NOTICED
     if row.condition is not Condition.DOWN:
-        say(f"{row.name} is silent; waiting until Nova calls it down, which takes a minute")
+        say(f"{row.name} is silent; waiting until Nova calls it down, a minute and a half")
     while row.silent and row.condition is not Condition.DOWN and time.monotonic() < end:
         time.sleep(2)
         row = listing.find(cloud, row.name)
@@ -169,15 +176,21 @@ def evacuate(cloud: Cloud, row: Row, say: Say) -> int:
     if row.condition is not Condition.DOWN:
         raise Problem(
             f"The node {row.name} is {row.condition}; only servers of a lost one are rebuilt.",
-            "If it was lost just now, run this again in a minute. To move servers with their disks:"
-            f" dozen node drain {row.name}",
+            "If it was lost just now, run this again in two minutes."
+            f" To move servers with their disks: dozen node drain {row.name}",
             code=Exit.USAGE,
         )
     sdk = _connect(cloud)
-    todo = [s for s in sdk.compute.servers(all_projects=True) if s.compute_host == row.name]
-    for server in todo:
-        say(f"{server.name}: rebuilt from its image")
-        sdk.compute.evacuate_server(server)
+    there = _servers(sdk, row.name)
+    shelved = [s for s in there if s.status == "SHELVED"]
+    todo = [s for s in there if s not in shelved and s.task_state != DELETING]
+    for server in there:
+        if server.task_state == DELETING:
+            say(f"{server.name}: was being deleted, and now is")
+            sdk.compute.delete_server(server)  # which needs no node that is down
+        elif server in todo:
+            say(f"{server.name}: rebuilt from its image")
+            _rebuild(sdk, server)
     for server in todo:
         _until(sdk, server, {"ACTIVE", "SHUTOFF"})
         if server.status == "ACTIVE":
@@ -186,4 +199,18 @@ def evacuate(cloud: Cloud, row: Row, say: Say) -> int:
             _until(sdk, server, {"ACTIVE"})
         here = sdk.compute.get_server(server.id)
         say(f"{server.name}: is on {here.compute_host}")
+    if shelved:
+        raise Problem(
+            f"{_names(shelved)}: shelved, not rebuilt, since their disks are in Glance.",
+            "Make new servers of the images NAME-shelved, then delete these.",
+        )
     return len(todo)
+
+
+def _rebuild(sdk: Any, server: Any) -> None:
+    """Let Nova begin; it refuses what is paused, suspended or rescued, all of which is over."""
+    try:
+        sdk.compute.evacuate_server(server)
+    except ConflictException:
+        sdk.compute.reset_server_state(server, "error")
+        sdk.compute.evacuate_server(server)

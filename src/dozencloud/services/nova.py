@@ -137,6 +137,9 @@ def _control_config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
     }
     sections["DEFAULT"] |= {
         "allow_resize_to_same_host": True,
+        # A compute whose report got no answer reports again after 60 s (rpc_response_timeout) and
+        # 10 (report_interval): it is not down for that.
+        "service_down_time": 90,
         # Spreads the periodic tasks of many schedulers over a minute; a new node would wait for
         # the first look at it that long.
         "periodic_fuzzy_delay": 0,
