@@ -204,11 +204,12 @@ def system(kind: System, suite: str, cache: Path, say: Callable[[str], None]) ->
         say(f"fetching {len(packages)} packages of {about}, and what they need")
         (work / "apt").mkdir()
         source = apt.Source(MIRROR, suite, tiny.KEYRING)
-        files = debs.fetch(source, port.debian, packages, work / "apt", without=kind.without)
+        files = debs.fetch_exactly(
+            source, port.debian, packages, work / "apt", without=kind.without
+        )
         say(f"unpacking {len(files)} packages")
         root = work / "root"
         debs.unpack(files, root)
-        _merge_usr(root)
         (kernel,) = root.glob("boot/vmlinuz-*")
         release = kernel.name.removeprefix("vmlinuz-")
         with (folder / "initramfs.cpio").open("wb") as stream:
@@ -242,16 +243,6 @@ def _finish(root: Path, release: str, files: Sequence[Path]) -> None:
         shutil.rmtree(root / name)
     for name, text in ACCOUNTS.items():
         (root / name).write_text(text)
-
-
-def _merge_usr(root: Path) -> None:
-    """Before Debian 13 the packages bring files in /bin, /lib and /sbin, which are links."""
-    for name in ("bin", "lib", "sbin"):
-        if (root / name).is_dir() and not (root / name).is_symlink():
-            shutil.copytree(root / name, root / "usr" / name, symlinks=True, dirs_exist_ok=True)
-            shutil.rmtree(root / name)
-        (root / name).unlink(missing_ok=True)
-        (root / name).symlink_to(f"usr/{name}")
 
 
 def _initramfs(root: Path, release: str, init: bytes) -> list[cpio.Entry]:

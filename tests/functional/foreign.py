@@ -56,13 +56,12 @@ def _fetch(port: Port, work: Path) -> Path:
     out.mkdir()
     (kernel,) = (work / "root/boot").glob("vmlinu*")
     shutil.copyfile(kernel, out / "kernel")
-    (busybox,) = (work / "root").glob("**/bin/busybox")
     with (out / "initrd").open("wb") as stream:
         cpio.write(
             stream,
             [
                 cpio.file("init", INIT, 0o755),
-                cpio.file("usr/bin/busybox", busybox.read_bytes(), 0o755),
+                cpio.file("usr/bin/busybox", (work / "root/usr/bin/busybox").read_bytes(), 0o755),
                 cpio.directory("proc"),
                 cpio.character_device("dev/console", 5, 1),
             ],

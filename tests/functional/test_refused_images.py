@@ -29,7 +29,7 @@ ELF_ARM = b"\x7fELF\1\1\1" + bytes(9) + b"\2\0\x28\0" + bytes(44)
 ELF_AARCH64 = b"\x7fELF\2\1\1" + bytes(9) + b"\2\0\xb7\0" + bytes(44)
 FIRMWARE_SAYS = r"UEFI Interactive Shell|No bootable option|failed to (?:load|start)"
 PANIC = r"Unable to mount root fs|No working init|Cannot open root device"
-NO_PCI = r"pci-host-generic .* failed with error"
+NO_PCI = "pci-host-generic.* failed with error"
 EARLY = "earlycon console=ttyAMA0"
 SILENCE = 15
 """Seconds in which a right kernel has long filled the console."""

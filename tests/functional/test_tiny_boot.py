@@ -14,7 +14,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -351,6 +353,49 @@ def test_a_bad_mirror_is_one_sentence(mirror: str, suite: str, said: str, tmp_pa
     with pytest.raises(Problem, match=said):
         tiny.build("aarch64", tmp_path, mirror=mirror, suite=suite)
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+MIRROR = "http://deb.debian.org/debian"
+
+
+class Updated(BaseHTTPRequestHandler):
+    """Debian's mirror, but its list of Debian 13's packages is not that of the signed index."""
+
+    def do_GET(self) -> None:
+        body = b""
+        if self.path.startswith("/dists/trixie/main/binary-arm64/"):
+            self.send_response(404 if "/by-hash/" in self.path else 200)
+        elif self.path.endswith("/InRelease"):  # after whose redirection apt asks elsewhere for all
+            with urlopen(MIRROR + self.path, timeout=30) as answer:
+                body = answer.read()
+            self.send_response(200)
+        else:
+            self.send_response(302)
+            self.send_header("Location", MIRROR + self.path)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.timeout(120)
+def test_while_the_mirror_is_updated_the_release_before_is_taken(
+    tmp_path: Path, start: Start
+) -> None:
+    said: list[str] = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Updated) as mirror:
+        threading.Thread(target=mirror.serve_forever, daemon=True).start()
+        image = tiny.build(
+            "aarch64", tmp_path, mirror=f"http://127.0.0.1:{mirror.server_port}", say=said.append
+        )
+        mirror.shutdown()
+    assert "does not fit its signed index yet. Debian bookworm is taken instead." in said[1]
+    assert image.kernel_release.startswith("6.1.")
+    guest = start(image)
+    guest.wait(r"Log in with ssh and your key")
+    assert guest.press_power_button() < 10
 
 
 def test_a_signature_by_an_unknown_key_is_refused(tmp_path: Path) -> None:

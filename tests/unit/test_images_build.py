@@ -132,13 +132,25 @@ def test_the_date_of_packages_is_that_of_the_newest(tmp_path: Path) -> None:
     assert debian_packages.newest([tmp_path / "a", tmp_path / "b"]) == 1700000000
 
 
-def test_a_mirror_in_the_middle_of_an_update() -> None:
-    output = (
-        "E: Failed to fetch http://m/dists/trixie/main/Packages.xz"
-        "  File has unexpected size (334084 != 349884). Mirror sync in progress?"
-    )
+@pytest.mark.parametrize(
+    ("file", "error"),
+    [
+        ("dists/x/Packages.xz", "File has unexpected size (3 != 4). Mirror sync in progress?"),
+        ("dists/x/Packages.xz", "Hash Sum mismatch"),
+        ("pool/main/c/curl/curl_8.deb", "404  Not Found [IP: 127.0.0.1 80]"),
+    ],
+)
+def test_a_mirror_in_the_middle_of_an_update(file: str, error: str) -> None:
+    output = f"E: Failed to fetch http://m/{file}  {error}"
     problem = apt.explain(output, apt.Source("http://m", "trixie", Path("/k")))
-    assert problem.what.startswith("The mirror is being updated: http://m/dists")
+    assert isinstance(problem, apt.MirrorIsUpdated)
+    assert problem.what.startswith(f"The mirror is being updated: http://m/{file} does not fit")
+
+
+def test_a_damaged_package_is_no_update() -> None:
+    output = "E: Failed to fetch http://m/pool/x.deb  Hash Sum mismatch"
+    problem = apt.explain(output, apt.Source("http://m", "trixie", Path("/k")))
+    assert not isinstance(problem, apt.MirrorIsUpdated)
 
 
 def test_sources_are_signed_and_have_updates_and_security() -> None:

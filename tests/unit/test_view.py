@@ -207,19 +207,6 @@ def test_verbose_keeps_every_task_on_the_screen() -> None:
     assert len(text(full)) == 31
 
 
-@pytest.mark.usefixtures("quiet_live")
-def test_the_view_costs_under_one_percent() -> None:
-    graph = chain(35)
-    live = LiveView(graph, terminal()[0])
-    for task in graph.tasks[:20]:
-        live.started(task)
-    frames = 50
-    begun = time.process_time()
-    for _ in range(frames):
-        live._console.print(live)
-    assert (time.process_time() - begun) / frames / view.REFRESH < 0.01
-
-
 # ---- plain -----------------------------------------------------------------------------------
 
 

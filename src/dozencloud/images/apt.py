@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dozencloud.errors import Exit, Problem
@@ -29,6 +29,13 @@ HOST_SETTINGS = (
 )
 """apt settings that say how to reach a mirror; never those that say whom to trust."""
 
+OLDER = {"trixie": "bookworm"}
+
+UPDATED = (
+    r"^E: Failed to fetch (\S+/dists/\S+(?=\s+(?:File has unexpected size|Hash Sum mismatch))"
+    r"|\S+/pool/\S+(?=\s+404))"
+)
+
 SECONDS_TO_CONNECT = 15
 SECONDS_ALL = 1800
 """For one command: enough for 200 MB over a slow line."""
@@ -41,6 +48,19 @@ class Source:
     mirror: str
     suite: str
     keyring: Path
+
+    @property
+    def older(self) -> Source | None:
+        """The release before, whose lists change only every few months."""
+        before = OLDER.get(self.suite)
+        return replace(self, suite=before) if before else None
+
+
+class MirrorIsUpdated(Problem):
+    """The mirror's lists of packages do not fit its signed index: some are older, some newer.
+
+    A matter of minutes on most mirrors; on some, of days, for the less common architectures.
+    """
 
 
 def require_keys(keyring: Path) -> None:
@@ -152,9 +172,9 @@ def explain(output: str, source: Source) -> Problem:
     detail = "\n".join((errors or output.splitlines())[-8:])
     mirror, suite = source.mirror, source.suite
 
-    stale = re.search(r"^E: Failed to fetch (\S+)\s+File has unexpected size", output, re.M)
+    stale = re.search(UPDATED, output, re.M)
     if stale:
-        return Problem(
+        return MirrorIsUpdated(
             f"The mirror is being updated: {stale[1]} does not fit its signed index yet.",
             "Run it again in some minutes, or name another mirror.",
         )

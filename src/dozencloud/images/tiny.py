@@ -161,6 +161,7 @@ def build(
 ) -> TinyImage:
     """The image for an architecture, from the cache if it was built before.
 
+    suite: while the mirror updates it, the release before is taken, and `say` hears of it.
     await_tools: returns when what apt and dpkg alone do not bring (mke2fs, qemu-img, on Ubuntu
     Debian's keyring) is there; called as late as possible, so that a build can go on beside the
     installation of those packages.
@@ -203,7 +204,7 @@ def _build(
     say(f"fetching Debian {source.suite} packages for {port.debian}")
     (work / "apt").mkdir()
     wanted = (port.kernel_package, *PACKAGES)
-    packages = debs.fetch(source, port.debian, wanted, work / "apt", without=NOT_FETCHED)
+    packages = debs.fetch(source, port.debian, wanted, work / "apt", without=NOT_FETCHED, say=say)
     digest = _digest({"recipe": recipe, "packages": [(p.name, file_hash(p)) for p in packages]})
     say(f"unpacking {len(packages)} packages")
     root = work / "root"

@@ -57,7 +57,7 @@ def build(
         with tempfile.TemporaryDirectory(prefix=".build-uefi-", dir=cache) as name:
             work = Path(name)
             say(f"fetching systemd's EFI stub from Debian {suite}")
-            stub = _stub(apt.Source(mirror, suite, keyring), work)
+            stub = _stub(apt.Source(mirror, suite, keyring), work, say)
             say("making the UEFI disk")
             out = _disk(image, stub, digest, work)
             with out.open("rb") as stream:
@@ -66,9 +66,10 @@ def build(
     return TinyDisk(target, digest)
 
 
-def _stub(source: apt.Source, work: Path) -> bytes:
+def _stub(source: apt.Source, work: Path, say: Callable[[str], None]) -> bytes:
     (work / "apt").mkdir()
-    debs.unpack(debs.fetch(source, "arm64", [STUB_PACKAGE], work / "apt"), work / "root")
+    packages = debs.fetch(source, "arm64", [STUB_PACKAGE], work / "apt", say=say)
+    debs.unpack(packages, work / "root")
     return (work / "root" / STUB).read_bytes()
 
 
