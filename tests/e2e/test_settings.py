@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from testcloud import TestCloud
+from testcloud import TestCloud, eventually
 
 from dozencloud.errors import Exit
 
@@ -37,8 +37,13 @@ def test_a_changed_setting_restarts_only_what_holds_it(
     after = cloud.pids()
     assert {name for name in before if before[name] != after[name]} == {"nova-compute"}
     (provider,) = cloud.sdk.placement.resource_providers()
-    inventory = cloud.sdk.placement.get_resource_provider_inventory("MEMORY_MB", provider)
-    assert inventory.reserved == 640
+
+    def reserved() -> int:
+        inventory = cloud.sdk.placement.get_resource_provider_inventory("MEMORY_MB", provider)
+        return int(inventory.reserved)
+
+    # The service is ready before its first report to Placement.
+    eventually(lambda: reserved() == 640, seconds=60, what="Placement knows of it")
     assert "Nothing to change" in cloud.dozen("up").stdout
 
 

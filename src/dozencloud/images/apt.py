@@ -30,11 +30,13 @@ HOST_SETTINGS = (
 """apt settings that say how to reach a mirror; never those that say whom to trust."""
 
 OLDER = {"trixie": "bookworm"}
+"""The release before."""
 
 UPDATED = (
     r"^E: Failed to fetch (\S+/dists/\S+(?=\s+(?:File has unexpected size|Hash Sum mismatch))"
     r"|\S+/pool/\S+(?=\s+404))"
 )
+"""What apt says of a mirror in the middle of an update."""
 
 SECONDS_TO_CONNECT = 15
 SECONDS_ALL = 1800
@@ -51,7 +53,7 @@ class Source:
 
     @property
     def older(self) -> Source | None:
-        """The release before, whose lists change only every few months."""
+        """The same of the release before, whose lists change only every few months."""
         before = OLDER.get(self.suite)
         return replace(self, suite=before) if before else None
 
