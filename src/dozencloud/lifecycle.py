@@ -149,9 +149,10 @@ def destroy(cloud: Cloud, say: Say = lambda text: None, *, purge: bool = False) 
         with suppress(OSError):  # a mount point stays
             cloud.root.rmdir()
     for theirs in libvirt_folders(cloud).values():
-        # Mount points that libvirt's packages do not bring; gone only where empty.
+        # Mount points that libvirt's packages do not bring; gone only where empty and unused.
         with suppress(OSError):
-            Path(theirs).rmdir()
+            if not processes.mounted(theirs):
+                Path(theirs).rmdir()
     if not other_clouds(cloud):
         users.remove("dozen-", GROUP)
     packages.remove_policy()

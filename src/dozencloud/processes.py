@@ -113,6 +113,25 @@ def commands(cloud: Cloud) -> Iterator[int]:
             yield int(folder.name)
 
 
+def mounted(path: str) -> bool:
+    """Whether something is mounted there for any process, in whichever mount namespace.
+
+    The kernel lets such a folder be removed from a namespace without the mount, and takes the mount
+    away from the others then (`detach_mounts` of Linux, fs/namespace.c).
+    """
+    seen = set()
+    for folder in Path("/proc").iterdir():
+        with suppress(OSError):
+            if not folder.name.isdigit() or (name := (folder / "ns/mnt").readlink()) in seen:
+                continue
+            mounts = (folder / "mountinfo").read_text(errors="replace")
+            seen.add(name)
+            # proc(5): id parent major:minor root mount-point
+            if any(line.split(" ", 5)[4] == path for line in mounts.splitlines()):
+                return True
+    return False
+
+
 def end(cloud: Cloud, *, servers: bool = False, seconds: float = 10) -> None:
     """Ask this cloud's processes (or, instead, its servers) to end; make them after `seconds`."""
     _end(lambda: find(cloud, servers=servers), seconds)

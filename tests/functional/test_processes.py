@@ -139,3 +139,18 @@ def test_a_zombie_is_not_waited_for(cloud: Cloud, start: Start) -> None:
     started = time.monotonic()
     processes.end(cloud)
     assert time.monotonic() - started < 1
+
+
+def test_what_is_mounted_for_another_process_is_known(tmp_path: Path, start: Start) -> None:
+    """So that nobody removes it: the mount would be gone for that process, too."""
+    point, other = tmp_path / "point", tmp_path / "other"
+    for folder in (point, other):
+        folder.mkdir()
+    script = f"mount -t tmpfs own {point} && echo mounted && exec sleep 60"
+    enter = ("unshare", "--mount", "--propagation", "private", "sh", "-c", script)
+    process = start(None, *enter, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"mounted\n"
+    assert not point.is_mount()
+    assert processes.mounted(str(point))
+    assert not processes.mounted(str(other))
