@@ -1,4 +1,4 @@
-.PHONY: check arm-host arm-node arm-board
+.PHONY: check arm-host arm-node arm-board arm-pair
 
 # Checks and tests all that this machine can.
 check:
@@ -15,3 +15,7 @@ arm-node:
 # The same with a 32-bit ARM board of 1 GiB, which emulates its servers.
 arm-board:
 	./tests/armhost/start node --machine 32-bit
+
+# Two emulated ARMv8 machines join; a server moves from the KVM of one to that of the other.
+arm-pair:
+	./tests/armhost/start pair

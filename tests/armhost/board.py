@@ -27,10 +27,11 @@ class Board:
     """One machine, switched on while the context lasts.
 
     folder: for its disk and its console. It has an address as a cloud under that root would have.
+    name: its host name.
     """
 
-    def __init__(self, disks: Disks, host: emulated.Host, folder: Path) -> None:
-        self.disks, self.host, self.folder = disks, host, folder
+    def __init__(self, disks: Disks, host: emulated.Host, folder: Path, name: str) -> None:
+        self.disks, self.host, self.folder, self.name = disks, host, folder, name
         place = Cloud(folder)
         self.outside, self.address = place.link
         self.tap = place.link_devices[0]
@@ -40,7 +41,11 @@ class Board:
     def __enter__(self) -> Self:
         make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key)]
         run(make, "a key")
-        network = {"address": f"{self.address}/30", "gateway": self.outside}
+        network = {
+            "name": self.name,
+            "address": f"{self.address}/30",
+            "gateway": self.outside,
+        }
         suite = nodedisks.suite_of(self.disks)
         work = nodedisks.work_disk(self.folder, suite, network, self.key)
         try:

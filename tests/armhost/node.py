@@ -40,8 +40,11 @@ UP_SECONDS = 300
 """Until the emulated machine lets us in."""
 MEMORY = 350
 """MiB (PSS) that all services of a node may have."""
+NAME = "arm-board"
 FLAVOR = "m1.nano"
 ARMHF = "tiny-armhf"
+HOST, INSTANCE = (f"OS-EXT-SRV-ATTR:{name}" for name in ("host", "instance_name"))
+"""Where a server is, and what libvirt calls it."""
 ABOUT = "uname -m; grep -m 4 -E 'model name|CPU (impl|arch|part)' /proc/cpuinfo"
 """What a server is asked, by SSH."""
 
@@ -114,7 +117,7 @@ class Seen:
 
     def complaints(self) -> Iterator[str]:
         """What is not as it must be."""
-        if self.host != nodedisks.NAME:
+        if self.host != NAME:
             yield f"{self.wish.name} is on {self.host}"
         accelerator = {"kvm": "kvm", "qemu": "tcg"}[self.wish.domain]
         if self.domain != self.wish.domain or f"-accel {accelerator}" not in self.command:
@@ -180,6 +183,12 @@ def shown(cloud: TestCloud, name: str) -> Mapping[str, str]:
     return found
 
 
+def rows(cloud: TestCloud) -> list[dict[str, object]]:
+    """What `dozen node list` tells."""
+    found: list[dict[str, object]] = json.loads(cloud.dozen("node", "list", "--json").stdout)
+    return found
+
+
 def bring_images(cloud: TestCloud, say: Callable[[str], None]) -> None:
     """`up` has brought the 64-bit one; the other is imported as a person would."""
     with folder() as work:
@@ -197,8 +206,7 @@ def join_cloud(cloud: TestCloud, board: Board, kind: Kind, story: Story) -> None
     words = cloud.dozen("node", "token").stdout.split()
     story(f"on the machine: {join(words[1:-1])} {words[-1][:12]}...")
     board.follow(story.quoted, "cd", "/work/dozencloud", "&&", *words[1:])
-    rows = json.loads(cloud.dozen("node", "list", "--json").stdout)
-    (row,) = (row for row in rows if row["name"] == nodedisks.NAME)
+    (row,) = (row for row in rows(cloud) if row["name"] == board.name)
     for line in cloud.dozen("node", "list").stdout.rstrip().splitlines():
         story.quoted(line)
     found = [row[name] for name in ("condition", "kvm", "encapsulation")]
@@ -211,30 +219,41 @@ def join_cloud(cloud: TestCloud, board: Board, kind: Kind, story: Story) -> None
         raise Problem(f"The services of the node have {pss:.0f} MiB, more than {MEMORY}.")
 
 
+def virsh(board: Board, words: str) -> str:
+    """Asked of the node's own libvirtd."""
+    uri = "qemu+unix:///system?socket=/run/dozencloud/libvirt/libvirt-sock"
+    return board.ask(f"virsh -c '{uri}' {words}")
+
+
+def domain_type(board: Board, name: str) -> str:
+    """libvirt's type of a server, by its name there: kvm or qemu."""
+    (found,) = re.findall(r"<domain type='(\w+)'", virsh(board, f"dumpxml {name}"))
+    return str(found)
+
+
 def switch(board: Board) -> str:
-    """How packets are moved there, and by what they go to the controller."""
+    """How packets are moved there, and by what they go to the other machines."""
     ask = "ovs-vsctl --db=unix:/run/dozencloud/openvswitch/db.sock"
     kind = board.ask(f"{ask} get bridge br-int datapath_type")
     tunnels = board.ask(f"{ask} --bare --columns=type find interface options:key=flow")
     return f"datapath {kind}, tunnels {tunnels}"
 
 
-def serve(cloud: TestCloud, board: Board, wish: Wish, story: Story) -> Seen:
-    """Create the server, give it a floating IP, log in, and look at it from all sides."""
-    begin = story.now
-    create = ["server", "create", "--image", wish.image, "--flavor", FLAVOR, "--network", "private"]
-    more = ["--key-name", "dozen", "--security-group", "ssh", "--wait", wish.name]
-    if wish.domain == "qemu":  # which the controller could do, too
-        create = ["--os-compute-api-version", "2.74", *create, "--host", nodedisks.NAME]
-    story(f"on the controller: openstack {join([*create, *more])}")
-    openstack(cloud, *create, *more)
+def create(cloud: TestCloud, wish: Wish, story: Story, host: str = "") -> Mapping[str, str]:
+    """The server once it is active. host: it must be there."""
+    words = ["server", "create", "--image", wish.image, "--flavor", FLAVOR, "--network", "private"]
+    words += ["--key-name", "dozen", "--security-group", "ssh", "--wait", wish.name]
+    if host:
+        words = ["--os-compute-api-version", "2.74", *words, "--host", host]
+    story(f"on the controller: openstack {join(words)}")
+    openstack(cloud, *words)
     server = shown(cloud, wish.name)
-    host, name = (server[f"OS-EXT-SRV-ATTR:{each}"] for each in ("host", "instance_name"))
-    story(f"{wish.name} is {server['status']} on {host}")
-    # QEMU's emulation of EL2 copies no SPSR when it leaves AArch32 (aarch64_sync_32_to_64 in
-    # target/arm/helper.c): a 32-bit server that changes its CPU inside an exception loses it.
-    uri = "qemu+unix:///system?socket=/run/dozencloud/libvirt/libvirt-sock"
-    board.ask(f"virsh -c '{uri}' vcpupin {name} 0 0")
+    story(f"{wish.name} is {server['status']} on {server[HOST]}")
+    return server
+
+
+def reach(cloud: TestCloud, wish: Wish, server: Mapping[str, str], story: Story) -> Guest:
+    """Give it a floating IP, and wait until it lets us in."""
     ask = ("floating", "ip", "create", "public", "-f", "value", "-c", "floating_ip_address")
     address = openstack(cloud, *ask)
     openstack(cloud, "server", "add", "floating", "ip", wish.name, address)
@@ -245,22 +264,37 @@ def serve(cloud: TestCloud, board: Board, wish: Wish, story: Story) -> Seen:
         every=5,
     )
     story(f"{wish.name} shows a prompt")
-    guest = Guest(server["id"], wish.name, "", address, cloud.key, patience=wish.patience)
-    said = guest.wait(wish.patience).run(ABOUT)
+    (fixed,) = json.loads(openstack(cloud, "port", "list", "--server", wish.name, "-f", "json"))
+    inside = fixed["Fixed IP Addresses"][0]["ip_address"]
+    guest = Guest(server["id"], wish.name, inside, address, cloud.key, patience=wish.patience)
+    return guest.wait(wish.patience)
+
+
+def serve(cloud: TestCloud, board: Board, wish: Wish, story: Story) -> Seen:
+    """Create the server, log in, and look at it from all sides."""
+    begin = story.now
+    # One that is emulated the controller could run, too.
+    server = create(cloud, wish, story, NAME if wish.domain == "qemu" else "")
+    name = server[INSTANCE]
+    # QEMU's emulation of EL2 copies no SPSR when it leaves AArch32 (aarch64_sync_32_to_64 in
+    # target/arm/helper.c): a 32-bit server that changes its CPU inside an exception loses it.
+    virsh(board, f"vcpupin {name} 0 0")
+    guest = reach(cloud, wish, server, story)
+    said = guest.run(ABOUT)
     up = story.now - begin
     machine, *cpu = said.splitlines()
-    story(f"ssh dozen@{address} uname -m: {machine}")
+    story(f"ssh dozen@{guest.floating} uname -m: {machine}")
     for line in cpu:
         story.quoted(line)
     for line in openstack(cloud, "console", "log", "show", wish.name).splitlines():
         if re.search(r"Linux version|CPU: |login:", line):
             story.quoted(line.strip())
-    xml = board.ask(f"virsh -c '{uri}' dumpxml {name}")
-    (domain,) = re.findall(r"<domain type='(\w+)'", xml)
+    domain = domain_type(board, name)
     story(f"on the machine, virsh dumpxml {name}: <domain type='{domain}'")
     pid = f"/run/dozencloud/libvirt/qemu/{name}.pid"
     command = board.ask(f"tr '\\0' ' ' < /proc/$(cat {pid})/cmdline")
-    return Seen(wish, host, domain, machine, " ".join(cpu[:1]), address, up, command)
+    processor = " ".join(cpu[:1])
+    return Seen(wish, server[HOST], domain, machine, processor, guest.floating, up, command)
 
 
 def play(kind: Kind, uv: str, story: Story, keep: Path | None) -> list[Seen]:
@@ -270,7 +304,7 @@ def play(kind: Kind, uv: str, story: Story, keep: Path | None) -> list[Seen]:
         suite = kind.suites[0]
     with folder() as place, ThreadPoolExecutor() as pool:
         made = nodedisks.build(kind.architecture, suite, uv, story)
-        with Board(made, kind.host, place) as board:
+        with Board(made, kind.host, place, NAME) as board:
             story("the emulated ARM machine is switched on")
             up = pool.submit(board.wait, UP_SECONDS)
             with controller(keep) as cloud:
@@ -282,23 +316,28 @@ def play(kind: Kind, uv: str, story: Story, keep: Path | None) -> list[Seen]:
                     join_cloud(cloud, board, kind, story)
                     story(f"on the machine, the switch: {switch(board)}")
                     seen = [serve(cloud, board, wish, story) for wish in kind.wishes]
-                    leave(cloud, board, seen, story)
+                    names = [each.wish.name for each in seen]
+                    openstack(cloud, "server", "delete", "--wait", *names)
+                    leave(cloud, board, story)
                 finally:
                     if keep:
-                        if said := board.ask("tail -n 400 /var/log/dozencloud/*.log || true"):
-                            (keep / "node.log").write_text(said)
-                        (keep / "console.log").write_text(board.said(10_000))
+                        keep_logs(board, keep)
     return seen
 
 
-def leave(cloud: TestCloud, board: Board, seen: Sequence[Seen], story: Story) -> None:
-    """Servers go, and the node leaves; nothing of it stays on the machine or in the cloud."""
-    openstack(cloud, "server", "delete", "--wait", *(each.wish.name for each in seen))
-    story("on the machine: ./dozen leave")
+def leave(cloud: TestCloud, board: Board, story: Story) -> None:
+    """The node leaves; nothing of it stays on the machine or in the cloud."""
+    story(f"on the machine {board.name}: ./dozen leave")
     board.follow(story.quoted, "cd", "/work/dozencloud", "&&", "./dozen", "leave")
-    rows = json.loads(cloud.dozen("node", "list", "--json").stdout)
-    if any(row["name"] == nodedisks.NAME for row in rows):
+    if any(row["name"] == board.name for row in rows(cloud)):
         raise Problem("The controller still lists the node that left.")
+
+
+def keep_logs(board: Board, folder: Path) -> None:
+    """What the services of the machine logged, and its console."""
+    if said := board.ask("tail -n 400 /var/log/dozencloud/*.log || true"):
+        (folder / f"{board.name}.log").write_text(said)
+    (folder / f"{board.name}-console.log").write_text(board.said(10_000))
 
 
 def table(seen: Sequence[Seen]) -> Table:
@@ -312,6 +351,24 @@ def table(seen: Sequence[Seen]) -> Table:
     return made
 
 
+def tell(tale: Callable[[Story], Sequence[str]], keep: Path | None) -> int:
+    """The program's exit code. tale: returns what was not as it must be. keep: made for it."""
+    if keep:
+        keep.mkdir(parents=True, exist_ok=True)
+    # All that was made is removed then, too.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    story = Story()
+    try:
+        complaints = tale(story)
+    except Problem as problem:
+        print(f"{problem.what} {problem.mend}\n{problem.detail}\nfailed after {story.now:.0f} s")
+        return 1
+    for complaint in complaints:
+        print(f"WRONG: {complaint}")
+    print("failed" if complaints else f"all as it must be, after {story.now:.0f} s")
+    return 1 if complaints else 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make arm-node", description=__doc__)
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep logs there")
@@ -323,22 +380,13 @@ def main() -> int:
     kind, keep = KINDS[given.machine], given.keep
     if given.short:
         kind = replace(kind, wishes=kind.wishes[-1:])
-    if keep:
-        keep.mkdir(parents=True, exist_ok=True)
-    # All that was made is removed then, too.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    story = Story()
-    try:
+
+    def tale(story: Story) -> list[str]:
         seen = play(kind, find_uv(), story, keep)
-    except Problem as problem:
-        print(f"{problem.what} {problem.mend}\n{problem.detail}\nfailed after {story.now:.0f} s")
-        return 1
-    Console(width=120).print(table(seen))
-    complaints = [line for each in seen for line in each.complaints()]
-    for complaint in complaints:
-        print(f"WRONG: {complaint}")
-    print("failed" if complaints else f"all as it must be, after {story.now:.0f} s")
-    return 1 if complaints else 0
+        Console(width=120).print(table(seen))
+        return [line for each in seen for line in each.complaints()]
+
+    return tell(tale, keep)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,6 @@ LINKS = {
     "var/run": "/run",
 }
 """Of the packages' scripts: alternatives, and what base-files makes."""
-NAME = "arm-board"
 
 
 def suite_of(made: Disks) -> str:
@@ -124,8 +123,6 @@ def _finish(root: Path, release: str, files: Sequence[Path]) -> None:
     shadow.write_text("root:*:19000:0:99999:7:::\n")
     shadow.chmod(0o600)
     (root / "etc/nsswitch.conf").write_text("passwd: files\ngroup: files\nhosts: files\n")
-    (root / "etc/hosts").write_text(f"127.0.0.1 localhost {NAME}\n")
-    (root / "etc/hostname").write_text(f"{NAME}\n")
     for name, target in LINKS.items():
         link = root / name
         if link.is_dir():
@@ -250,7 +247,8 @@ def _install_armhf(uv: str, version: str, site: Path, work: Path) -> None:
 def work_disk(folder: Path, suite: str, network: Mapping[str, str], key: Path) -> Path:
     """A disk with this checkout, its code for the environment, and the way in.
 
-    network: shell variables of the machine's start.   key: private; its public part lies beside it.
+    network: shell variables of the machine's start: its name, its address with the length of the
+        prefix, its gateway.   key: private; its public part lies beside it.
     """
     tree = folder / "tree"
     checkout = tree / "dozencloud"
@@ -264,7 +262,7 @@ def work_disk(folder: Path, suite: str, network: Mapping[str, str], key: Path) -
     shutil.copy(INSIDE / "start-node", tree / "inside/start")
     (tree / "network").write_text("".join(f"{name}={value}\n" for name, value in network.items()))
     shutil.copy(f"{key}.pub", tree / "authorized_keys")
-    host_key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", NAME]
+    host_key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", network["name"]]
     disks.run([*host_key, "-f", str(tree / "host_key")], "a key")
     work = disks.disk(folder / "work.img", tree, spare_mib=64)
     shutil.rmtree(tree)

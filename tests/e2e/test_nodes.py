@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ import pytest
 from keystoneauth1.exceptions import Unauthorized
 from openstack.connection import Connection
 from openstack.exceptions import ForbiddenException, NotFoundException
-from testcloud import Guest, Tenant, TestCloud, eventually
+from testcloud import Guest, Tenant, TestCloud, eventually, settle
 from testnext import Next
 from testnodes import Node, condition, listening, token
 
@@ -142,15 +141,6 @@ def test_its_console_comes_through_the_controller(
     assert "login:" in log
     url = cloud.dozen("console", "--url", servers[0].name).stdout.strip()
     assert url.startswith(f"{cloud.cloud.public_url}/console/serial/")
-
-
-def settle(machine: TestCloud, line: str) -> None:
-    """Put that line in place of the setting's own, and have it applied."""
-    file, name = machine.cloud.file, line.partition(" = ")[0]
-    text, changed = re.subn(rf"^(# )?{name} = .*$", line, file.read_text(), flags=re.M)
-    assert changed == 1
-    file.write_text(text)
-    machine.dozen("up")
 
 
 def migration(cloud: TestCloud, nodes: tuple[Node, Node], *, on: bool) -> None:

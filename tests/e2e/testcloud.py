@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import secrets
 import subprocess
 import sys
@@ -335,3 +336,12 @@ class TestCloud:
             admin.guest(admin.create("check", network, group)).wait()
         finally:
             admin.clear()
+
+
+def settle(machine: TestCloud, line: str) -> None:
+    """Put that line in place of the setting's own, and have it applied."""
+    file, name = machine.cloud.file, line.partition(" = ")[0]
+    text, changed = re.subn(rf"^(# )?{name} = .*$", line, file.read_text(), flags=re.M)
+    assert changed == 1
+    file.write_text(text)
+    machine.dozen("up")
