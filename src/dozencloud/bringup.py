@@ -519,7 +519,8 @@ class Bringup:
             process = self.supervisor.processes().get(service.name)
             return (
                 process is not None
-                and process.state == "running"
+                # supervisor calls a program "starting" for `startsecs`, ready or not.
+                and process.state in ("starting", "running")
                 and self.state.get(f"service.{service.name}") == self._fingerprint(service)
                 and service.ready()
             )

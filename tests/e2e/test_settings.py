@@ -44,7 +44,8 @@ def test_a_changed_setting_restarts_only_what_holds_it(
 
     # The service is ready before its first report to Placement.
     eventually(lambda: reserved() == 640, seconds=60, what="Placement knows of it")
-    assert "Nothing to change" in cloud.dozen("up").stdout
+    again = cloud.dozen("up").stdout
+    assert "Nothing to change" in again, again
 
 
 def test_another_public_port_moves_every_endpoint(
