@@ -103,7 +103,7 @@ def play(uv: str, story: Story, keep: Path | None) -> None:
         pool = stack.enter_context(ThreadPoolExecutor())
         up = [pool.submit(board.wait, UP_SECONDS) for board in (one, two)]
         cloud = stack.enter_context(controller(keep))
-        settle(cloud, "migration = true")
+        settle(cloud, "migration = true", "--no-first-server")
         story(f"the controller runs: {cloud.cloud.public_url}")
         for board, waited in zip((one, two), up, strict=True):
             waited.result()
@@ -111,7 +111,7 @@ def play(uv: str, story: Story, keep: Path | None) -> None:
                 stack.callback(keep_logs, board, keep)
             join_cloud(cloud, board, KIND, story)
         servers = []
-        for name, board in (("first", one), ("second", two)):
+        for name, board in (("moves", one), ("stays", two)):
             wish = replace(WISH, name=name)
             servers.append(reach(cloud, wish, create(cloud, wish, story, board.name), story))
         neighbours((one, two), servers, story)

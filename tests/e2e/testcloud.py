@@ -338,10 +338,10 @@ class TestCloud:
             admin.clear()
 
 
-def settle(machine: TestCloud, line: str) -> None:
-    """Put that line in place of the setting's own, and have it applied."""
+def settle(machine: TestCloud, line: str, *words: str) -> None:
+    """Put that line in place of the setting's own, and have it applied. words: for `up`."""
     file, name = machine.cloud.file, line.partition(" = ")[0]
     text, changed = re.subn(rf"^(# )?{name} = .*$", line, file.read_text(), flags=re.M)
     assert changed == 1
     file.write_text(text)
-    machine.dozen("up")
+    machine.dozen("up", *words)
