@@ -231,12 +231,16 @@ def domain_type(board: Board, name: str) -> str:
     return str(found)
 
 
+def vsctl(board: Board, words: str) -> str:
+    """What the Open vSwitch of the machine's cloud answers."""
+    return board.ask(f"ovs-vsctl --db=unix:/run/dozencloud/openvswitch/db.sock {words}")
+
+
 def switch(board: Board) -> str:
     """How packets are moved there, and by what they go to the other machines."""
-    ask = "ovs-vsctl --db=unix:/run/dozencloud/openvswitch/db.sock"
-    kind = board.ask(f"{ask} get bridge br-int datapath_type")
-    tunnels = board.ask(f"{ask} --bare --columns=type find interface options:key=flow")
-    return f"datapath {kind}, tunnels {tunnels}"
+    kind = vsctl(board, "get bridge br-int datapath_type")
+    tunnels = vsctl(board, "--bare --columns=type find interface options:key=flow")
+    return f"datapath {kind}, tunnels {' '.join(tunnels.split())}"
 
 
 def create(cloud: TestCloud, wish: Wish, story: Story, host: str = "") -> Mapping[str, str]:

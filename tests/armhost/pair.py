@@ -34,6 +34,7 @@ from node import (
     shown,
     switch,
     tell,
+    vsctl,
 )
 from run import find_uv
 from testcloud import Guest, TestCloud, settle
@@ -58,12 +59,11 @@ def neighbours(boards: tuple[Board, Board], servers: list[Guest], story: Story) 
         said = switch(board)
         story(f"on {board.name}, the switch: {said}")
         must("datapath system" in said, "the kernel's switch moves the packets", said)
-        ask = "ovs-vsctl --db=unix:/run/dozencloud/openvswitch/db.sock --bare"
-        tunnels = board.ask(f"{ask} --columns=options find interface type=geneve")
+        tunnels = vsctl(board, "--bare --columns=options find interface type=geneve")
         must(f"remote_ip={other.address}" in tunnels, f"a tunnel to {other.name}", tunnels)
     one, two = servers
     mtu = int(one.run("cat /sys/class/net/eth0/mtu"))
-    said = one.run(f"ping -c 5 -s {mtu - 28} {two.fixed}")
+    said = one.run(f"ping -c 5 -s {mtu - 28} {two.fixed}", user="root")
     story(f"{one.name} to {two.name}, {mtu} bytes: {said.splitlines()[-2]}")
     must(" 0% packet loss" in said, "no packet is lost", said)
     there = Guest(two.id, two.name, two.fixed, "", two.key, via=one, patience=two.patience)
