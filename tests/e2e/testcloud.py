@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from openstack.config import OpenStackConfig
 from openstack.connection import Connection
-from openstack.exceptions import SDKException
+from openstack.exceptions import ResourceFailure, SDKException
 
 from dozencloud.cloud import Cloud, load
 from dozencloud.services import services
@@ -192,7 +192,11 @@ class Tenant:
     def guest(self, server: Any, *, floating: bool = True, via: Guest | None = None) -> Guest:
         """The server as soon as it is active, with a floating IP if wished."""
         compute, net = self.sdk.compute, self.sdk.network
-        server = compute.wait_for_server(server, interval=0.3, wait=BOOT_SECONDS)
+        try:
+            server = compute.wait_for_server(server, interval=0.3, wait=BOOT_SECONDS)
+        except ResourceFailure as error:
+            error.add_note(f"Its fault: {compute.get_server(server).fault}")
+            raise
         (port,) = net.ports(device_id=server.id)
         address = ""
         if floating:

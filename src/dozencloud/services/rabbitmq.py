@@ -20,8 +20,6 @@ VIRTUAL_HOST = "/"
 ACCOUNT = "dozen"
 CALLS = "nova"
 """Nova's exchange (control_exchange of [DEFAULT])."""
-TO_NODES = "dozen-nodes"
-"""Exchange between Nova's, which is gone with each end of RabbitMQ, and the queues of nodes."""
 
 
 def password_hash(password: str) -> str:
@@ -44,13 +42,13 @@ def environment(cloud: Cloud) -> Mapping[str, str]:
     }
 
 
-def exchange(name: str, *, durable: bool = True) -> dict[str, object]:
+def exchange(name: str) -> dict[str, object]:
     """A topic exchange, as RabbitMQ's definitions write it."""
     return {
         "name": name,
         "vhost": VIRTUAL_HOST,
         "type": "topic",
-        "durable": durable,
+        "durable": True,
         "auto_delete": False,
         "internal": False,
         "arguments": {},
@@ -68,13 +66,13 @@ def queue(name: str, arguments: Mapping[str, object]) -> dict[str, object]:
     }
 
 
-def binding(source: str, kind: str, destination: str, key: str) -> dict[str, object]:
-    """What leads from an exchange to a queue or (kind) an exchange."""
+def binding(source: str, destination: str, key: str) -> dict[str, object]:
+    """What leads from an exchange to a queue."""
     return {
         "source": source,
         "vhost": VIRTUAL_HOST,
         "destination": destination,
-        "destination_type": kind,
+        "destination_type": "queue",
         "routing_key": key,
         "arguments": {},
     }
@@ -83,9 +81,8 @@ def binding(source: str, kind: str, destination: str, key: str) -> dict[str, obj
 def _ways_to_nodes() -> dict[str, object]:
     return {
         "exchanges": [
-            # As oslo.messaging declares it.
-            exchange(CALLS, durable=False),
-            exchange(TO_NODES),
+            # As oslo.messaging declares it (base.broker_options).
+            exchange(CALLS),
             exchange(BROKER_ANSWERS),
         ],
         "queues": [
@@ -93,11 +90,7 @@ def _ways_to_nodes() -> dict[str, object]:
             # name: the default exchange cannot be bound to another in any other way.
             queue(BROKER_ANSWERS, {"x-message-ttl": 0, "x-dead-letter-exchange": ""}),
         ],
-        "bindings": [
-            binding(CALLS, "exchange", TO_NODES, "compute.#"),
-            binding(CALLS, "exchange", TO_NODES, "compute-alt.#"),
-            binding(BROKER_ANSWERS, "queue", BROKER_ANSWERS, "#"),
-        ],
+        "bindings": [binding(BROKER_ANSWERS, BROKER_ANSWERS, "#")],
     }
 
 
