@@ -77,8 +77,10 @@ def moves(cloud: TestCloud, boards: tuple[Board, Board], guest: Guest, story: St
     guest.run("echo kept > /run/kept", user="root")
     before = float(guest.run("cut -d ' ' -f 1 /proc/uptime"))
     story(f"on the controller: dozen node drain {boards[0].name}")
-    for line in cloud.dozen("node", "drain", boards[0].name).stdout.splitlines():
+    said = cloud.dozen("node", "drain", boards[0].name).stdout
+    for line in said.splitlines():
         story.quoted(line)
+    must(f"{guest.name}: went on running" in said, "it is moved while it runs", said)
     server = shown(cloud, guest.name)
     must(server[HOST] == boards[1].name, f"it is on {boards[1].name}", server)
     guest.wait(guest.patience)

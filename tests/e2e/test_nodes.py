@@ -265,6 +265,16 @@ def test_drained_its_servers_go_on_running_elsewhere(
     assert host(cloud, guest) == source
 
 
+def test_a_refusal_to_move_says_what_the_other_node_said(
+    cloud: TestCloud, servers: tuple[Guest, Guest], trusting: None
+) -> None:
+    guest = servers[1]
+    cloud.dozen("debug", guest.id, "--stop-at-start")
+    assert "gdb has stopped the server" in migrate(cloud, guest.id, code=1)
+    cloud.dozen("debug", guest.id, "--close")
+    guest.wait()
+
+
 def test_the_controller_takes_no_part_in_it(
     cloud: TestCloud, servers: tuple[Guest, Guest], trusting: None
 ) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import os_traits
 import pytest
 
 from dozencloud.compute.abilities import Abilities, Accelerator, CpuSet
-from dozencloud.compute.published import instances, inventory, traits
+from dozencloud.compute.published import cpu_info, instances, inventory, traits
 from dozencloud.images.inspection.model import Arch
 from dozencloud.images.properties import TRAITS
 
@@ -52,6 +54,20 @@ BARE = Abilities("x86_64", {"x86_64": KVM}, (LITTLE,))
 def test_traits(found: Abilities, published: set[str]) -> None:
     said = traits(found)
     assert {name for name, has in said.items() if has} == published
+
+
+@pytest.mark.parametrize(
+    ("found", "model"),
+    [
+        (PC, None),
+        (WIDE, "Cortex-A72"),
+        (BOARD, "Cortex-A53 (0-3) + Cortex-A72 (4-5)"),
+        (SLOW, "Cortex-A53 + Cortex-A72"),
+    ],
+)
+def test_the_model_that_decides_who_may_take_a_server(found: Abilities, model: str | None) -> None:
+    said = json.loads(cpu_info(found, '{"arch": "aarch64", "model": null}'))
+    assert said == {"arch": "aarch64", "model": model}
 
 
 def test_what_stops_being_true_is_taken_back() -> None:

@@ -71,8 +71,9 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
         # Nova asks once a minute.
         fulldisk.go_on(self._host.get_connection())
         resources: dict[str, Any] = super().get_available_resource(nodename)
-        claimed = resources["supported_instances"]
-        resources["supported_instances"] = published.instances(abilities(self._host), claimed)
+        found, claimed = abilities(self._host), resources["supported_instances"]
+        resources["supported_instances"] = published.instances(found, claimed)
+        resources["cpu_info"] = published.cpu_info(found, resources["cpu_info"])
         return resources
 
     def update_provider_tree(

@@ -1,7 +1,8 @@
 """Whether a server that runs can go on running on another node.
 
-Emulated, it has the same processor everywhere. Under KVM it has the host's own, and libvirt calls
-all ARM processors equal.
+Emulated, it has the same processor everywhere. Under KVM it has the host's own. libvirt does not
+compare ARM processors: it calls all of them equal, or says that QEMU cannot, by its version. So
+upstream's comparison is off (services/nova.py, skip_cpu_compare_on_dest).
 """
 
 from __future__ import annotations

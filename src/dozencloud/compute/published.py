@@ -6,15 +6,17 @@ leaves out what it emulates where KVM works.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import os_resource_classes
 import os_traits
 from nova.objects.fields import Architecture, HVType
+from nova.virt.hardware import format_cpu_spec
 
 from dozencloud.compute import clusters
-from dozencloud.compute.abilities import Abilities, Accelerator
+from dozencloud.compute.abilities import ARM, Abilities, Accelerator
 
 RUNS_ARMV7 = "CUSTOM_COMPUTE_ARCH_ARMV7L"
 """Starts 32-bit ARM servers, in hardware or by emulation: os-traits has no COMPUTE_ARCH_ for it."""
@@ -56,6 +58,21 @@ def instances(
         for claim in claimed
         if claim[1] != HVType.KVM or found.runs.get(claim[0]) is Accelerator.KVM
     ]
+
+
+def cpu_info(found: Abilities, upstream: str) -> str:
+    """Upstream's JSON, on ARM with the model of each kind of CPU.
+
+    libvirt knows few ARM processors, and says the first CPU's on big.LITTLE.
+    """
+    if found.machine not in ARM:
+        return upstream
+    kinds = sorted(found.clusters, key=lambda kind: kind.cpus)
+    models = [kind.model for kind in kinds]
+    if clusters.matter(found):
+        # A server that moves stays on CPUs of the same numbers.
+        models = [f"{kind.model} ({format_cpu_spec(set(kind.cpus))})" for kind in kinds]
+    return json.dumps(json.loads(upstream) | {"model": " + ".join(models)})
 
 
 def inventory(

@@ -14,6 +14,7 @@ from nova.scheduler import utils
 from nova.scheduler.manager import SchedulerManager
 from oslo_log import log
 
+from dozencloud.compute.scheduling.cells import refusals
 from dozencloud.compute.scheduling.reasons import Amount, Node, Request, explain
 from dozencloud.compute.scheduling.staying import hold
 
@@ -60,7 +61,13 @@ class Scheduler(SchedulerManager):  # type: ignore[misc]  # nova is untyped
             for state in states
             if state.host not in excluded and (not target or state.uuid == target)
         ]
-        return explain(request(spec, resources, len(uuids) or 1), eligible)
+        refused = {
+            host: why for uuid in uuids for host, why in refusals(context, uuid, excluded).items()
+        }
+        told = [f"{host}: {why.rstrip('.')}." for host, why in refused.items()]
+        if eligible or not told:
+            told.append(explain(request(spec, resources, len(uuids) or 1), eligible))
+        return " ".join(told)
 
     def _node(self, state: Any) -> Node:
         def ask(what: str, key: str) -> Any:

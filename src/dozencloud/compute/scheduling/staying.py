@@ -11,12 +11,12 @@ from typing import Any
 
 import nova.conf
 from nova.compute import task_states
-from nova.context import target_cell
-from nova.exception import InstanceMappingNotFound, InstanceNotFound, NoValidHost
+from nova.exception import InstanceNotFound, NoValidHost
 from nova.objects.instance import Instance
-from nova.objects.instance_mapping import InstanceMapping
 from nova.objects.request_spec import Destination
 from oslo_config import cfg
+
+from dozencloud.compute.scheduling.cells import in_cell
 
 CONF = nova.conf.CONF
 CONF.register_opts(
@@ -48,12 +48,8 @@ def hold(context: Any, spec: Any, uuids: list[str]) -> None:
 
 def _instance(context: Any, uuid: str) -> Any:
     try:
-        mapping = InstanceMapping.get_by_instance_uuid(context, uuid)
-        if not mapping.cell_mapping:
-            return None  # a new one
-        with target_cell(context, mapping.cell_mapping) as cell:
-            return Instance.get_by_uuid(cell, uuid)
-    except (InstanceMappingNotFound, InstanceNotFound):
+        return in_cell(context, uuid, lambda cell: Instance.get_by_uuid(cell, uuid))
+    except InstanceNotFound:
         return None
 
 
