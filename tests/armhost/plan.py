@@ -48,8 +48,9 @@ class Run:
 
 # Pointer authentication in software makes everything five times slower. With LPA2 a guest's page
 # tables begin at level -1, and QEMU before 8.2 names the guest's level where a page is missing in
-# KVM's tables ("target/arm: Report correct level for stage 2 faults"). KVM knows no level -1: a
-# guest that comes back from a file, or from another machine, ends, for there all are missing.
+# KVM's tables ("target/arm/ptw: Report stage 2 fault level for stage 2 faults on stage 1 ptw"). KVM
+# knows no level -1: a guest that comes back from a file, or from another machine, ends, for there
+# all are missing.
 MAX = Host("max", "max,pauth=off,sve=off,sme=off,lpa2=off")
 # KVM offers SVE, with which QEMU 7.2 refuses 32-bit guests; and a cheap pointer authentication.
 SVE = Host("max with SVE", "max,pauth-impdef=on")
