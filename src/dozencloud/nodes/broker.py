@@ -19,6 +19,7 @@ from dozencloud.errors import Problem
 from dozencloud.membership import account, members
 from dozencloud.services.rabbitmq import (
     CALLS,
+    TO_NODES,
     VIRTUAL_HOST,
     binding,
     environment,
@@ -72,7 +73,7 @@ def definitions(node: str, password: str) -> dict[str, Any]:
         ],
         "topic_permissions": topics(node),
         "queues": [queue(name, {}) for name in queues],
-        "bindings": [binding(CALLS, name, name) for name in calls(node)],
+        "bindings": [binding(TO_NODES, "queue", name, name) for name in calls(node)],
     }
 
 

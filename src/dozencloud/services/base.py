@@ -264,15 +264,8 @@ def broker_url(plan: Plan) -> str:
     return f"rabbit://dozen:{plan.secrets['rabbitmq']}@127.0.0.1:{port}/"
 
 
-def broker_options(plan: Plan) -> dict[str, object]:
-    """[oslo_messaging_rabbit].
-
-    On a node a cut network is noticed, and mended, in seconds. On the controller what is said
-    while RabbitMQ comes back waits for who is to hear it: queues that end with RabbitMQ are not
-    there until then, and what is sent to them is lost.
-    """
-    if not plan.membership:
-        return {"amqp_durable_queues": True}
+def broker_over_tls(plan: Plan) -> dict[str, object]:
+    """[oslo_messaging_rabbit] of a node; a cut network is noticed, and mended, in seconds."""
     place = tls.folder(plan.cloud)
     return {
         "ssl": True,

@@ -13,7 +13,6 @@ from dozencloud.services.base import (
     Role,
     Service,
     answers,
-    broker_options,
     broker_url,
     credentials,
     database_options,
@@ -62,7 +61,6 @@ def _config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
         "placement": credentials(plan, "placement") | {"endpoint_type": "internal"},
         "oslo_concurrency": {"lock_path": state / "lock"},
         "oslo_messaging_notifications": NO_NOTIFICATIONS,
-        "oslo_messaging_rabbit": broker_options(plan),
         "keystone_authtoken": token_check(plan, "neutron"),
     }
     ml2: dict[str, dict[str, object]] = {

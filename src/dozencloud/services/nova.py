@@ -17,7 +17,7 @@ from dozencloud.services.base import (
     Role,
     Service,
     answers,
-    broker_options,
+    broker_over_tls,
     broker_url,
     credentials,
     database_options,
@@ -67,9 +67,9 @@ def _common(plan: Plan, state: Path) -> dict[str, dict[str, object]]:
         },
         "oslo_concurrency": {"lock_path": state / "lock"},
         "oslo_messaging_notifications": NO_NOTIFICATIONS,
-        "oslo_messaging_rabbit": broker_options(plan),
     }
     if plan.membership:
+        sections["oslo_messaging_rabbit"] = broker_over_tls(plan)
         # A node may not call the scheduler, which asks the database where a compute is silent.
         sections["filter_scheduler"] = {"track_instance_changes": False}
     return sections

@@ -20,6 +20,8 @@ VIRTUAL_HOST = "/"
 ACCOUNT = "dozen"
 CALLS = "nova"
 """Nova's exchange (control_exchange of [DEFAULT])."""
+TO_NODES = "dozen-nodes"
+"""Exchange between Nova's, which is gone with each end of RabbitMQ, and the queues of nodes."""
 
 
 def password_hash(password: str) -> str:
@@ -42,55 +44,70 @@ def environment(cloud: Cloud) -> Mapping[str, str]:
     }
 
 
-def exchange(name: str) -> dict[str, object]:
+def exchange(name: str, *, durable: bool = True) -> dict[str, object]:
     """A topic exchange, as RabbitMQ's definitions write it."""
     return {
         "name": name,
         "vhost": VIRTUAL_HOST,
         "type": "topic",
-        "durable": True,
+        "durable": durable,
         "auto_delete": False,
         "internal": False,
         "arguments": {},
     }
 
 
-def queue(name: str, arguments: Mapping[str, object]) -> dict[str, object]:
+def queue(name: str, arguments: Mapping[str, object], *, durable: bool = True) -> dict[str, object]:
     """A queue, as RabbitMQ's definitions write it."""
     return {
         "name": name,
         "vhost": VIRTUAL_HOST,
-        "durable": True,
+        "durable": durable,
         "auto_delete": False,
         "arguments": dict(arguments),
     }
 
 
-def binding(source: str, destination: str, key: str) -> dict[str, object]:
-    """What leads from an exchange to a queue."""
+def binding(source: str, kind: str, destination: str, key: str) -> dict[str, object]:
+    """What leads from an exchange to a queue or (kind) an exchange."""
     return {
         "source": source,
         "vhost": VIRTUAL_HOST,
         "destination": destination,
-        "destination_type": "queue",
+        "destination_type": kind,
         "routing_key": key,
         "arguments": {},
     }
 
 
-def _ways_to_nodes() -> dict[str, object]:
+def _ways(controller: str) -> dict[str, object]:
+    """How calls reach the controller's own services, and nodes.
+
+    Nova's processes declare their queues when they connect; what is said before that is lost, and a
+    server that is asked for while RabbitMQ comes back would end in ERROR. So these queues are there
+    from RabbitMQ's first moment. They are not durable, or each call would be written to the disk
+    (4.7 kB).
+    """
+    heard = ("conductor", "scheduler", f"compute.{controller}")
     return {
         "exchanges": [
-            # As oslo.messaging declares it (base.broker_options).
-            exchange(CALLS),
+            # As oslo.messaging declares it.
+            exchange(CALLS, durable=False),
+            exchange(TO_NODES),
             exchange(BROKER_ANSWERS),
         ],
         "queues": [
+            *(queue(name, {}, durable=False) for name in heard),
             # A message is dead as it arrives, and goes by its routing key to the queue of that
             # name: the default exchange cannot be bound to another in any other way.
             queue(BROKER_ANSWERS, {"x-message-ttl": 0, "x-dead-letter-exchange": ""}),
         ],
-        "bindings": [binding(BROKER_ANSWERS, BROKER_ANSWERS, "#")],
+        "bindings": [
+            *(binding(CALLS, "queue", name, name) for name in heard),
+            binding(CALLS, "exchange", TO_NODES, "compute.#"),
+            binding(CALLS, "exchange", TO_NODES, "compute-alt.#"),
+            binding(BROKER_ANSWERS, "queue", BROKER_ANSWERS, "#"),
+        ],
     }
 
 
@@ -116,7 +133,7 @@ def service(plan: Plan) -> Service:
                 "read": ".*",
             }
         ],
-        **_ways_to_nodes(),
+        **_ways(plan.node.name),
     }
     config = f"""\
 listeners.tcp.local = 127.0.0.1:{ports.broker}
