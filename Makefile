@@ -16,6 +16,6 @@ arm-node:
 arm-board:
 	./tests/armhost/start node --machine 32-bit
 
-# Two emulated ARMv8 machines join; a server moves from the KVM of one to that of the other.
+# Two emulated ARMv8 machines join; servers move from the KVM of one to that of the other.
 arm-pair:
 	./tests/armhost/start pair

@@ -256,6 +256,15 @@ def create(cloud: TestCloud, wish: Wish, story: Story, host: str = "") -> Mappin
     return server
 
 
+def keep_on_one_cpu(board: Board, name: str) -> None:
+    """Have the domain there use CPU 0 alone; where it moves, too.
+
+    QEMU's emulation of EL2 copies no SPSR when it leaves AArch32 (aarch64_sync_32_to_64 in
+    target/arm/helper.c): a 32-bit server that changes its CPU inside an exception loses it.
+    """
+    virsh(board, f"vcpupin {name} 0 0")
+
+
 def reach(cloud: TestCloud, wish: Wish, server: Mapping[str, str], story: Story) -> Guest:
     """Give it a floating IP, and wait until it lets us in."""
     ask = ("floating", "ip", "create", "public", "-f", "value", "-c", "floating_ip_address")
@@ -280,9 +289,7 @@ def serve(cloud: TestCloud, board: Board, wish: Wish, story: Story) -> Seen:
     # One that is emulated the controller could run, too.
     server = create(cloud, wish, story, NAME if wish.domain == "qemu" else "")
     name = server[INSTANCE]
-    # QEMU's emulation of EL2 copies no SPSR when it leaves AArch32 (aarch64_sync_32_to_64 in
-    # target/arm/helper.c): a 32-bit server that changes its CPU inside an exception loses it.
-    virsh(board, f"vcpupin {name} 0 0")
+    keep_on_one_cpu(board, name)
     guest = reach(cloud, wish, server, story)
     said = guest.run(ABOUT)
     up = story.now - begin

@@ -1,4 +1,4 @@
-"""The command: two emulated ARM machines join a cloud of this one, and a server moves between them.
+"""The command: two emulated ARM machines join a cloud of this one, and servers move between them.
 
 What one machine cannot show: packets from the kernel's switch of one node to that of another, and
 a server run by KVM that goes to another KVM while it runs.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import disks
@@ -27,6 +27,7 @@ from node import (
     domain_type,
     folder,
     join_cloud,
+    keep_on_one_cpu,
     keep_logs,
     leave,
     openstack,
@@ -43,7 +44,6 @@ from dozencloud.errors import Problem
 
 KIND = KINDS["64-bit"]
 NAMES = ("arm-one", "arm-two")
-WISH = KIND.wishes[0]
 BYTES = 1_000_000
 
 
@@ -72,24 +72,35 @@ def neighbours(boards: tuple[Board, Board], servers: list[Guest], story: Story) 
     story(f"{two.name} sent {BYTES} bytes by SSH through {one.name}")
 
 
-def moves(cloud: TestCloud, boards: tuple[Board, Board], guest: Guest, story: Story) -> None:
-    """It goes on running, with its memory, on the other machine's KVM."""
-    guest.run("echo kept > /run/kept", user="root")
-    before = float(guest.run("cut -d ' ' -f 1 /proc/uptime"))
-    story(f"on the controller: dozen node drain {boards[0].name}")
-    said = cloud.dozen("node", "drain", boards[0].name).stdout
+def uptime(guest: Guest) -> float:
+    """Seconds since it started."""
+    return float(guest.run("cut -d ' ' -f 1 /proc/uptime"))
+
+
+def drain(
+    cloud: TestCloud, source: Board, target: Board, guests: Sequence[Guest], story: Story
+) -> None:
+    """They go on running, with their memory, on the other machine's KVM."""
+    before = []
+    for guest in guests:
+        guest.run(f"echo {source.name} > /run/kept", user="root")
+        before.append(uptime(guest))
+    story(f"on the controller: dozen node drain {source.name}")
+    said = cloud.dozen("node", "drain", source.name, timeout=600).stdout
     for line in said.splitlines():
         story.quoted(line)
-    must(f"{guest.name}: went on running" in said, "it is moved while it runs", said)
-    server = shown(cloud, guest.name)
-    must(server[HOST] == boards[1].name, f"it is on {boards[1].name}", server)
-    guest.wait(guest.patience)
-    after = float(guest.run("cut -d ' ' -f 1 /proc/uptime"))
-    must(after > before, "it went on running", f"up {before} s, then {after} s")
-    must(guest.run("cat /run/kept") == "kept", "its memory came with it", "")
-    story(f"{guest.name} has been up {before:.0f} s before, and {after:.0f} s after")
-    found = domain_type(boards[1], server[INSTANCE])
-    must(found == "kvm", "KVM runs it there, too", found)
+    for guest, then in zip(guests, before, strict=True):
+        must(f"{guest.name}: went on running" in said, "it is moved while it runs", said)
+        server = shown(cloud, guest.name)
+        must(server[HOST] == target.name, f"it is on {target.name}", server)
+        guest.wait(guest.patience)
+        now = uptime(guest)
+        must(now > then, "it went on running", f"up {then} s, then {now} s")
+        must(guest.run("cat /run/kept") == source.name, "its memory came with it", "")
+        found = domain_type(target, server[INSTANCE])
+        must(found == "kvm", "KVM runs it there, too", found)
+        story(f"{guest.name}: up {then:.0f} s before, {now:.0f} s after; <domain type='{found}'")
+    cloud.dozen("node", "undrain", source.name)
 
 
 def play(uv: str, story: Story, keep: Path | None) -> None:
@@ -113,11 +124,13 @@ def play(uv: str, story: Story, keep: Path | None) -> None:
                 stack.callback(keep_logs, board, keep)
             join_cloud(cloud, board, KIND, story)
         servers = []
-        for name, board in (("moves", one), ("stays", two)):
-            wish = replace(WISH, name=name)
-            servers.append(reach(cloud, wish, create(cloud, wish, story, board.name), story))
+        for wish, board in zip(KIND.wishes, (one, two), strict=True):
+            server = create(cloud, wish, story, board.name)
+            keep_on_one_cpu(board, server[INSTANCE])
+            servers.append(reach(cloud, wish, server, story))
         neighbours((one, two), servers, story)
-        moves(cloud, (one, two), servers[0], story)
+        drain(cloud, one, two, servers[:1], story)
+        drain(cloud, two, one, servers, story)
         openstack(cloud, "server", "delete", "--wait", *(guest.name for guest in servers))
         for board in (one, two):
             leave(cloud, board, story)

@@ -57,7 +57,7 @@ SVE = Host("max with SVE", "max,pauth-impdef=on")
 # Has no 32-bit EL1.
 N1 = Host("neoverse-n1", "neoverse-n1")
 
-LIFE = ("pause", "stop and start")
+LIFE = ("pause", "suspend", "stop and start")
 V8 = Guest("AArch64, kernel", "aarch64", "kernel", "kvm", measured=True, operations=LIFE)
 V8_UEFI = Guest("AArch64, UEFI", "aarch64", "uefi", "kvm", seconds=300)
 V7 = Guest(

@@ -32,5 +32,6 @@ def test_servers_of_both_widths_run_on_it() -> None:
 
 
 @pytest.mark.shows("live migration", WIDE)
-def test_a_server_goes_from_kvm_to_kvm_while_it_runs() -> None:
+@pytest.mark.shows("live migration", NARROW)
+def test_servers_go_from_kvm_to_kvm_while_they_run() -> None:
     start("pair")
