@@ -27,8 +27,8 @@ from node import (
     domain_type,
     folder,
     join_cloud,
-    keep_on_one_cpu,
     keep_logs,
+    keep_on_one_cpu,
     leave,
     openstack,
     reach,
@@ -72,11 +72,6 @@ def neighbours(boards: tuple[Board, Board], servers: list[Guest], story: Story) 
     story(f"{two.name} sent {BYTES} bytes by SSH through {one.name}")
 
 
-def uptime(guest: Guest) -> float:
-    """Seconds since it started."""
-    return float(guest.run("cut -d ' ' -f 1 /proc/uptime"))
-
-
 def drain(
     cloud: TestCloud, source: Board, target: Board, guests: Sequence[Guest], story: Story
 ) -> None:
@@ -84,7 +79,7 @@ def drain(
     before = []
     for guest in guests:
         guest.run(f"echo {source.name} > /run/kept", user="root")
-        before.append(uptime(guest))
+        before.append(guest.uptime())
     story(f"on the controller: dozen node drain {source.name}")
     said = cloud.dozen("node", "drain", source.name, timeout=600).stdout
     for line in said.splitlines():
@@ -94,7 +89,7 @@ def drain(
         server = shown(cloud, guest.name)
         must(server[HOST] == target.name, f"it is on {target.name}", server)
         guest.wait(guest.patience)
-        now = uptime(guest)
+        now = guest.uptime()
         must(now > then, "it went on running", f"up {then} s, then {now} s")
         must(guest.run("cat /run/kept") == source.name, "its memory came with it", "")
         found = domain_type(target, server[INSTANCE])

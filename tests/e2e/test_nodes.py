@@ -176,11 +176,6 @@ def trusting(cloud: TestCloud, nodes: tuple[Node, Node]) -> Iterator[None]:
         migration(cloud, nodes, on=False)
 
 
-def uptime(guest: Guest) -> float:
-    """Seconds since it started."""
-    return float(guest.run("cut -d ' ' -f 1 /proc/uptime"))
-
-
 def migrate(cloud: TestCloud, *words: str, code: int = 0) -> str:
     """What `openstack server migrate --live-migration` says."""
     asked = ("openstack", "--os-compute-api-version", "2.56", "server", "migrate", "--wait")
@@ -206,14 +201,14 @@ def test_it_goes_to_another_node_while_it_runs(
     drive = guest.run("sha256sum /dev/sr0", user="root")
     # In its memory and on its disk.
     guest.run("yes not-for-others | head -c 3000000 > /home/dozen/secret && sync")
-    before = uptime(guest)
+    before = guest.uptime()
     with listening(nodes[1].cloud.link_devices[0], b"not-for-others") as heard:
         migrate(cloud, guest.id)
     assert host(cloud, guest) == nodes[1].name
     assert heard.size > 10_000_000
     assert not heard.found
     guest.wait()
-    assert uptime(guest) > before
+    assert guest.uptime() > before
     guest.run("echo 3 > /proc/sys/vm/drop_caches; echo arrived > /dev/console", user="root")
     assert guest.run("sha256sum /dev/sr0", user="root") == drive
     output = cloud.sdk.compute.get_server_console_output
@@ -254,12 +249,12 @@ def test_drained_its_servers_go_on_running_elsewhere(
     cloud: TestCloud, servers: tuple[Guest, Guest], trusting: None
 ) -> None:
     guest = servers[0]
-    source, before = host(cloud, guest), uptime(guest)
+    source, before = host(cloud, guest), guest.uptime()
     said = cloud.dozen("node", "drain", source, timeout=600).stdout
     assert f"{guest.name}: went on running" in said
     assert host(cloud, guest) != source
     guest.wait()
-    assert uptime(guest) > before
+    assert guest.uptime() > before
     cloud.dozen("node", "undrain", source)
     migrate(cloud, guest.id)
     assert host(cloud, guest) == source

@@ -92,6 +92,10 @@ class Guest:
         assert done.returncode == 0, f"{self.name}: {words}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
 
+    def uptime(self) -> float:
+        """Seconds since it started."""
+        return float(self.run("cut -d ' ' -f 1 /proc/uptime"))
+
     def answers(self) -> bool:
         """SSH lets us in."""
         try:
