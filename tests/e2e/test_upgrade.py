@@ -63,10 +63,6 @@ def indexes(cloud: TestCloud) -> str:
     return sql(cloud, "SHOW CREATE TABLE nova.migrations")
 
 
-def seconds_up(guest: Guest) -> float:
-    return float(guest.run("cat /proc/uptime").split()[0])
-
-
 def kill_in_the_middle(cloud: TestCloud, newer: Next) -> None:
     """SIGKILL for the upgrade, once it has begun to migrate."""
     process = subprocess.Popen(newer.words("upgrade"), stdout=subprocess.DEVNULL)
@@ -84,7 +80,7 @@ def kill_in_the_middle(cloud: TestCloud, newer: Next) -> None:
 
 
 def test_there_and_back(cloud: TestCloud, newer: Next, first: Guest) -> None:
-    up, servers = seconds_up(first), set(processes.find(cloud.cloud, servers=True))
+    up, servers = first.uptime(), set(processes.find(cloud.cloud, servers=True))
     sql(cloud, OLDER)
     for command in ("up", "start"):
         refused = newer.dozen(command, code=Exit.UNFIT)
@@ -100,7 +96,7 @@ def test_there_and_back(cloud: TestCloud, newer: Next, first: Guest) -> None:
     assert INDEX in indexes(cloud)
     assert sql(cloud, "SELECT version_num FROM nova.alembic_version").split() == ["ab450ba04102"]
     assert set(processes.find(cloud.cloud, servers=True)) == servers
-    assert seconds_up(first) > up
+    assert first.uptime() > up
     (kept,) = backups.all_kept(cloud.cloud)
     assert kept.release == RELEASE
     for path in (backups.place(cloud.cloud), *backups.place(cloud.cloud).rglob("*")):
@@ -124,6 +120,6 @@ def test_there_and_back(cloud: TestCloud, newer: Next, first: Guest) -> None:
     assert INDEX not in indexes(cloud)
     assert f"AUTO_INCREMENT={number + 100} " in sql(cloud, "SHOW CREATE TABLE nova.instances")
     assert set(processes.find(cloud.cloud, servers=True)) == servers
-    assert seconds_up(first) > up
+    assert first.uptime() > up
     cloud.check()
     assert "Nothing to change" in cloud.dozen("up").stdout
