@@ -22,6 +22,7 @@ from node import (
     KINDS,
     UP_SECONDS,
     Story,
+    bring_images,
     controller,
     create,
     domain_type,
@@ -113,6 +114,7 @@ def play(uv: str, story: Story, keep: Path | None) -> None:
         cloud = stack.enter_context(controller(keep))
         settle(cloud, "migration = true", "--no-first-server")
         story(f"the controller runs: {cloud.cloud.public_url}")
+        bring_images(cloud, story)
         for board, waited in zip((one, two), up, strict=True):
             waited.result()
             if keep:
