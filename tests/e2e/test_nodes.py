@@ -1,4 +1,4 @@
-"""Machines join: two nodes on this machine, each under a root and in a namespace of its own."""
+"""Machines join: nodes on this machine, each under a root and in a namespace of its own."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 from keystoneauth1.exceptions import Unauthorized
 from openstack.connection import Connection
 from openstack.exceptions import ForbiddenException, NotFoundException
-from testcloud import Guest, Tenant, TestCloud, eventually, settle
+from testcloud import Guest, Tenant, TestCloud, eventually, pings, settle
 from testnext import Next
-from testnodes import Node, condition, listening, token
+from testnodes import Node, condition, listening, server_on, token
 
 from dozencloud import RELEASE, facts, preflight
 from dozencloud.cloud import LIBVIRT_PORT
@@ -43,13 +43,7 @@ def servers(
     cloud: TestCloud, nodes: tuple[Node, Node], admin: Tenant
 ) -> Iterator[tuple[Guest, Guest]]:
     """A server on each node, both in one network."""
-    network = cloud.sdk.network.find_network("private")
-    group = next(cloud.sdk.network.security_groups(name="ssh", project_id=admin.project))
-    made = [
-        admin.create(f"on-{n.name}", network, group, availability_zone=f"nova:{n.name}")
-        for n in nodes
-    ]
-    one, two = (admin.guest(server) for server in made)
+    one, two = (server_on(cloud, node, admin, f"on-{node.name}") for node in nodes)
     yield one, two
     # Before the nodes go, which is refused while they have servers.
     admin.clear()
@@ -110,10 +104,37 @@ def test_servers_on_two_nodes_reach_each_other_and_are_reached(
     assert [host(cloud, guest) for guest in servers] == [node.name for node in nodes]
     for guest in servers:
         guest.wait()
-    through = Guest(two.id, two.name, two.fixed, "", two.key, via=one)
+    through = two.inside(one)
     assert through.run("hostname") == two.name
     # Packets of the largest size: too large for the wires they would be lost in silence.
     assert len(through.run("tr '\\0' x < /dev/zero | head -c 3000000")) == 3_000_000
+
+
+def test_three_nodes_reach_each_other_and_one_that_is_cut_off_takes_nobody_along(
+    cloud: TestCloud,
+    nodes: tuple[Node, Node],
+    servers: tuple[Guest, Guest],
+    machine: Callable[[str], Node],
+    admin: Tenant,
+) -> None:
+    third = machine("pi-3")
+    third.dozen(*token(cloud), "--name", third.name)
+    guest = server_on(cloud, third, admin, "on-third").wait()
+    three = (*servers, guest)
+    pairs = [(a, b) for a in three for b in three if a is not b]
+    assert [b.inside(a).run("hostname") for a, b in pairs] == [b.name for _, b in pairs]
+    third.cut_power()
+    assert not pings(guest.floating)
+    one, two = servers
+    assert two.inside(one).run("hostname") == two.name
+    third.dozen("start")
+    guest.wait()
+    assert one.inside(guest).run("hostname") == one.name
+    compute = cloud.sdk.compute
+    compute.delete_server(guest.id)
+    eventually(lambda: compute.find_server(guest.id) is None, seconds=60, what="it is gone")
+    third.dozen("leave")
+    assert condition(cloud, third) == ""
 
 
 def test_its_account_is_no_administrator(cloud: TestCloud, nodes: tuple[Node, Node]) -> None:
@@ -353,7 +374,7 @@ def test_a_node_without_geneve_is_reached_by_vxlan(
         assert len(through.run("tr '\\0' x < /dev/zero | head -c 3000000")) == 3_000_000
 
     one, two = servers
-    through = Guest(two.id, two.name, two.fixed, "", two.key, via=one)
+    through = two.inside(one)
     speak("vxlan", mixed=["geneve", "vxlan"], other=["vxlan", "vxlan"])
     two.wait()
     shown = json.loads(cloud.dozen("node", "show", nodes[1].name, "--json").stdout)

@@ -17,7 +17,7 @@ from contextlib import suppress
 import pytest
 from openstack.exceptions import SDKException
 from testcloud import Guest, Tenant, TestCloud, eventually, pings
-from testnodes import Node, condition, token
+from testnodes import Node, condition, server_on, token
 
 from dozencloud.nodes import leaving, listing
 
@@ -43,16 +43,9 @@ def node(cloud: TestCloud, machine: Callable[[str], Node]) -> Iterator[Node]:
 @pytest.fixture(scope="module")
 def server(cloud: TestCloud, node: Node, admin: Tenant) -> Iterator[Guest]:
     """A server on that node."""
-    yield new_server(cloud, node, admin, "stays")
+    yield server_on(cloud, node, admin, "stays").wait()
     # Before the node goes, which is refused while it has servers.
     admin.clear()
-
-
-def new_server(cloud: TestCloud, node: Node, admin: Tenant, name: str) -> Guest:
-    network = cloud.sdk.network.find_network("private")
-    group = next(cloud.sdk.network.security_groups(name="ssh", project_id=admin.project))
-    made = admin.create(name, network, group, availability_zone=f"nova:{node.name}")
-    return admin.guest(made).wait()
 
 
 # ---- cuts ---------------------------------------------------------------------------------
@@ -141,7 +134,7 @@ def test_nothing_was_lost_and_the_node_takes_new_servers(
     states = {s.name: s.status for s in cloud.sdk.compute.servers(all_projects=True)}
     assert {"first", server.name} <= states.keys()
     assert set(states.values()) == {"ACTIVE"}
-    assert new_server(cloud, node, admin, "new").run("hostname") == "new"
+    assert server_on(cloud, node, admin, "new").wait().run("hostname") == "new"
     cloud.sdk.compute.delete_server(cloud.sdk.compute.find_server("new"))
     eventually(lambda: leaving.disks(node.cloud) == [server.id], seconds=60, what="it is gone")
 
@@ -155,7 +148,7 @@ def test_evacuated_its_servers_run_elsewhere_and_it_removes_its_copies(
     cloud: TestCloud, node: Node, server: Guest, admin: Tenant
 ) -> None:
     compute = cloud.sdk.compute
-    paused, goes = (new_server(cloud, node, admin, name) for name in ("paused", "goes"))
+    paused, goes = (server_on(cloud, node, admin, name).wait() for name in ("paused", "goes"))
     compute.pause_server(paused.id)
     compute.wait_for_server(compute.get_server(paused.id), "PAUSED", wait=60)
     compute.delete_server(goes.id)  # which has only begun when the power goes

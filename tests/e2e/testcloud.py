@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from shlex import join
@@ -91,6 +91,10 @@ class Guest:
         done = self.ask(words, user)
         assert done.returncode == 0, f"{self.name}: {words}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
+
+    def inside(self, via: Guest) -> Guest:
+        """The same server, reached from another one by the network of both."""
+        return replace(self, floating="", via=via)
 
     def uptime(self) -> float:
         """Seconds since it started."""

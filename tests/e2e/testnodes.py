@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from testcloud import TestCloud
+from testcloud import Guest, Tenant, TestCloud
 
 from dozencloud import processes
 from dozencloud.membership import Membership, membership
@@ -94,6 +94,14 @@ def token(cloud: TestCloud, *words: str) -> list[str]:
     line = cloud.dozen("node", "token", *words).stdout.split()
     assert line[:3] == ["sudo", "./dozen", "join"]
     return line[2:]
+
+
+def server_on(cloud: TestCloud, node: Node, admin: Tenant, name: str) -> Guest:
+    """A server there, which may still be starting."""
+    network = cloud.sdk.network.find_network("private")
+    group = next(cloud.sdk.network.security_groups(name="ssh", project_id=admin.project))
+    made = admin.create(name, network, group, availability_zone=f"nova:{node.name}")
+    return admin.guest(made)
 
 
 def condition(cloud: TestCloud, node: Node) -> str:
