@@ -420,11 +420,12 @@ class Bringup:
         return dict.fromkeys(names, GROUP) | {QEMU_USER: "kvm"}
 
     def _network(self, step: Step) -> None:
-        plumbing.make_namespace(self.cloud, step)
+        plumbing.make_namespace(self.cloud, step, floating=self.plan.membership is None)
         plumbing.open_way_out(self.cloud, step)
 
     def _network_there(self) -> bool:
-        return plumbing.linked(self.cloud) and plumbing.way_out_is_open(self.cloud)
+        linked = plumbing.linked(self.cloud, floating=self.plan.membership is None)
+        return linked and plumbing.way_out_is_open(self.cloud)
 
     def _configuration(self, step: Step) -> None:
         make_folder(Folder(self.cloud.run / "api", "root", GROUP, 0o3770))

@@ -153,19 +153,41 @@ def namespace_exists(cloud: Cloud) -> bool:
     return cloud.namespace is None or Path("/run/netns", cloud.namespace).exists()
 
 
-def linked(cloud: Cloud) -> bool:
-    """The namespace is there and its link leads into it."""
+def linked(cloud: Cloud, *, floating: bool) -> bool:
+    """The namespace is there, and what `make_namespace` makes leads into it."""
     if cloud.namespace is None:
         return True
     if not namespace_exists(cloud):
         return False
     show = ip(cloud, "link", "show", "up", "dev", cloud.link_devices[1])
     result = subprocess.run(show, check=False, capture_output=True, text=True)
-    return cloud.link_devices[1] in result.stdout
+    led = not floating or all(
+        cloud.link_devices[0] in ways_into(network) for network in cloud.floating_networks
+    )
+    return cloud.link_devices[1] in result.stdout and led
 
 
-def make_namespace(cloud: Cloud, step: Step) -> None:
-    """The network namespace of a cloud with a root of its own, linked to the machine by veth."""
+def ways_into(network: ipaddress.IPv4Network) -> set[str]:
+    """Devices by which this machine reaches addresses of that network, beside the default one."""
+    show = ["ip", "-json", "route", "show", "root", str(network)]
+    said = subprocess.run(show, check=True, capture_output=True, text=True).stdout
+    return {str(route.get("dev")) for route in json.loads(said)}
+
+
+def others(cloud: Cloud) -> dict[str, str]:
+    """Networks of this cloud's floating IPs that lead elsewhere already -> the device."""
+    if cloud.namespace is None:
+        return {}
+    own = cloud.link_devices[0]
+    found = {str(each): ways_into(each) - {own} for each in cloud.floating_networks}
+    return {network: min(devices) for network, devices in found.items() if devices}
+
+
+def make_namespace(cloud: Cloud, step: Step, *, floating: bool) -> None:
+    """The network namespace of a cloud with a root of its own, linked to the machine by veth.
+
+    floating: this machine reaches floating IPs by it; those of a node are its controller's.
+    """
     if cloud.namespace is None:
         return
     host, inner = cloud.link_devices
@@ -185,7 +207,7 @@ def make_namespace(cloud: Cloud, step: Step) -> None:
     step.run(ip(cloud, "address", "replace", f"{inner_address}/30", "dev", inner))
     step.run(ip(cloud, "link", "set", inner, "up"))
     step.run(ip(cloud, "route", "replace", "default", "via", host_address))
-    for network in cloud.floating_networks:
+    for network in cloud.floating_networks if floating else ():
         step.run(["ip", "route", "replace", str(network), "via", inner_address, "dev", host])
     # /proc/sys/net shows the network namespace of whoever opens it.
     step.run(

@@ -195,7 +195,7 @@ def examine(cloud: Cloud, *, joining: bool = False) -> tuple[facts.Facts, list[d
         needs = replace(needs, memory=NODE_MEMORY[0], available=NODE_MEMORY[1])
     verdicts = [*doctor.examine(found, needs), *foreign_switch(cloud), *closed_folder(cloud)]
     if not node:
-        verdicts += provider_card(cloud)
+        verdicts += [*provider_card(cloud), *floating_networks(cloud)]
     return found, [_allowed(verdict) for verdict in verdicts]
 
 
@@ -266,6 +266,22 @@ def provider_card(cloud: Cloud) -> list[doctor.Verdict]:
     if not shutil.which("ip"):
         return []  # a new machine: `up` installs it, and asks again before it touches the card
     return [uplink.judge(uplink.look(cloud, name), cloud)]
+
+
+def floating_networks(cloud: Cloud) -> list[doctor.Verdict]:
+    """Whether the floating IPs are free on this machine: another cloud may have them."""
+    if not shutil.which("ip"):
+        return []  # a new machine, which has no other cloud
+    return [
+        doctor.Verdict(
+            "floating IPs",
+            doctor.Level.BAD,
+            f"The network {network} of the floating IPs leads to the device {device} already.",
+            f'Choose one that is free, e.g. provider_cidr = "10.99.0.0/24" under [network] in '
+            f"{cloud.file}.",
+        )
+        for network, device in plumbing.others(cloud).items()
+    ]
 
 
 def service_verdicts(cloud: Cloud) -> list[doctor.Verdict]:

@@ -12,7 +12,6 @@ import re
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +29,7 @@ from board import Board
 from rich.console import Console
 from rich.table import Table
 from run import find_uv
-from testcloud import PLACE, Guest, TestCloud, eventually
+from testcloud import Guest, TestCloud, eventually, new_root
 
 from dozencloud.cloud import GENEVE, VXLAN
 from dozencloud.errors import Problem
@@ -149,8 +148,7 @@ class Story:
 @contextmanager
 def folder() -> Iterator[Path]:
     """One that is gone afterwards, and that the services' users may pass through."""
-    made = Path(tempfile.mkdtemp(prefix="dzarm", dir=PLACE))
-    made.chmod(0o755)
+    made = new_root("dzarm")
     try:
         yield made
     finally:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from testcloud import PLACE, Guest, Tenant, TestCloud
+from testcloud import PLACE, Guest, Tenant, TestCloud, new_root
 from testnodes import Node
 from tinyimages import Made
 
@@ -31,9 +30,7 @@ def cloud(request: pytest.FixtureRequest) -> Iterator[TestCloud]:
     if existing := os.environ.get("DOZEN_E2E_ROOT"):
         yield TestCloud(Path(existing))
         return
-    root = Path(tempfile.mkdtemp(prefix="dze2e", dir=PLACE))
-    root.chmod(0o755)  # the users of the services pass through
-    made = TestCloud(root)
+    made = TestCloud(new_root("dze2e"))
     whole = False
     try:
         made.dozen("up")
@@ -75,9 +72,7 @@ def machine() -> Iterator[Callable[[str], Node]]:
     made: list[Node] = []
 
     def make(name: str) -> Node:
-        root = Path(tempfile.mkdtemp(prefix="dzn", dir=PLACE))
-        root.chmod(0o755)
-        made.append(Node(root, name))
+        made.append(Node(new_root("dzn"), name))
         return made[-1]
 
     yield make

@@ -7,7 +7,6 @@ import random
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,9 +14,10 @@ from pathlib import Path
 
 import pytest
 from keystoneauth1.exceptions import Unauthorized
-from testcloud import PLACE, Guest, TestCloud
+from testcloud import Guest, TestCloud, new_root
 
 from dozencloud import facts, preflight, processes
+from dozencloud.errors import Exit
 from dozencloud.timings import Report
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
@@ -29,12 +29,10 @@ KILLS = 10 if LONG else 3
 @pytest.fixture(scope="module")
 def second(cloud: TestCloud) -> Iterator[TestCloud]:
     """An empty root beside the cloud that all tests share."""
-    root = Path(tempfile.mkdtemp(prefix="dze2f", dir=PLACE))
-    root.chmod(0o755)
-    other = TestCloud(root)
+    other = TestCloud(new_root("dze2f"))
     yield other
     other.destroy()
-    shutil.rmtree(root, ignore_errors=True)
+    shutil.rmtree(other.root, ignore_errors=True)
 
 
 def moments(cloud: TestCloud) -> list[float]:
@@ -58,6 +56,24 @@ def killed(cloud: TestCloud, seconds: float) -> bool:
     print(f"{seconds:.1f} s: {'killed' if up.returncode else 'was ready before'}")
     assert up.returncode in (0, -signal.SIGKILL)
     return up.returncode != 0
+
+
+def test_it_does_not_take_the_floating_ips_of_the_other(
+    cloud: TestCloud, second: TestCloud, first: Guest
+) -> None:
+    taken, device = cloud.cloud.provider, cloud.cloud.link_devices[0]
+    second.cloud.file.parent.mkdir()
+    second.cloud.file.write_text(f'[network]\nprovider_cidr = "{taken}"\n')
+    said = second.dozen("up", code=Exit.UNFIT).stderr
+    assert f"The network {taken} of the floating IPs leads to the device {device} already." in said
+    assert first.answers()
+    second.cloud.file.unlink()
+
+
+def test_a_lost_way_to_the_floating_ips_is_made_again(cloud: TestCloud, first: Guest) -> None:
+    subprocess.run(["ip", "route", "delete", str(cloud.cloud.provider)], check=True)
+    cloud.dozen("up")
+    assert first.answers()
 
 
 def test_up_goes_on_after_every_kill_and_makes_nothing_twice(

@@ -8,6 +8,7 @@ import re
 import secrets
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +22,7 @@ from openstack.config import OpenStackConfig
 from openstack.connection import Connection
 from openstack.exceptions import ResourceFailure, SDKException
 
+from dozencloud import plumbing
 from dozencloud.cloud import Cloud, load
 from dozencloud.services import services
 from dozencloud.services.base import Plan, Service
@@ -214,6 +216,16 @@ class Tenant:
             address = ip.floating_ip_address
         fixed = port.fixed_ips[0]["ip_address"]
         return Guest(server.id, server.name, fixed, address, self.key, via)
+
+
+def new_root(prefix: str) -> Path:
+    """A folder for a cloud whose floating IPs no other one of this machine has."""
+    while True:
+        made = Path(tempfile.mkdtemp(prefix=prefix, dir=PLACE))
+        made.chmod(0o755)  # the users of the services pass through
+        if not plumbing.others(Cloud(made)):
+            return made
+        made.rmdir()
 
 
 OPEN: tuple[dict[str, object], ...] = (

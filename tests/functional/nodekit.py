@@ -69,7 +69,7 @@ def machine(plan: Plan, services: Sequence[Service]) -> Iterator[Machine]:
         stack.callback(partial(_clear, cloud, supervisor))
         for folder in [folder for service in services for folder in service.folders]:
             make_folder(folder)
-        plumbing.make_namespace(cloud, STEP)
+        plumbing.make_namespace(cloud, STEP, floating=plan.membership is None)
         plumbing.open_way_out(cloud, STEP)
         supervisor.write_config(services)
         daemon = [sys.executable, "-P", "-m", "dozencloud.supervisor", "-c"]
@@ -91,10 +91,16 @@ def _clear(cloud: Cloud, supervisor: Supervisor) -> None:
     plumbing.remove_devices(cloud, [])
 
 
+def free(root: Path) -> Path:
+    """That root, or one like it whose floating IPs no other cloud of this machine has."""
+    names = (root, *(root.with_name(f"{root.name}{number}") for number in range(256)))
+    return next(name for name in names if not plumbing.others(Cloud(name)))
+
+
 def controller_plan(root: Path, members: Sequence[Member] = ()) -> Plan:
     """Of a cloud below `root`, which its nodes reach at the inner end of its link."""
     users.create(STEP, {ovn.USER: GROUP, CONSOLE_USER: GROUP})
-    cloud = Cloud(root)
+    cloud = Cloud(free(root))
     for path in cloud.folders:
         path.mkdir(parents=True, exist_ok=True)
     tls.folder(cloud).mkdir(exist_ok=True)

@@ -312,7 +312,7 @@ def test_a_bridge_that_is_there_already_is_only_linked(tmp_path: Path) -> None:
     cloud = Cloud(tmp_path, Settings(network=wished))
     for folder in cloud.folders:
         folder.mkdir()
-    plumbing.make_namespace(cloud, STEP)
+    plumbing.make_namespace(cloud, STEP, floating=True)
     space, lan = str(cloud.namespace), "dozen-test-lan"
     try:
         with cable(space, lan):
