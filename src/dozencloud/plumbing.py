@@ -161,10 +161,10 @@ def linked(cloud: Cloud, *, floating: bool) -> bool:
         return False
     show = ip(cloud, "link", "show", "up", "dev", cloud.link_devices[1])
     result = subprocess.run(show, check=False, capture_output=True, text=True)
-    led = not floating or all(
-        cloud.link_devices[0] in ways_into(network) for network in cloud.floating_networks
-    )
-    return cloud.link_devices[1] in result.stdout and led
+    if cloud.link_devices[1] not in result.stdout:
+        return False
+    networks = cloud.floating_networks if floating else ()
+    return all(cloud.link_devices[0] in ways_into(network) for network in networks)
 
 
 def ways_into(network: ipaddress.IPv4Network) -> set[str]:

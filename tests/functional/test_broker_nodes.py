@@ -312,8 +312,8 @@ FORBIDDEN: dict[str, Callable[[Any], object]] = {
             ("dozen-answers", "compute.arm-2"),
             ("dozen-answers", "conductor"),
             ("dozen-answers", "reply_node-arm-2"),
-            ("conductor_fanout", "conductor"),
             ("dozen-nodes", "compute.arm-2"),
+            ("conductor_fanout", "conductor"),
             ("amq.topic", "x"),
         )
     },

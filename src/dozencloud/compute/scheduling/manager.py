@@ -61,10 +61,11 @@ class Scheduler(SchedulerManager):  # type: ignore[misc]  # nova is untyped
             for state in states
             if state.host not in excluded and (not target or state.uuid == target)
         ]
-        refused = {
-            host: why for uuid in uuids for host, why in refusals(context, uuid, excluded).items()
-        }
-        told = [f"{host}: {why.rstrip('.')}." for host, why in refused.items()]
+        told = [
+            f"{host}: {why.rstrip('.')}."
+            for uuid in uuids
+            for host, why in refusals(context, uuid, excluded).items()
+        ]
         if eligible or not told:
             told.append(explain(request(spec, resources, len(uuids) or 1), eligible))
         return " ".join(told)
