@@ -1,0 +1,1 @@
+"""What is loaded into upstream's own processes, in place of upstream's entry points."""
