@@ -39,6 +39,7 @@ from dozencloud.compute.abilities import Abilities, abilities
 from dozencloud.compute.refusal import refusing
 from dozencloud.errors import Problem
 from dozencloud.facts import firmware
+from dozencloud.hooks.nova import references
 
 RECONNECTS = 60
 
@@ -62,6 +63,7 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
     def __init__(self, virtapi: Any, read_only: bool = False) -> None:
         super().__init__(virtapi, read_only)
         serialports.use()
+        references.use()
         self.vif_driver = plugging.VIFDriver(self._host)
         self._watchdog = hang.Watchdog(
             self._host.get_connection, hang.record, hang.CONF.dozencloud.hang_seconds

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dozencloud.errors import Problem
+from dozencloud.images import links
 from dozencloud.images.files import file_hash
 from dozencloud.images.inspection.confine import extract_file, inspect_file, unpack_file
 from dozencloud.images.inspection.model import (
@@ -124,6 +125,7 @@ class Importer:
 
         own: properties that the person set, which win. force: import what cannot start.
         """
+        links.check(own or {})
         inspection = inspect_or_refuse(path, path.name)
         if not force:
             refuse_hopeless(inspection, name)

@@ -17,6 +17,7 @@ from taskflow import task
 from taskflow.patterns import linear_flow
 
 from dozencloud.errors import Problem
+from dozencloud.images import links
 from dozencloud.images.importing import formats_of, inspect_or_refuse, take_out
 from dozencloud.images.inspection.model import Boot, Compression, Inspection
 from dozencloud.images.properties import merge, properties
@@ -55,6 +56,7 @@ class Inspect(task.Task):  # type: ignore[misc]  # taskflow is untyped
 
     def apply(self, action: Any, staged: Path) -> None:
         """Set the image's properties; Problem if no server can start from it."""
+        links.check(action.image_extra_properties)
         if action.image_container_format in ("aki", "ari"):
             return
         inspection = inspect_or_refuse(staged, "This image")

@@ -12,5 +12,8 @@ def main() -> None:
     from nova.cmd import scheduler  # isort: skip
     from nova.service import SERVICE_MANAGERS
 
+    from dozencloud.hooks.nova import references
+
+    references.use()
     SERVICE_MANAGERS[BINARY] = MANAGER
     scheduler.main()

@@ -1,0 +1,1 @@
+"""Nova, whose processes are all told what an image reference is (references.py)."""
