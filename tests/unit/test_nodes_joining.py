@@ -18,12 +18,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.verification import PolicyBuilder, Store
-from nodes_kit import GIVEN, REPORT
+from nodes_kit import GIVEN, MEMBER, REPORT
 
 from dozencloud import RELEASE, tls
 from dozencloud.cloud import Cloud, parse
 from dozencloud.errors import Exit, Problem
-from dozencloud.membership import Member, keep, members, membership
+from dozencloud.membership import Member, changing, keep, members, membership
 from dozencloud.nodes import agent, authority, broker, enrol, joining, reports, tokens
 from dozencloud.nodes.controller import checked_url
 from dozencloud.nodes.reports import Report
@@ -277,6 +277,21 @@ def test_a_node_of_another_release_is_let_in_or_told_why_not() -> None:
         enrol.wanted("99.0.1")
     with pytest.raises(Refused, match=r"has release x .*too old"):
         enrol.wanted("x")
+
+
+@pytest.mark.parametrize(
+    "changed", [{}, {"name": "pi-1"}, {"release": "99.0.1"}, {"release": "x"}], ids=str
+)
+def test_who_has_no_token_hears_nothing_of_the_cloud(
+    cloud: Cloud, changed: dict[str, object]
+) -> None:
+    """Neither what its nodes are called nor its release."""
+    with changing(cloud, "members") as rows:
+        rows.append(asdict(MEMBER))
+    request = enrol.Request.read(asked(**changed), "192.0.2.9")
+    with pytest.raises(Refused, match=r"does not know this token, or it was revoked") as refused:
+        enrol.join(cloud, request)
+    assert RELEASE not in str(refused.value)
 
 
 def test_a_node_is_known_by_its_secret(cloud: Cloud) -> None:

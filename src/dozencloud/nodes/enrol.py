@@ -87,8 +87,9 @@ def join(cloud: Cloud, request: Request) -> dict[str, Any]:
 
     Returns what `joining` keeps there. Raises Refused with the reason.
     """
-    wanted(request.release)
     identifier, _, secret = request.token.partition(".")
+    tokens.check(cloud, identifier, secret)
+    wanted(request.release)
     key = authority.key_hash(request.csr)
     there = {member.name: member for member in members(cloud)}
     known = there.get(request.name)

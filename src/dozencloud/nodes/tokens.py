@@ -8,6 +8,7 @@ import time
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from hmac import compare_digest
+from typing import Any
 
 from cryptography import x509
 
@@ -114,23 +115,19 @@ def revoke(cloud: Cloud, identifier: str) -> None:
         rows[:] = left
 
 
+def check(cloud: Cloud, identifier: str, secret: str) -> None:
+    """Raise Refused on a token that is unknown or has ended; who has none hears nothing else."""
+    with changing(cloud, "tokens") as rows:
+        _row(rows, identifier, secret)
+
+
 def spend(cloud: Cloud, identifier: str, secret: str, *, key: str, node: str) -> Kept:
     """Bind the token to this machine's key; the same machine may come again until it ends.
 
     Raises Refused on a token that is unknown, has ended, or is another machine's.
     """
     with changing(cloud, "tokens") as rows:
-        row = next((row for row in rows if row["id"] == identifier), None)
-        if row is None or not compare_digest(row["hash"], _hash(secret)):
-            raise Refused(
-                "The controller does not know this token, or it was revoked.",
-                "Make a new one on the controller: sudo ./dozen node token",
-            )
-        if row["ends"] < time.time():
-            raise Refused(
-                "This token has ended.",
-                "Make a new one on the controller: sudo ./dozen node token",
-            )
+        row = _row(rows, identifier, secret)
         if row["key"] not in ("", key):
             raise Refused(
                 f"This token was used by the node {row['node']} already.",
@@ -143,6 +140,21 @@ def spend(cloud: Cloud, identifier: str, secret: str, *, key: str, node: str) ->
             )
         row["key"], row["node"] = key, node
         return known(Kept, row)
+
+
+def _row(rows: list[dict[str, Any]], identifier: str, secret: str) -> dict[str, Any]:
+    row = next((row for row in rows if row["id"] == identifier), None)
+    if row is None or not compare_digest(row["hash"], _hash(secret)):
+        raise Refused(
+            "The controller does not know this token, or it was revoked.",
+            "Make a new one on the controller: sudo ./dozen node token",
+        )
+    if row["ends"] < time.time():
+        raise Refused(
+            "This token has ended.",
+            "Make a new one on the controller: sudo ./dozen node token",
+        )
+    return row
 
 
 def _hash(secret: str) -> str:
