@@ -68,7 +68,7 @@ def dump(plan: Plan) -> str:
         text = re.sub(r"^/\*M?!999999.*\n", "", text)
         blocks.append(f"{schema.HEADER}{name}\n{text}")
     whole = "".join(blocks)
-    for user in schema.ACCOUNTS:
+    for user in schema.USERS:
         if schema.password_placeholder(user) not in whole:
             raise SystemExit(f"the password of {user} was not found in the dump")
     return whole

@@ -19,6 +19,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from dozencloud import (
+    accounts,
     environments,
     lifecycle,
     packages,
@@ -226,6 +227,13 @@ class Bringup:
                 after=("mariadb",),
                 done=lambda: self.state.get("schema") == self._schema_fingerprint(),
             ),
+            self._kept(
+                "accounts",
+                "Accounts of the services",
+                self.seed.accounts,
+                ("keystone", "gateway"),
+                accounts.ACCOUNTS,
+            ),
         ]
         if self.cloud.settings.network.provider_interface:
             tasks.append(
@@ -303,7 +311,7 @@ class Bringup:
                 "catalogue",
                 "Service catalogue",
                 self.seed.catalogue,
-                ("keystone", "gateway"),
+                ("accounts",),
                 (self.cloud.public_url, self.cloud.internal_url),
             ),
             Task(
@@ -543,6 +551,8 @@ class Bringup:
             extra += ("schema",)
         if service.name == "ovs-switch" and self.cloud.settings.network.provider_interface:
             extra += ("card",)
+        if service.name == "nova-compute":
+            extra += ("accounts",)
         if service.name == "gateway":
             extra += ("certificates", *(("node-certificates",) if self.plan.has_nodes else ()))
         return Task(

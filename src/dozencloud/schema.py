@@ -16,6 +16,7 @@ from pathlib import Path
 
 import bcrypt
 
+from dozencloud import accounts
 from dozencloud.cloud import REGION
 from dozencloud.graph import Step
 from dozencloud.services import mariadb
@@ -33,7 +34,7 @@ DATABASES: Mapping[str, str] = {
 }
 """Database -> the one account that may use it."""
 
-ACCOUNTS = ("admin", "glance", "placement", "nova", "neutron")
+USERS = ("admin", *(account.name for account in accounts.ACCOUNTS))
 """Keystone users of a new cloud: the administrator and the services."""
 
 SNAPSHOT = Path(__file__).parent / "data" / "schema.sql.xz"
@@ -97,7 +98,7 @@ def from_snapshot(plan: Plan, step: Step) -> None:
         return
     parts = split(lzma.decompress(SNAPSHOT.read_bytes()).decode())
     values = {"@PUBLIC@": plan.cloud.public_url, "@INTERNAL@": plan.cloud.internal_url}
-    for user in ACCOUNTS:
+    for user in USERS:
         # 192 random bits need no stretching; the cheapest cost saves 250 ms for every token.
         password = plan.secrets[f"keystone.{user}"].encode()
         values[password_placeholder(user)] = bcrypt.hashpw(password, bcrypt.gensalt(4)).decode()

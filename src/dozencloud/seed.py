@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from dozencloud import accounts
 from dozencloud.cloud import REGION, Cloud
 from dozencloud.errors import Problem
 from dozencloud.graph import Step
@@ -37,8 +38,6 @@ FLAVORS: Mapping[str, tuple[int, int, int]] = {
 EXTERNAL, PRIVATE, ROUTER, KEYPAIR, SECURITY_GROUP = "public", "private", "router", "dozen", "ssh"
 FIRST = "first"
 LOGIN_USER = "dozen"
-SERVICE_PROJECT = SERVICE_ROLE = "service"
-"""Project and role of the accounts by which services speak to each other (upstream's names)."""
 NO_LOCKOUT = {"ignore_lockout_failure_attempts": True}
 """For accounts with a random password: guessing is hopeless, but anybody could lock them."""
 
@@ -118,26 +117,44 @@ class Seed:
         here = f"{self.cloud.public_url}/identity/v3"
         return connect(self.cloud, self.secrets, identity_endpoint_override=here).identity
 
-    def catalogue(self, step: Step) -> None:
-        """Service users and endpoints; corrects addresses that have changed."""
+    def accounts(self, step: Step) -> None:
+        """The services' users, with their roles and no others."""
         identity = self.identity
-        project = identity.find_project(SERVICE_PROJECT) or identity.create_project(
-            name=SERVICE_PROJECT, domain_id="default"
+        project = identity.find_project(accounts.PROJECT) or identity.create_project(
+            name=accounts.PROJECT, domain_id="default"
         )
         roles = {role.name: role for role in identity.roles()}
-        if SERVICE_ROLE not in roles:
-            roles[SERVICE_ROLE] = identity.create_role(name=SERVICE_ROLE)
-        for name in ("glance", "placement", "nova", "neutron"):
-            user = identity.find_user(name)
-            if user is None:
-                user = identity.create_user(
+        for name in accounts.ROLES:
+            roles[name] = roles.get(name) or identity.create_role(name=name)
+        # The SDK has no attribute for the options of a user.
+        users = identity.get("/users", params={"domain_id": "default"}).json()["users"]
+        options = {user["id"]: user["options"] for user in users}
+        there = {user["name"]: user["id"] for user in users}
+        held = {
+            (each.user["id"], each.role["id"])
+            for each in identity.role_assignments(scope_project_id=project.id)
+            if each.user
+        }
+        for account in accounts.ACCOUNTS:
+            name = account.name
+            if name not in there:
+                made = identity.create_user(
                     name=name, password=self.secrets[f"keystone.{name}"], domain_id="default"
                 )
-                # Upstream's policies let services act for users by these two roles.
-                for role in ("admin", SERVICE_ROLE):
-                    identity.assign_project_role_to_user(project, user, roles[role])
-            self._never_lock(user.id)
-        self._never_lock(identity.find_user("admin").id)
+                there[name] = made.id
+            user = there[name]
+            wanted = {roles[role].id for role in account.roles}
+            has = {role for owner, role in held if owner == user}
+            for role in wanted - has:
+                identity.assign_project_role_to_user(project, user, role)
+            for role in has - wanted:
+                identity.unassign_project_role_from_user(project, user, role)
+        for name in ("admin", *(account.name for account in accounts.ACCOUNTS)):
+            if not options.get(there[name]):
+                identity.patch(f"/users/{there[name]}", json={"user": {"options": NO_LOCKOUT}})
+
+    def catalogue(self, step: Step) -> None:
+        """Services and endpoints; corrects addresses that have changed."""
         for name, kind, path in (
             ("keystone", "identity", "/identity/v3"),
             ("glance", "image", "/image"),
@@ -146,12 +163,6 @@ class Seed:
             ("neutron", "network", "/network"),
         ):
             self._endpoint(name, kind, path)
-
-    def _never_lock(self, user: str) -> None:
-        identity = self.identity
-        # The SDK has no attribute for the options of a user.
-        if not identity.get(f"/users/{user}").json()["user"]["options"]:
-            identity.patch(f"/users/{user}", json={"user": {"options": NO_LOCKOUT}})
 
     def _endpoint(self, name: str, kind: str, path: str) -> None:
         identity = self.identity

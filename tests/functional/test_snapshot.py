@@ -270,7 +270,7 @@ def test_the_passwords_are_those_of_the_cloud(plan: Plan) -> None:
         "SELECT u.name, p.password_hash FROM keystone.password p"
         " JOIN keystone.local_user u ON u.id = p.local_user_id",
     )
-    assert {name for name, _ in found} == set(schema.ACCOUNTS)
+    assert {name for name, _ in found} == set(schema.USERS)
     for name, hashed in found:
         assert bcrypt.checkpw(plan.secrets[f"keystone.{name}"].encode(), hashed.encode()), name
 

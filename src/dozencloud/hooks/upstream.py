@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-REPLACED: Mapping[str, tuple[str, ...]] = {}
+REPLACED: Mapping[str, tuple[str, ...]] = {
+    "nova.api.openstack.compute.server_external_events:ServerExternalEventsController."
+    "_get_instances_all_cells": ("self", "context", "instance_uuids", "instance_mappings"),
+    "nova.image.glance:get_remote_image_service": ("context", "image_href"),
+}
 """module:name -> names of its parameters."""
 
-USED: tuple[str, ...] = ()
+USED: tuple[str, ...] = ("nova.exception:ImageUnacceptable",)
 """Called, read or subclassed."""

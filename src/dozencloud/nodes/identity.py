@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from dozencloud import accounts
 from dozencloud.membership import account
-from dozencloud.seed import NO_LOCKOUT, SERVICE_PROJECT, SERVICE_ROLE
+from dozencloud.seed import NO_LOCKOUT
 
 
 def grant(sdk: Any, node: str, password: str) -> None:
@@ -17,8 +18,8 @@ def grant(sdk: Any, node: str, password: str) -> None:
         identity.patch(f"/users/{user.id}", json={"user": {"options": NO_LOCKOUT}})
     else:
         identity.update_user(user, password=password)
-    project = identity.find_project(SERVICE_PROJECT, ignore_missing=False)
-    role = identity.find_role(SERVICE_ROLE, ignore_missing=False)
+    project = identity.find_project(accounts.PROJECT, ignore_missing=False)
+    role = identity.find_role(accounts.SERVICE, ignore_missing=False)
     identity.assign_project_role_to_user(project, user, role)
 
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
-from dozencloud import plumbing, tls
+from dozencloud import accounts, plumbing, tls
 from dozencloud.cloud import GENEVE, REGION, VXLAN, Cloud
 from dozencloud.errors import Problem
 from dozencloud.graph import Step
@@ -321,6 +321,21 @@ def token_check(plan: Plan, user: str) -> dict[str, object]:
         "service_token_roles": "service",
         "service_token_roles_required": True,
     }
+
+
+def policy_file(plan: Plan, service: str, owner: str) -> File:
+    """Who may do what more than upstream's policies say; `policy_option` names it."""
+    # JSON is YAML.
+    return File(_policy(plan, service), to_json(accounts.RULES[service]), owner=owner)
+
+
+def policy_option(plan: Plan, service: str) -> dict[str, object]:
+    """[oslo_policy]"""
+    return {"policy_file": _policy(plan, service)}
+
+
+def _policy(plan: Plan, service: str) -> Path:
+    return plan.cloud.etc / service / "policy.yaml"
 
 
 LOG_OPTIONS: dict[str, object] = {"use_stderr": True, "log_color": False}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dozencloud.images import links
 from dozencloud.services.base import (
     LOG_OPTIONS,
     NO_NOTIFICATIONS,
@@ -13,7 +14,10 @@ from dozencloud.services.base import (
     answers,
     database_options,
     ini,
+    policy_file,
+    policy_option,
     python_wsgi,
+    to_json,
     token_check,
 )
 
@@ -60,11 +64,15 @@ def service(plan: Plan) -> Service:
                             "config_file": plan.share("glance", "glance-api-paste.ini"),
                         },
                         "oslo_messaging_notifications": NO_NOTIFICATIONS,
+                        "oslo_policy": policy_option(plan, "glance"),
                         "keystone_authtoken": token_check(plan, "glance"),
                     }
                 ),
                 owner=USER,
             ),
+            policy_file(plan, "glance", USER),
+            # Glance looks for it beside its configuration.
+            File(etc / "schema-image.json", to_json(links.SCHEMA), owner=USER),
         ),
         after=("mariadb", "memcached"),
         ready=answers(cloud, "glance", "/image/"),

@@ -19,6 +19,8 @@ from dozencloud.services.base import (
     database_options,
     ini,
     memcached,
+    policy_file,
+    policy_option,
     python_wsgi,
 )
 from dozencloud.users import own
@@ -77,10 +79,12 @@ def service(plan: Plan) -> Service:
                             "lockout_duration": 300,
                         },
                         "oslo_messaging_notifications": NO_NOTIFICATIONS,
+                        "oslo_policy": policy_option(plan, "keystone"),
                     }
                 ),
                 owner=USER,
             ),
+            policy_file(plan, "keystone", USER),
         ),
         prepare=lambda step: make_keys(plan),
         after=("mariadb", "memcached"),

@@ -17,6 +17,8 @@ from dozencloud.services.base import (
     credentials,
     database_options,
     ini,
+    policy_file,
+    policy_option,
     python_main,
     python_wsgi,
     token_check,
@@ -57,10 +59,10 @@ def _config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
             "global_physnet_mtu": plan.node.mtu,
         },
         "database": database_options(plan, "neutron"),
-        "nova": credentials(plan, "nova") | {"endpoint_type": "internal"},
-        "placement": credentials(plan, "placement") | {"endpoint_type": "internal"},
+        "nova": credentials(plan, "neutron") | {"endpoint_type": "internal"},
         "oslo_concurrency": {"lock_path": state / "lock"},
         "oslo_messaging_notifications": NO_NOTIFICATIONS,
+        "oslo_policy": policy_option(plan, "neutron"),
         "keystone_authtoken": token_check(plan, "neutron"),
     }
     ml2: dict[str, dict[str, object]] = {
@@ -88,6 +90,7 @@ def _config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
     return (Folder(etc, USER, USER), Folder(state, USER, GROUP)), (
         File(etc / FILES[0], ini(neutron), owner=USER),
         File(etc / FILES[1], ini(ml2), owner=USER),
+        policy_file(plan, "neutron", USER),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dozencloud.accounts import NOVA_SENDS
 from dozencloud.cloud import CONSOLE_USER, INTEGRATION_BRIDGE, REGION, SERIAL_PORTS
 from dozencloud.services import libvirt, privsep
 from dozencloud.services.base import (
@@ -23,6 +24,8 @@ from dozencloud.services.base import (
     database_options,
     ini,
     listening,
+    policy_file,
+    policy_option,
     python_main,
     python_wsgi,
     token_check,
@@ -51,9 +54,9 @@ def _common(plan: Plan, state: Path) -> dict[str, dict[str, object]]:
             "manager_shutdown_timeout": 1,
         },
         "glance": _glance(plan),
-        "placement": credentials(plan, "placement"),
-        "service_user": {"send_service_user_token": True, **credentials(plan, "nova")},
-        "neutron": {**credentials(plan, "neutron"), "ovs_bridge": INTEGRATION_BRIDGE},
+        "placement": credentials(plan, "nova"),
+        "service_user": {"send_service_user_token": True, **credentials(plan, NOVA_SENDS)},
+        "neutron": {**credentials(plan, "nova"), "ovs_bridge": INTEGRATION_BRIDGE},
         "serial_console": {
             "enabled": True,
             "base_url": f"wss://{public.removeprefix('https://')}/console/serial/socket",
@@ -134,6 +137,7 @@ def _control_config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
             "migration": plan.cloud.settings.nodes.migration,
         },
         "keystone_authtoken": token_check(plan, "nova"),
+        "oslo_policy": policy_option(plan, "nova"),
     }
     sections["DEFAULT"] |= {
         "allow_resize_to_same_host": True,
@@ -149,6 +153,7 @@ def _control_config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
         File(etc / "nova.conf", ini(sections), owner=USER),
         # nova/api/openstack/wsgi_app.py looks for it beside nova.conf, whatever [wsgi] says.
         File(etc / PASTE, plan.share("nova", PASTE).read_text(), owner=USER),
+        policy_file(plan, "nova", USER),
     )
 
 
@@ -162,7 +167,7 @@ def api(plan: Plan) -> Service:
         name="nova-api",
         title="Servers (Nova API)",
         role=Role.CONTROL,
-        command=python_wsgi(plan, "nova-api", "nova.wsgi.osapi_compute:application", "/compute"),
+        command=python_wsgi(plan, "nova-api", "dozencloud.hooks.nova.api:application", "/compute"),
         user=USER,
         environment={"OS_NOVA_CONFIG_DIR": str(plan.cloud.etc / "nova")},
         folders=folders,
@@ -179,7 +184,9 @@ def metadata(plan: Plan) -> Service:
         name="nova-metadata",
         title="Server metadata (Nova)",
         role=Role.CONTROL,
-        command=python_wsgi(plan, "nova-metadata", "nova.wsgi.metadata:application", ""),
+        command=python_wsgi(
+            plan, "nova-metadata", "dozencloud.hooks.nova.metadata:application", ""
+        ),
         user=USER,
         environment={"OS_NOVA_CONFIG_DIR": str(plan.cloud.etc / "nova")},
         folders=folders,
@@ -208,7 +215,7 @@ def _worker(plan: Plan, name: str, title: str, main: str) -> Service:
 
 def conductor(plan: Plan) -> Service:
     title = "Database proxy of the computes (Nova conductor)"
-    return _worker(plan, "conductor", title, "nova.cmd.conductor:main")
+    return _worker(plan, "conductor", title, "dozencloud.hooks.nova.conductor:main")
 
 
 def scheduler(plan: Plan) -> Service:

@@ -1,0 +1,12 @@
+"""Nova's API."""
+
+from __future__ import annotations
+
+from nova.wsgi.osapi_compute import application
+
+from dozencloud.hooks.nova import events, references
+
+__all__ = ["application"]
+
+references.use()
+events.use()
