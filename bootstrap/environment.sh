@@ -36,7 +36,7 @@ find_environment() {
     version=$(readlink -f "$python")
     environment=$base/$kind-$({ cat "$checkout/uv.lock" && echo "${version##*/}"; } | hash12)
     source_hash=$(cd "$checkout" &&
-        find src pyproject.toml bootstrap/package.py -name __pycache__ -prune -o -type f -print0 |
+        find src pyproject.toml LICENSE NOTICE bootstrap/package.py -name __pycache__ -prune -o -type f -print0 |
         LC_ALL=C sort -z | xargs -0 sha256sum | hash12)
 }
 

@@ -50,9 +50,11 @@ def entry_points(project: dict[str, Any]) -> str:
 def metadata(project: dict[str, Any]) -> str:
     """Render METADATA."""
     lines = [f"Name: {project['name']}", f"Version: {project['version']}"]
+    lines += [f"License-Expression: {project['license']}"]
+    lines += [f"License-File: {name}" for name in project["license-files"]]
     lines += [f"Requires-Python: {project['requires-python']}"]
     lines += [f"Requires-Dist: {requirement}" for requirement in project["dependencies"]]
-    return "\n".join(["Metadata-Version: 2.1", *lines, ""])
+    return "\n".join(["Metadata-Version: 2.4", *lines, ""])
 
 
 def record(site: Path, trees: list[Path]) -> str:
@@ -79,6 +81,9 @@ def install(checkout: Path, site: Path) -> None:
     for name in names:
         swap_in(checkout / "src" / name, site / name)
     info.mkdir()
+    (info / "licenses").mkdir()
+    for name in project["license-files"]:
+        shutil.copyfile(checkout / name, info / "licenses" / name)
     (info / "packages.txt").write_text("".join(f"{name}\n" for name in names))
     (info / "METADATA").write_text(metadata(project))
     (info / "WHEEL").write_text("Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")

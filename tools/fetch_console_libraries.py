@@ -23,13 +23,18 @@ REGISTRY = "https://registry.npmjs.org"
 
 @dataclass(frozen=True)
 class Library:
-    """An npm package: where it goes, which of its files (folders end with a slash) go there."""
+    """An npm package: where it goes, which of its files (folders end with a slash) go there.
+
+    licence: as an SPDX expression.  inside: packages in it, as (name, version, licence).
+    """
 
     folder: str
     name: str
     version: str
+    licence: str
     sha512: str
     files: tuple[str, ...]
+    inside: tuple[tuple[str, str, str], ...] = ()
 
     @property
     def url(self) -> str:
@@ -42,13 +47,16 @@ LIBRARIES = (
         "novnc",
         "@novnc/novnc",
         "1.7.0",
+        "MPL-2.0",
         "ucEJOx4T2avIRCleodk7YobZj5O2Ga2AeLfQ69A/yjG9HHba2+PDgwSkN3FttrmG+70ZGx21sElNFouK13RzyA==",
         ("core/", "vendor/", "LICENSE.txt", "docs/LICENSE.MPL-2.0"),
+        inside=(("pako", "1.0.3", "MIT"),),
     ),
     Library(
         "xterm",
         "@xterm/xterm",
         "6.0.0",
+        "MIT",
         "TQwDdQGtwwDt+2cgKDLn0IRaSxYu1tSUjgKarSDkUM0ZNiSRXFpjxEsvc/Zgc5kq5omJ+V0a8/kIM2WD3sMOYg==",
         ("lib/xterm.mjs", "css/xterm.css", "LICENSE"),
     ),
@@ -56,6 +64,7 @@ LIBRARIES = (
         "xterm-fit",
         "@xterm/addon-fit",
         "0.11.0",
+        "MIT",
         "jYcgT6xtVYhnhgxh3QgYDnnNMYTcf8ElbxxFzX0IZo+vabQqSPAjC3c1wJrKB5E19VwQei89QCiZZP86DCPF7g==",
         ("lib/addon-fit.mjs", "LICENSE"),
     ),

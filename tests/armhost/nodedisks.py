@@ -255,7 +255,7 @@ def work_disk(folder: Path, suite: str, network: Mapping[str, str], key: Path) -
     ignored = shutil.ignore_patterns("__pycache__")
     for name in ("bootstrap", "src"):
         shutil.copytree(CHECKOUT / name, checkout / name, ignore=ignored)
-    for name in ("dozen", "pyproject.toml", "uv.lock"):
+    for name in ("dozen", "pyproject.toml", "LICENSE", "NOTICE", "uv.lock"):
         shutil.copy(CHECKOUT / name, checkout)
     _own_code(tree / "environment", suite)
     (tree / "inside").mkdir()

@@ -30,7 +30,8 @@ def checkout() -> Iterator[Path]:
         package.mkdir(parents=True)
         (package / "__init__.py").touch()
         (root / "uv.lock").write_text("version = 1\n")
-        (root / "pyproject.toml").touch()
+        for name in ("pyproject.toml", "LICENSE", "NOTICE"):
+            (root / name).touch()
         shutil.copy(CHECKOUT / "dozen", root)
         shutil.copytree(CHECKOUT / "bootstrap", root / "bootstrap")
         yield root
@@ -327,13 +328,18 @@ def test_installs_what_a_wheel_would_hold(tmp_path: Path) -> None:
         (source / name).write_text(name)
     for name in ("dozencloud", "dozencloud/a", "nova/virt/dozencloud"):
         (source / name / "__init__.py").touch()
-    shutil.copy(CHECKOUT / "pyproject.toml", tmp_path / "checkout")
+    for name in ("pyproject.toml", "LICENSE", "NOTICE"):
+        shutil.copy(CHECKOUT / name, tmp_path / "checkout")
 
     installed = install(tmp_path / "checkout", site)
     assert (site / "dozencloud/a/b.py").read_text() == "dozencloud/a/b.py"
     assert (site / "dozencloud/data.sql").exists()
     assert (site / "nova/virt/dozencloud/x.py").exists()
     assert installed.metadata["Name"] == "dozencloud"
+    assert installed.metadata["License-Expression"] == "Apache-2.0"
+    for name in installed.metadata.get_all("License-File") or ():
+        assert installed.read_text(f"licenses/{name}") == (CHECKOUT / name).read_text()
+    assert installed.read_text("licenses/NOTICE")
     assert ("dozen", "dozencloud.cli:main") in {(e.name, e.value) for e in installed.entry_points}
     assert installed.files
     assert all((site / file).exists() for file in installed.files)
