@@ -33,8 +33,8 @@ def test_every_database_is_there(text: str) -> None:
 
 
 def test_a_placeholder_for_every_account_and_for_nobody_else(text: str) -> None:
-    assert set(re.findall(r"@PASSWORD-HASH:(\w+)@", text)) == set(schema.ACCOUNTS)
-    for user in schema.ACCOUNTS:
+    assert set(re.findall(r"@PASSWORD-HASH:([\w-]+)@", text)) == set(schema.USERS)
+    for user in schema.USERS:
         assert text.count(schema.password_placeholder(user)) == 1
 
 
