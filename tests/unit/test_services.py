@@ -58,7 +58,8 @@ def every(plan: Plan) -> Mapping[str, Service]:
 def secret(plan: Plan, every: Mapping[str, Service]) -> re.Pattern[str]:
     """Matches every password of the cloud, and what RabbitMQ stores of one."""
     values = set(json.loads(plan.secrets.path.read_text()).values())
-    assert len(values) == 12  # one more that Nova sends; a database and a Keystone account of each, broker, metadata
+    # A database and a Keystone account of each, the account whose token Nova sends, broker, metadata.
+    assert len(values) == 12
     values |= {password_hash(value) for value in values}
     return re.compile("|".join(map(re.escape, values)))
 
