@@ -108,7 +108,7 @@ def api(plan: Plan) -> Service:
         name="neutron",
         title="Networks (Neutron)",
         role=Role.CONTROL,
-        command=python_wsgi(plan, "neutron", "neutron.wsgi.api:application", "/network"),
+        command=python_wsgi(plan, "neutron", "dozencloud.hooks.neutronapi:application", "/network"),
         user=USER,
         environment={
             **_environment(plan),
