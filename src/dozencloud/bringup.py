@@ -46,6 +46,7 @@ from dozencloud.services import services as all_services
 from dozencloud.services.base import GROUP, Folder, Node, Plan, Service
 from dozencloud.services.gateway import USER as GATEWAY_USER
 from dozencloud.services.libvirt import USER as QEMU_USER
+from dozencloud.services.neutron import METADATA_USER
 from dozencloud.state import State, digest
 from dozencloud.supervise import Supervisor, clean_environment
 
@@ -421,11 +422,11 @@ class Bringup:
         return digest(*(s.read_bytes() if s.exists() else b"" for s in stamps))
 
     def _users(self) -> dict[str, str]:
-        """Name -> group. QEMU's user, which a guest may break out to, is not in the services'."""
+        """Name -> group. Users that a guest may break out to are not in the services'."""
         # Firewall rules name the console proxy's user, on every node.
         names = {service.user for service in self.services} - {"root"}
         names |= {GATEWAY_USER, CONSOLE_USER}
-        return dict.fromkeys(names, GROUP) | {QEMU_USER: "kvm"}
+        return dict.fromkeys(names, GROUP) | {QEMU_USER: "kvm", METADATA_USER: ""}
 
     def _network(self, step: Step) -> None:
         plumbing.make_namespace(self.cloud, step, floating=self.plan.membership is None)

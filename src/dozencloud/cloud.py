@@ -121,7 +121,7 @@ class Compute:
 class Internal:
     """Ports that only this machine can reach (loopback)."""
 
-    api: int = setting(17774, "APIs among the services, and the metadata service.")
+    api: int = setting(17774, "APIs among the services.")
     broker: int = setting(17672, "RabbitMQ.")
     broker_cluster: int = setting(17673, "RabbitMQ's own Erlang distribution.")
     broker_names: int = setting(17674, "Erlang's port mapper (epmd), which RabbitMQ insists on.")

@@ -18,15 +18,15 @@ IN_USE = 9
 
 
 def missing(users: Mapping[str, str]) -> set[str]:
-    """Those of `users` (name -> group beside its own) that are not on this machine as wished."""
+    """Those of `users` (name -> group beside its own, or none) that are not here as wished."""
     names = {entry.pw_name for entry in pwd.getpwall()}
     members = {entry.gr_name: entry.gr_mem for entry in grp.getgrall()}
-    return {u for u, group in users.items() if u not in names or u not in members.get(group, [])}
+    return {u for u, g in users.items() if u not in names or (g and u not in members.get(g, []))}
 
 
 def create(step: Step, users: Mapping[str, str]) -> None:
-    """Make the users (name -> group beside its own) and groups that are missing."""
-    for group in sorted(set(users.values()) - {entry.gr_name for entry in grp.getgrall()}):
+    """Make the users (name -> group beside its own, or none) and groups that are missing."""
+    for group in sorted(set(users.values()) - {"", *(entry.gr_name for entry in grp.getgrall())}):
         _add(step, ["groupadd", "--system", group])
     names = {entry.pw_name for entry in pwd.getpwall()}
     for user, groups in sorted(users.items()):
@@ -34,7 +34,7 @@ def create(step: Step, users: Mapping[str, str]) -> None:
             *("useradd", "--system", "--user-group", "--no-create-home"),
             *("--home-dir", "/nonexistent", "--shell", NOLOGIN, "--groups", groups, user),
         ]
-        if user in names or not _add(step, made):
+        if (user in names or not _add(step, made)) and groups:
             step.run(["usermod", "--append", "--groups", groups, user])
 
 

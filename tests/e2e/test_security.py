@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 ROOTS = {
     *("gateway", "libvirtd", "virtlogd", "nova-compute", "ovn-agent", "privsep"),
-    *("ovn-controller", "ovs-switch", "ovs-db", "nodes"),
+    *("ovn-controller", "ovs-switch", "ovs-db", "nodes", "port-guard"),
 }
 """Services that run as root, because they make devices, namespaces, processes of other users, or
 (nodes) certificates and accounts."""

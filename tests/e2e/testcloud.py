@@ -182,7 +182,8 @@ class Tenant:
         compute = self.sdk.compute
         image = more.pop("image_id", None) or self.sdk.image.find_image(IMAGE).id
         if script := more.pop("user_data", ""):
-            more["user_data"] = base64.b64encode(script.encode()).decode()
+            data = script if isinstance(script, bytes) else script.encode()
+            more["user_data"] = base64.b64encode(data).decode()
         if group is not None:
             more["security_groups"] = [{"name": group.id}]
         where = [{"uuid": network.id}] if network is not None else more.pop("networks")

@@ -121,7 +121,7 @@ def test_no_network_service_of_ours_is_root(every: Mapping[str, Service]) -> Non
     assert roots == {
         # nginx drops to its own user by itself.
         *("gateway", "nova-compute", "privsep", "libvirtd", "virtlogd"),
-        *("ovn-controller", "ovs-switch", "ovs-db", "ovn-agent"),
+        *("ovn-controller", "ovs-switch", "ovs-db", "ovn-agent", "port-guard"),
     }
 
 
@@ -222,6 +222,7 @@ def test_the_gateway_knows_the_way_to_every_api(every: Mapping[str, Service]) ->
     config = gateway_config(every)
     upstreams = dict(re.findall(r"upstream (\S+) \{ server unix:(\S+?);", config))
     apis = {s.name: s.command for s in every.values() if "wsgi" in s.command}
+    del apis["nova-metadata"]  # only the metadata agent asks it, on its own socket
     assert set(apis) == set(upstreams)
     for name, command in apis.items():
         _, socket, prefix, threads = command[command.index("wsgi") + 1 :]
@@ -235,11 +236,14 @@ def test_the_gateway_knows_the_way_to_every_api(every: Mapping[str, Service]) ->
             assert every[name].listens == prefix
 
 
-def test_metadata_is_not_on_the_public_port(every: Mapping[str, Service]) -> None:
-    public, internal = re.findall(r"^  server \{\n.*?^  \}$", gateway_config(every), re.M | re.S)
-    assert "nova-metadata" not in public
-    assert "nova-metadata" in internal
+def test_metadata_is_on_no_port_of_the_gateway(every: Mapping[str, Service]) -> None:
+    _, internal = re.findall(r"^  server \{\n.*?^  \}$", gateway_config(every), re.M | re.S)
+    assert "metadata" not in gateway_config(every)
     assert "ssl" not in internal
+    agent = every["ovn-agent"].files[0].content
+    assert "nova_metadata_port" not in agent
+    _, socket, *_ = every["nova-metadata"].command[-4:]
+    assert f"nova_metadata = {socket}\n" in agent
 
 
 def test_consoles_are_pages_and_a_socket_each_on_the_public_port(
@@ -363,7 +367,6 @@ def test_settings_arrive(tmp_path: Path) -> None:
     assert ":8443/console/serial/socket\n" in content["nova-compute"]
     assert "[vnc]\nenabled = false\n" in content["nova-compute"]
     assert "dns_servers = 192.0.2.53\n" in content["neutron"]
-    assert "nova_metadata_port = 1001\n" in content["ovn-agent"]
 
 
 def test_rabbitmq_s_hash() -> None:

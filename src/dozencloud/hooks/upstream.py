@@ -11,8 +11,43 @@ REPLACED: Mapping[str, tuple[str, ...]] = {
     "nova.api.openstack.compute.server_external_events:ServerExternalEventsController."
     "_get_instances_all_cells": ("self", "context", "instance_uuids", "instance_mappings"),
     "nova.image.glance:get_remote_image_service": ("context", "image_href"),
+    "neutron.agent.metadata.driver_base:HaproxyConfiguratorBase._create_config": ("self",),
+    "neutron.agent.metadata.driver_base:HaproxyConfiguratorBase.create_config_file": ("self",),
+    "neutron.agent.ovn.extensions.metadata:MetadataExtension._register_config_options": (),
+    "neutron.agent.ovn.extensions.metadata:MetadataExtension.initialize": ("self", "args"),
+    "neutron.agent.ovn.extensions.metadata:MetadataExtension.provision_datapath": (
+        "self",
+        "port_binding",
+    ),
+    "neutron.agent.ovn.extensions.metadata:MetadataExtension.start": ("self",),
+    "neutron.agent.ovn.extensions.metadata:MetadataExtension.teardown_datapath": (
+        "self",
+        "net_name",
+    ),
+    "neutron.agent.ovn.metadata.driver:HaproxyConfigurator": (
+        *("network_id", "router_id", "unix_socket_path", "host", "port", "user", "group"),
+        *("state_path", "pid_file", "rate_limiting_config", "haproxy_config", "host_v6"),
+        "bind_interface",
+    ),
 }
 """module:name -> names of its parameters."""
 
-USED: tuple[str, ...] = ("nova.exception:ImageUnacceptable",)
+USED: tuple[str, ...] = (
+    "nova.exception:ImageUnacceptable",
+    "neutron.agent.metadata.driver_base:HaproxyConfiguratorBase.get_config_path",
+    "neutron.agent.ovn.extensions.metadata:MetadataExtension._load_config",
+    "neutron.agent.ovn.extensions.metadata:MetadataExtension._update_chassis_private_config",
+    "neutron.agent.ovn.extensions.metadata:MetadataExtension.sync",
+    "neutron.common.ovn.constants:OVN_DEVID_EXT_ID_KEY",
+    "neutron.common.ovn.constants:OVN_PROJID_EXT_ID_KEY",
+    "neutron.common.ovn.utils:get_network_name_from_datapath",
+    "neutron.common.ovn.utils:is_lsp_router_port",
+    "neutron.common.utils:sign_instance_id",
+    "neutron.objects.router:Router.objects_exist",
+    # What hooks/neutronapi.py says first, and better.
+    "neutron.plugins.ml2.drivers.ovn.mech_driver.mech_driver:"
+    "OVNMechanismDriver._is_ovn_router_flavor_port",
+    "neutron.plugins.ml2.drivers.ovn.mech_driver.ovsdb.impl_idl_ovn:"
+    "OvsdbSbOvnIdl.get_network_port_bindings_by_ip",
+)
 """Called, read or subclassed."""

@@ -20,6 +20,7 @@ from dozencloud.services import (
     nova,
     ovn,
     placement,
+    port_guard,
     privsep,
     rabbitmq,
 )
@@ -48,6 +49,7 @@ FIRST: tuple[Callable[[Plan], Service], ...] = (
     ovn.controller,
     ovn.switch,
     ovn.switch_database,
+    port_guard.service,
     neutron.maintenance,
     neutron.agent,
     nova.metadata,
@@ -66,6 +68,7 @@ JOINED: tuple[Callable[[Plan], Service], ...] = (
     ovn.controller,
     ovn.switch,
     ovn.switch_database,
+    port_guard.service,
     node_agent.service,
     gate.service,
 )

@@ -1,7 +1,6 @@
 """nginx: the one public port, with TLS from the cloud's own CA; plain HTTP on loopback inside.
 
-The services' Unix sockets are behind it. The loopback port is for the services themselves and
-for the metadata agent; what is not the path of an API there goes to Nova's metadata service.
+The services' Unix sockets are behind it. The loopback port is for the services themselves.
 """
 
 from __future__ import annotations
@@ -159,7 +158,7 @@ def service(plan: Plan) -> Service:
     )
     upstreams = "\n".join(
         f"  upstream {name} {{ server unix:{api_socket(cloud, name)}; keepalive 4; }}"
-        for name in [*APIS.values(), "nova-metadata", *(["nodes"] if plan.takes_nodes else [])]
+        for name in [*APIS.values(), *(["nodes"] if plan.takes_nodes else [])]
     )
     nodes = NODES if plan.takes_nodes else ""
     port = cloud.settings.gateway.port
@@ -215,10 +214,7 @@ http {{
   server {{
     listen 127.0.0.1:{cloud.settings.internal.api};
 {apis}
-    location / {{
-      proxy_pass http://nova-metadata;
-      proxy_set_header X-Forwarded-For $http_x_forwarded_for;
-    }}
+    location / {{ default_type text/plain; return 404 "DozenCloud: APIs are below /identity.\\n"; }}
   }}
 }}
 """

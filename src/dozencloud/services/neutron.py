@@ -13,6 +13,7 @@ from dozencloud.services.base import (
     Role,
     Service,
     answers,
+    api_socket,
     broker_url,
     credentials,
     database_options,
@@ -26,6 +27,8 @@ from dozencloud.services.base import (
 from dozencloud.supervise import running_since
 
 USER = "dozen-neutron"
+METADATA_USER = "dozen-metadata"
+"""haproxy in each network, which speaks to servers, runs as this user."""
 FILES = ("neutron.conf", "ml2_conf.ini")
 PRIVSEP_SECTIONS = (
     *("privsep", "privsep_dhcp_release", "privsep_ovs_vsctl"),
@@ -108,7 +111,7 @@ def api(plan: Plan) -> Service:
         name="neutron",
         title="Networks (Neutron)",
         role=Role.CONTROL,
-        command=python_wsgi(plan, "neutron", "neutron.wsgi.api:application", "/network"),
+        command=python_wsgi(plan, "neutron", "dozencloud.hooks.neutronapi:application", "/network"),
         user=USER,
         environment={
             **_environment(plan),
@@ -144,9 +147,13 @@ def maintenance(plan: Plan) -> Service:
 
 
 def agent(plan: Plan) -> Service:
-    """Root: it makes a network namespace with a metadata proxy for every network."""
+    """Root: it makes a network namespace with a metadata proxy for every network.
+
+    The proxy becomes METADATA_USER, in the folder of its network.
+    """
     cloud = plan.cloud
     path, state = cloud.etc / "ovn-agent" / "agent.ini", cloud.lib / "ovn-agent"
+    networks = cloud.run / "ovn-agent" / "networks"
     helper = privsep.helper_command(plan, path)
     path_variable = f"{plan.environment}/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     sections: dict[str, dict[str, object]] = {
@@ -154,15 +161,17 @@ def agent(plan: Plan) -> Service:
             **LOG_OPTIONS,
             "host": plan.node.name,
             "state_path": state,
-            "metadata_proxy_socket": cloud.run / "ovn-agent" / "metadata_proxy",
-            "nova_metadata_host": "127.0.0.1",
-            "nova_metadata_port": cloud.settings.internal.api,
+            "metadata_proxy_user": METADATA_USER,
+            "metadata_proxy_group": METADATA_USER,
             "metadata_proxy_shared_secret": plan.secrets["metadata"],
-            "metadata_workers": 0,
         },
         "agent": {
             "extensions": "metadata",
             "root_helper": f"/usr/bin/env PATH={path_variable}",
+        },
+        "dozencloud": {
+            "nova_metadata": api_socket(cloud, "nova-metadata"),
+            "networks": networks,
         },
         **{name: {"helper_command": helper} for name in PRIVSEP_SECTIONS},
         "ovn": {"ovn_sb_connection": f"unix:{ovn.southbound_socket(cloud)}"},
@@ -173,10 +182,12 @@ def agent(plan: Plan) -> Service:
         name="ovn-agent",
         title="Metadata for servers (Neutron OVN agent)",
         role=Role.COMPUTE,
-        command=python_main(
-            plan, "neutron.cmd.agents.ovn_neutron_agent:main", "--config-file", str(path)
+        command=python_main(plan, "dozencloud.hooks.ovnagent:main", "--config-file", str(path)),
+        folders=(
+            *(Folder(path.parent), Folder(state), Folder(networks.parent)),
+            # Each of the folders in it is all that one haproxy sees (chroot).
+            Folder(networks, mode=0o711),
         ),
-        folders=(Folder(path.parent), Folder(state), Folder(cloud.run / "ovn-agent", mode=0o711)),
         files=(File(path, ini(sections)),),
         # Its networks come from Neutron, so it has time until that is there.
         after=("ovn-controller", "privsep", "neutron"),

@@ -193,7 +193,7 @@ def metadata(plan: Plan) -> Service:
         files=files,
         after=AFTER,
         ready=answers(plan.cloud, "nova-metadata", "/"),
-        listens=f"127.0.0.1:{plan.cloud.settings.internal.api}",
+        listens="unix",
     )
 
 
@@ -314,7 +314,7 @@ def compute(plan: Plan) -> Service:
         # It asks all of these while it starts, and an answer that does not come costs it 10-60 s.
         after=(
             *("rabbitmq", "nova-conductor", "keystone", "placement", "gateway"),
-            *("libvirtd", "ovn-controller", "privsep"),
+            *("libvirtd", "ovn-controller", "port-guard", "privsep"),
         ),
         ready=connected_to(cloud, "nova-compute", given.broker, given.host)
         if given

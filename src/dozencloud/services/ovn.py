@@ -81,11 +81,17 @@ def tunnel_address(plan: Plan) -> str:
     return plumbing.own_address(plan.cloud) if plan.has_nodes else "127.0.0.1"
 
 
-def _southbound_remote(plan: Plan) -> str:
+def southbound_remote(plan: Plan) -> str:
     if not plan.membership:
         return f"unix:{southbound_socket(plan.cloud)}"
     # OVN takes no host names.
     return f"ssl:{sockets.gethostbyname(plan.membership.host)}:{plan.membership.southbound}"
+
+
+def node_identity(plan: Plan) -> tuple[Path, Path, Path] | None:
+    """Key, certificate and authority for the southbound database, on a node that joined."""
+    place = tls.folder(plan.cloud)
+    return (place / "node.key", place / "node.crt", plan.cloud.ca) if plan.membership else None
 
 
 def _chassis(plan: Plan) -> dict[str, str]:
@@ -93,7 +99,7 @@ def _chassis(plan: Plan) -> dict[str, str]:
     known = {
         "system-id": plan.node.chassis,
         "hostname": plan.node.name,
-        "ovn-remote": _southbound_remote(plan),
+        "ovn-remote": southbound_remote(plan),
         "ovn-remote-probe-interval": str(PROBE),
         "ovn-encap-type": plan.encapsulations,
         "ovn-encap-ip": tunnel_address(plan),
@@ -320,10 +326,9 @@ def controller(plan: Plan) -> Service:
     run = cloud.run / "openvswitch"
 
     identity: tuple[str, ...] = ()
-    if plan.membership:
-        place = tls.folder(cloud)
-        identity = ("-p", str(place / "node.key"), "-c", str(place / "node.crt"))
-        identity += ("-C", str(cloud.ca))
+    if files := node_identity(plan):
+        key, certificate, authority = map(str, files)
+        identity = ("-p", key, "-c", certificate, "-C", authority)
 
     def ready() -> bool:
         # It names its control socket by its pid and has no option for that.

@@ -1,0 +1,39 @@
+"""Neutron's API, which refuses a router's port where there is no such router.
+
+ML2/OVN looks for the router that such a port's `device_id` names, and takes None for one
+(neutron/plugins/ml2/drivers/ovn/mech_driver/mech_driver.py, _is_ovn_router_flavor_port): status
+500, and tracebacks in the log, for whoever owns a network.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from neutron.common.ovn import utils as ovn_utils
+from neutron.objects.router import Router
+from neutron.wsgi.api import application
+from neutron_lib.callbacks import events, registry, resources
+from neutron_lib.exceptions import BadRequest
+from oslo_utils import uuidutils
+
+__all__ = ["application"]
+
+
+def need_router(_resource: str, _event: str, _trigger: object, payload: Any) -> None:
+    """Raise where the port is a router's, and the caller has no router of that name."""
+    port: dict[str, Any] = {}
+    for state in (*payload.states, payload.desired_state):
+        port |= state or {}
+    if not ovn_utils.is_lsp_router_port(port):
+        return
+    device = port.get("device_id")
+    if not uuidutils.is_uuid_like(device) or not Router.objects_exist(payload.context, id=device):
+        raise BadRequest(
+            resource="port",
+            msg="its device_owner says that it is a router's, so its device_id names one of yours. "
+            "To connect a router use: openstack router add port ROUTER PORT",
+        )
+
+
+for event in (events.BEFORE_CREATE, events.BEFORE_UPDATE):
+    registry.subscribe(need_router, resources.PORT, event)

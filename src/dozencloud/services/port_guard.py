@@ -1,0 +1,36 @@
+"""What servers must not say to each other; why: portflows.py."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from dozencloud.cloud import INTEGRATION_BRIDGE
+from dozencloud.portflows import COOKIE
+from dozencloud.services import ovn
+from dozencloud.services.base import Plan, Role, Service, python_main
+
+
+def service(plan: Plan) -> Service:
+    """Root: it writes flows through root's socket of the switch."""
+    cloud = plan.cloud
+    environment = ovn.environment(cloud)
+    flows = ("ovs-ofctl", "--timeout=5", "dump-flows", INTEGRATION_BRIDGE, f"cookie={COOKIE:#x}/-1")
+
+    def ready() -> bool:
+        done = subprocess.run(
+            flows, check=False, capture_output=True, text=True, env={**os.environ, **environment}
+        )
+        return "actions=drop" in done.stdout
+
+    return Service(
+        name="port-guard",
+        title="Servers are no routers (DozenCloud)",
+        role=Role.COMPUTE,
+        command=python_main(plan, "dozencloud.portguard:main"),
+        environment={**environment, **({"DOZEN_ROOT": str(cloud.root)} if cloud.root else {})},
+        after=("ovn-controller",),
+        # Before all that could make flows by which a packet leaves.
+        nice=-10,
+        ready=ready,
+    )
