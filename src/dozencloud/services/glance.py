@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dozencloud.confinement import Confinement
 from dozencloud.services.base import (
     LOG_OPTIONS,
     NO_NOTIFICATIONS,
@@ -11,6 +12,7 @@ from dozencloud.services.base import (
     Role,
     Service,
     answers,
+    api_folder,
     database_options,
     ini,
     python_wsgi,
@@ -35,6 +37,7 @@ def service(plan: Plan) -> Service:
             Folder(etc, USER, USER),
             Folder(data, USER, USER),
             *(Folder(folder, USER, USER) for folder in stores.values()),
+            api_folder(cloud, "glance", USER),
         ),
         files=(
             File(
@@ -66,6 +69,8 @@ def service(plan: Plan) -> Service:
                 owner=USER,
             ),
         ),
+        # Image inspection takes namespaces and an empty root folder (images/inspection/cage.py).
+        confinement=Confinement(calls=("chroot", "unshare")),
         after=("mariadb", "memcached"),
         ready=answers(cloud, "glance", "/image/"),
         listens="/image",
