@@ -193,6 +193,9 @@ install_dependencies() {
     unset VIRTUAL_ENV CONDA_PREFIX
     export UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1 UV_PROJECT_ENVIRONMENT="$environment"
     export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-1}" UV_CACHE_DIR="${UV_CACHE_DIR:-$base/cache}"
+    # Its locks in /tmp have names that everybody knows.
+    export TMPDIR="$base/tmp"
+    mkdir -p "$TMPDIR" && chmod 700 "$TMPDIR" || return 1
     set -- --project "$checkout" --frozen
     [ "$kind" = dev ] || set -- "$@" --no-dev
     from_debian=

@@ -50,16 +50,16 @@ _SECRETS = re.compile(
     "|".join(
         (
             # Addresses of consoles; Nova's own `ConsoleAuthToken(token='...')`.
-            r"(?P<a>\btoken(?:=|%3d)['\"]?)[\w.~-]+",
+            r"(?P<a>token(?:=|%3d)['\"]?)[\w.~-]+",
             rf"(?P<b>\btoken\W{{1,4}}){_UUID}",
             r"(?P<c>\binternal_access_path=['\"]?)[\w.~-]+",
-            r"(?P<d>\bx-(?:auth|service|subject)-token['\"]?\s*[:=,]\s*b?['\"]?)[^\s'\",}]+",
+            r"(?P<d>x-(?:auth|service|subject)-token['\"]?\s*[:=,]\s*b?['\"]?)[^\s'\",}]+",
             r"(?P<e>['\"]token['\"]\s*:\s*[ub]?['\"])[^'\"]+",
             r"(?P<f>\b\w*(?:password|passwd|admin_?pass|secret)['\"]?\s*[:=]\s*[ub]?['\"])[^'\"]+",
             # rabbit://user:password@host
             r"(?P<g>://[^\s:/@]+:)[^\s@/]+(?=@)",
             # Keystone's tokens (Fernet), wherever they are.
-            r"(?P<h>)\bgAAAA[\w-]{60,}(?:=|%3d){0,2}",
+            r"(?P<h>)gAAAA[\w-]{60,}(?:=|%3d){0,2}",
         )
     ),
     re.IGNORECASE,

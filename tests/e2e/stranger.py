@@ -54,7 +54,8 @@ def reached(paths: Iterable[Path]) -> dict[str, list[str]]:
         found = {path: _ways(path, mode) for path, mode in there}
         return {path: ways for path, ways in found.items() if ways}
 
-    return as_stranger(look)
+    found: dict[str, list[str]] = as_stranger(look)
+    return found
 
 
 def _ways(path: str, mode: int) -> list[str]:

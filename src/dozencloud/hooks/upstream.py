@@ -7,8 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-REPLACED: Mapping[str, tuple[str, ...]] = {}
+REPLACED: Mapping[str, tuple[str, ...]] = {
+    "supervisor.dispatchers:POutputDispatcher": ("process", "event_type", "fd"),
+}
 """module:name -> names of its parameters."""
 
-USED: tuple[str, ...] = ()
+USED: tuple[str, ...] = (
+    "supervisor.dispatchers:POutputDispatcher.output_buffer",
+    "supervisor.dispatchers:POutputDispatcher.record_output",
+    "supervisor.dispatchers:POutputDispatcher.close",
+    "supervisor.options:ServerOptions.drop_privileges",
+)
 """Called, read or subclassed."""
