@@ -13,6 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from dozencloud import closed
+from dozencloud.cloud import Cloud
+
 NOBODY = 65534
 
 
@@ -98,6 +101,14 @@ def _connects(path: Path) -> bool:
             finally:
                 os.close(place)
     return False
+
+
+def unlisted(cloud: Cloud) -> dict[str, list[str]]:
+    """What he reaches of a cloud, or of a node of one, that is not in the list of closed.py."""
+    got = reached(everything(*cloud.folders))
+    listed = {str(path) for path in closed.readable(cloud)}
+    assert listed & set(got), "the list itself holds"
+    return {path: ways for path, ways in got.items() if path not in listed or "write" in ways}
 
 
 def status_of(pid: int) -> dict[str, Any]:
