@@ -116,9 +116,10 @@ def drop_capabilities(kept: Iterable[str] = ()) -> None:
     """No program that this process executes gets other capabilities (capabilities(7))."""
     numbers = {CAPABILITIES[name] for name in kept}
     for number in range(64):
-        if _libc().prctl(_PR_CAPBSET_READ, number, 0, 0, 0) < 0:
+        there = _libc().prctl(_PR_CAPBSET_READ, number, 0, 0, 0)
+        if there < 0:
             return  # the kernel has no more
-        if number not in numbers:
+        if there and number not in numbers:
             _prctl(_PR_CAPBSET_DROP, number)
 
 

@@ -67,15 +67,22 @@ _SECRETS = re.compile(
 """What must not be in a log; groups hold what stays."""
 
 
+_PLAIN = bytes([*range(0x20, 0x7F), *b"\n\t"])
+_HINT = re.compile(rb"token|gaaaa|pass|secret|internal_access_path|://[^\s/@]*@", re.IGNORECASE)
+
+
 def _hidden(found: re.Match[str]) -> str:
     return f"{found[found.lastgroup or 0]}***"
 
 
 def log_lines(data: bytes) -> bytes:
     """What a service has written, as its log may hold it. data: whole lines."""
-    # Bytes that are no UTF-8 are shown as \x9b, too.
-    said = text(data.decode(errors="backslashreplace"))
-    return _SECRETS.sub(_hidden, said).encode()
+    if data.translate(None, _PLAIN):  # most lines hold nothing else
+        # Bytes that are no UTF-8 are shown as \x9b, too.
+        data = text(data.decode(errors="backslashreplace")).encode()
+    if _HINT.search(data):
+        data = _SECRETS.sub(_hidden, data.decode()).encode()
+    return data
 
 
 class Record(logging.LogRecord):

@@ -269,7 +269,12 @@ class Options(ServerOptions):  # type: ignore[misc]  # supervisor has no type hi
         """Called in the child, after the user was switched."""
         confined = env.pop(CONFINED, None)
         if confined is not None:
-            Confinement.from_text(confined).enter()
+            try:
+                Confinement.from_text(confined).enter()
+            except OSError as error:
+                why = f"It cannot be confined: {error}. That takes libseccomp2, and a kernel"
+                self.write(2, f"{why} with filters of system calls (CONFIG_SECCOMP_FILTER).\n")
+                raise
         # Without this, a killed supervisor would leave a control plane that nobody watches and
         # that dies one by one of SIGPIPE.
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
