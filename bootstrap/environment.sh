@@ -54,7 +54,9 @@ make_environment() ( # a subshell: umask, lock and variables end with it
     check_system
     { mkdir -p "$base" 2>/dev/null && [ -w "$base" ]; } || fail 3 "$base cannot be written." \
         "Make it writable, or choose another place: DOZEN_ENV_DIR=/some/directory."
-    exec 9>"$base/lock"
+    (umask 077 && : >>"$base/lock")
+    close_locks
+    exec 9>>"$base/lock"
     if ! flock -n 9; then
         say "Another dozen is making the environment; waiting for it."
         flock 9
@@ -76,6 +78,14 @@ make_environment() ( # a subshell: umask, lock and variables end with it
     step "DozenCloud from $checkout" install_package
     say "environment ready after $(seconds_since "$started") s."
 )
+
+close_locks() { # whoever can open a lock can hold it, and have every dozen wait for ever
+    mkdir -p "$base/cache"
+    for path in "$base/lock" "$base"/*/.lock; do # uv's are for everybody
+        [ ! -f "$path" ] || chmod 600 "$path"
+    done
+    chmod 700 "$base/cache"
+}
 
 check_system() {
     system=$(. "$os_release" && echo "$ID ${VERSION_ID:-}")
@@ -183,6 +193,9 @@ install_dependencies() {
     unset VIRTUAL_ENV CONDA_PREFIX
     export UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1 UV_PROJECT_ENVIRONMENT="$environment"
     export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-1}" UV_CACHE_DIR="${UV_CACHE_DIR:-$base/cache}"
+    # Its locks in /tmp have names that everybody knows.
+    export TMPDIR="$base/tmp"
+    mkdir -p "$TMPDIR" && chmod 700 "$TMPDIR" || return 1
     set -- --project "$checkout" --frozen
     [ "$kind" = dev ] || set -- "$@" --no-dev
     from_debian=
@@ -199,6 +212,7 @@ install_dependencies() {
         "$uv" sync "$@" --no-install-project --python "$python" || return 1
     fi
     [ -z "$from_debian" ] || link_from_debian || return 1
+    close_locks
     echo "$kind" >"$environment/.dependencies"
 }
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from dozencloud import (
     accounts,
+    closed,
     environments,
     lifecycle,
     packages,
@@ -48,7 +49,7 @@ from dozencloud.services.gateway import USER as GATEWAY_USER
 from dozencloud.services.libvirt import USER as QEMU_USER
 from dozencloud.services.neutron import METADATA_USER
 from dozencloud.state import State, digest
-from dozencloud.supervise import Supervisor, clean_environment
+from dozencloud.supervise import Supervisor, clean_environment, variables
 
 
 def decide_node(cloud: Cloud, facts: Facts) -> Node:
@@ -98,17 +99,14 @@ def divide_cpus(cloud: Cloud, cpu: Cpu) -> tuple[str, str]:
 
 def make_plan(cloud: Cloud, facts: Facts) -> Plan:
     """The plan of this node; its secrets and its identity are written at once."""
-    for folder in cloud.folders:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Logs name users, servers and addresses.
-        folder.chmod(0o750 if folder == cloud.log else 0o755)
+    closed.make_folders(cloud, GROUP)
     if not cloud.file.exists():
         write_private(cloud.file, template(cloud.settings), 0o644)
     node = decide_node(cloud, facts)
     text = json.dumps(asdict(node), indent=2) + "\n"
     path = cloud.lib / "node.json"
     if not path.exists() or path.read_text() != text:
-        write_private(path, text, 0o644)
+        write_private(path, text)
     return Plan.of(cloud, node)
 
 
@@ -437,7 +435,10 @@ class Bringup:
         return linked and plumbing.way_out_is_open(self.cloud)
 
     def _configuration(self, step: Step) -> None:
-        make_folder(Folder(self.cloud.run / "api", "root", GROUP, 0o3770))
+        closed.make_folders(self.cloud, GROUP)  # the group is there now
+        make_folder(Folder(self.cloud.run / "api", "root", GROUP, 0o710))
+        for socket_of_before in (self.cloud.run / "api").glob("*.sock"):
+            socket_of_before.unlink()
         self.configure(self.services, step)
         if not self.plan.membership:
             self._clouds_yaml()
@@ -520,7 +521,7 @@ class Bringup:
         files += [(path, path.read_text()) for path in service.reads]
         code = self._code_fingerprint if service.command[0] == self.plan.python else ""
         return digest(
-            list(service.command), sorted(service.environment.items()), service.user, files, code
+            list(service.command), sorted(variables(service).items()), service.user, files, code
         )
 
     def _unchanged(self, service: Service) -> bool:

@@ -28,6 +28,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dozencloud.locks import open_lock
 from dozencloud.secret import write_private
 
 FIRST, PATIENCE = 2.0, 10.0
@@ -363,7 +364,7 @@ def main(arguments: Sequence[str]) -> int:
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     try:
-        with Path(record).with_suffix(".lock").open("w") as lock:
+        with open_lock(Path(record).with_suffix(".lock")) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if order == "take":
                 take(words[0], words[1], Path(record))

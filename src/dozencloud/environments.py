@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dozencloud.cloud import Cloud
 from dozencloud.facts.processes import PROC, pids
+from dozencloud.locks import open_lock
 from dozencloud.secret import write_private
 from dozencloud.state import State
 
@@ -47,7 +48,7 @@ def clear(own: Path) -> list[Path]:
     """Remove those beside `own`, which this process runs in, that nobody needs; returns them."""
     if not _ours(own):
         return []
-    with (own.parent / "lock").open("a") as lock:
+    with open_lock(own.parent / "lock") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -128,7 +129,7 @@ def judge(
         return from_fault(fault), ""
     if status in REST:
         cause, mend = REST[status]
-        return Finding(status.lower(), cause, mend.format(name=name)), ""
+        return Finding(status.lower(), cause, mend.format(name=shlex.quote(name))), ""
     if status == "BUILD":
         return None, "It is being built; ask again in a few seconds."
     if symptoms.has_come_up(console):

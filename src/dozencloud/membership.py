@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from dozencloud.cloud import GENEVE, Cloud
 from dozencloud.errors import Problem
+from dozencloud.locks import open_lock
 from dozencloud.releases import known
 from dozencloud.secret import write_private
 
@@ -131,8 +132,8 @@ def members(cloud: Cloud) -> tuple[Member, ...]:
 def changing(cloud: Cloud, name: str) -> Iterator[list[dict[str, Any]]]:
     """The rows of a table, to be changed; written back at the end, unless an error passes."""
     folder = nodes_folder(cloud)
-    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open_lock(folder / ".lock") as lock:
         flock(lock, LOCK_EX)
         rows = _read(cloud, name)
         before = json.dumps(rows)

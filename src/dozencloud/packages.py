@@ -21,6 +21,7 @@ COMMON = (
     "iproute2",
     "ipxe-qemu",  # virtio-net's option ROM; QEMU refuses to start without the file
     "libnginx-mod-stream",  # TLS for nodes
+    "libseccomp2",  # filters of system calls
     "libvirt-clients",
     "libvirt-daemon",
     "libvirt-daemon-driver-qemu",

@@ -16,6 +16,7 @@ from dozencloud import doctor, facts, packages, plumbing, processes, tunnels, up
 from dozencloud.cloud import INTEGRATION_BRIDGE, Cloud, Internal
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.reach import Target
+from dozencloud.locks import open_lock
 from dozencloud.membership import members, membership
 from dozencloud.state import State
 from dozencloud.status import collect, own_pids
@@ -49,7 +50,7 @@ def locked(cloud: Cloud) -> Iterator[None]:
     made = [path for path in (cloud.lib, *cloud.lib.parents) if not path.exists()]
     cloud.lib.mkdir(parents=True, exist_ok=True)
     path = cloud.lib / LOCK
-    with path.open("a+") as file:
+    with open_lock(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -60,6 +61,7 @@ def locked(cloud: Cloud) -> Iterator[None]:
                 "Wait until it has ended, then run this again.",
                 code=Exit.BUSY,
             ) from None
+        file.seek(0)
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()

@@ -92,6 +92,8 @@ class Names:
 def ssh(cloud: Cloud, address: str, *command: str) -> list[str]:
     """The command line that logs in to a server of the first project."""
     names = Names(cloud)
+    if not names.known_hosts.exists():
+        write_private(names.known_hosts, "")  # ssh would make it for everybody to read
     return [
         *("ssh", "-i", str(names.key), "-o", f"UserKnownHostsFile={names.known_hosts}"),
         *("-o", "StrictHostKeyChecking=accept-new", f"{LOGIN_USER}@{address}", *command),
@@ -442,7 +444,7 @@ class Seed:
         options = ["-o", "ConnectTimeout=3", "-o", "BatchMode=yes"]
         full = [command[0], *options, *command[1:]]
         # An earlier server of that address had another host key.
-        self.names.known_hosts.unlink(missing_ok=True)
+        write_private(self.names.known_hosts, "")
         step.note(f"SSH on {address}")
         step.until(_succeeds(full), seconds=120, every=0.3, what=f"SSH on {address}")
 

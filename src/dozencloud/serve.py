@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import logging
 import os
 import signal
 import sys
@@ -17,6 +18,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from dozencloud import legible
 
 STOP_SECONDS = 1
 PR_SET_NAME = 15  # prctl(2)
@@ -39,6 +42,7 @@ def main(arguments: list[str]) -> None:
         # first worker" to its successor (neutron/common/wsgi_utils.py).
         for path in Path(folder).glob("neutron_*"):
             path.unlink()
+    logging.setLogRecordFactory(legible.Record)
     kind, target, *rest = arguments
     if kind == "wsgi":
         socket, prefix, threads = rest

@@ -17,6 +17,7 @@ from xmlrpc.client import Fault, ServerProxy
 
 from dozencloud import processes
 from dozencloud.cloud import Cloud
+from dozencloud.confinement import CONFINED, Unconfined
 from dozencloud.errors import Exit, Problem
 from dozencloud.secret import write_private
 
@@ -56,6 +57,13 @@ def last_lines(path: Path, count: int = 12) -> str:
         return ""
 
 
+def variables(service: Service) -> dict[str, str]:
+    """Environment of a service, with what the supervisor itself takes out of it."""
+    if isinstance(service.confinement, Unconfined):
+        return dict(service.environment)
+    return {**service.environment, CONFINED: service.confinement.to_text()}
+
+
 def render(cloud: Cloud, services: Iterable[Service]) -> str:
     """supervisord.conf."""
 
@@ -65,7 +73,7 @@ def render(cloud: Cloud, services: Iterable[Service]) -> str:
 
     def program(service: Service) -> str:
         environment = ",".join(
-            f'{key}="{quote(value)}"' for key, value in sorted(service.environment.items())
+            f'{key}="{quote(value)}"' for key, value in sorted(variables(service).items())
         )
         return f"""
 [program:{service.name}]
@@ -99,7 +107,7 @@ logfile_backups={LOG_BACKUPS}
 pidfile={cloud.run}/supervisord.pid
 directory=/
 user=root
-umask=022
+umask=077
 
 [rpcinterface:supervisor]
 supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface

@@ -1,14 +1,17 @@
 """supervisord, with three things added: preloading, an end for its children when it ends, and
 another try, each minute, of a service that kept dying: what it lacked may be there again.
 
-A bug that keeps one core busy is gone too (`Options.make_pipes`).
+A bug that keeps one core busy is gone too (`Options.make_pipes`). Services are confined as they
+start (`Options.drop_privileges`, `Options.execve`), and what they write is made harmless before it
+is in their logs (`Output`).
 
 Preloading: the parent imports the libraries that every OpenStack service shares; a Python service
 is then a fork of it instead of a new interpreter, and shares those pages (copy on write). Only
 libraries are loaded before the fork: services register options on one global object
 (oslo.config's cfg.CONF), and nova refuses to start where eventlet is already imported.
 
-Added through methods of `ServerOptions` and an RPC interface, both public in supervisor 4.
+Added through methods of `ServerOptions`, of `POutputDispatcher` and an RPC interface, all public
+in supervisor 4.
 """
 
 from __future__ import annotations
@@ -28,9 +31,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from supervisor import events, supervisord
+from supervisor import dispatchers, events, supervisord
 from supervisor.options import ServerOptions
 from supervisor.states import ProcessStates, SupervisorStates
+
+from dozencloud import legible
+from dozencloud.confinement import CONFINED, Confinement, drop_capabilities
 
 SERVE = "dozencloud.serve"
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -170,6 +176,8 @@ class Interface:
         nginx's worker and RabbitMQ's virtual machine outlive a killed leader, and would keep its
         ports from its successor.
         """
+        for output in event.process.dispatchers.values():
+            output.close()  # with its last, unfinished line
         # 0 after a fork that failed; killpg(0) would be our own group.
         if event.process.pid:
             with suppress(ProcessLookupError):
@@ -200,6 +208,30 @@ class Interface:
         return self.thread is not None and not self.thread.is_alive()
 
 
+class Output(dispatchers.POutputDispatcher):  # type: ignore[misc]
+    """What a service writes, on its way into the log: whole lines, which `legible` looks at."""
+
+    output_buffer: bytes
+    LONGEST = 64 * 1024  # bytes without a line end
+
+    def record_output(self) -> None:
+        """Called when there is more in `output_buffer`."""
+        whole, end, rest = self.output_buffer.rpartition(b"\n")
+        if len(rest) > self.LONGEST:
+            whole, end, rest = self.output_buffer, b"", b""
+        self._record(whole + end)
+        self.output_buffer = rest
+
+    def close(self) -> None:
+        if not self.closed:
+            self._record(self.output_buffer)
+        super().close()
+
+    def _record(self, lines: bytes) -> None:
+        self.output_buffer = legible.log_lines(lines)
+        super().record_output()  # empties it
+
+
 INTERFACE: Interface | None = None
 
 
@@ -226,8 +258,23 @@ class Options(ServerOptions):  # type: ignore[misc]  # supervisor has no type hi
             self.close_fd(pipes[name])
         return {**pipes, "stdin": None, "child_stdin": os.open(os.devnull, os.O_RDONLY)}
 
+    def drop_privileges(self, user: object) -> str | None:
+        """Called in the child, and in the parent at its start, which stays root."""
+        if user and str(user) not in ("0", "root"):
+            drop_capabilities()
+        failed: str | None = super().drop_privileges(user)
+        return failed
+
     def execve(self, filename: str, argv: list[str], env: dict[str, str]) -> None:
         """Called in the child, after the user was switched."""
+        confined = env.pop(CONFINED, None)
+        if confined is not None:
+            try:
+                Confinement.from_text(confined).enter()
+            except OSError as error:
+                why = f"It cannot be confined: {error}. That takes libseccomp2, and a kernel"
+                self.write(2, f"{why} with filters of system calls (CONFIG_SECCOMP_FILTER).\n")
+                raise
         # Without this, a killed supervisor would leave a control plane that nobody watches and
         # that dies one by one of SIGPIPE.
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
@@ -277,7 +324,9 @@ def run_in_child(arguments: list[str], env: dict[str, str]) -> None:
 
 def main() -> None:
     """`supervisord` with these options."""
+    os.umask(0o077)  # its logs; each service has its own
     supervisord.ServerOptions = Options
+    dispatchers.POutputDispatcher = Output
     supervisord.main(sys.argv[1:])
 
 

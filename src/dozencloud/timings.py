@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -14,6 +13,7 @@ from xml.etree import ElementTree
 
 from dozencloud.drawing import CHARACTER, add
 from dozencloud.errors import Problem
+from dozencloud.secret import write_private
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -87,12 +87,7 @@ class Report:
     def save(self, path: Path) -> None:
         """Write to `path`, so that a reader sees the old or the new report, never half of one."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_name(path.name + ".new")
-        with new.open("w", encoding="utf-8") as file:
-            file.write(self.to_json())
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
+        write_private(path, self.to_json())
 
 
 @dataclass(frozen=True)

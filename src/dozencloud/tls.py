@@ -31,6 +31,12 @@ def folder(cloud: Cloud) -> Path:
     return cloud.etc / "tls"
 
 
+def make_folder(cloud: Cloud) -> None:
+    """Where certificates are: everybody passes through to the authority's, and lists nothing."""
+    folder(cloud).mkdir(exist_ok=True)
+    folder(cloud).chmod(0o711)
+
+
 def gateway_names(cloud: Cloud) -> list[str]:
     """Names and addresses that the gateway's certificate is good for."""
     found = [cloud.address, "127.0.0.1", "localhost", socket.gethostname()]
@@ -64,7 +70,7 @@ def replace_pair(
     """
     path = place.with_suffix(".key")
     save_key(path, key, owner)
-    write_private(place.with_suffix(".crt"), certificate, 0o644)
+    write_private(place.with_suffix(".crt"), certificate, owner=owner)
     path.touch()
 
 
@@ -197,8 +203,8 @@ def gateway_current(cloud: Cloud) -> bool:
 def issue_gateway(cloud: Cloud) -> None:
     """Make the CA if there is none, and the gateway's certificate anew."""
     place = folder(cloud)
-    place.mkdir(exist_ok=True)
+    make_folder(cloud)
     key = ec.generate_private_key(ec.SECP256R1())
     leaf = authority(cloud).issue(cloud.address, gateway_names(cloud), key.public_key(), [SERVER])
     save_key(place / "gateway.key", key)
-    write_private(place / "gateway.crt", pem(leaf), 0o644)
+    write_private(place / "gateway.crt", pem(leaf))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from rich.live import Live
 from rich.segment import Segment
 from rich.style import Style
 
+from dozencloud import legible
 from dozencloud.graph import Graph, Listener, Record, Report, State, Task
 
 REFRESH = 0.25  # s between two looks at whether the picture has changed
@@ -295,6 +295,5 @@ def totals(report: Report) -> str:
 
 
 def _printable(text: str, encoding: str) -> str:
-    """Without line breaks and control sequences, and only what the terminal can show."""
-    text = re.sub(r"[\x00-\x1f\x7f-\x9f]+", " ", text)
-    return text.encode(encoding, "replace").decode(encoding)
+    """One line, without orders to the terminal, and only what it can show."""
+    return legible.line(text).encode(encoding, "replace").decode(encoding)

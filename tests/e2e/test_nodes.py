@@ -12,6 +12,7 @@ import pytest
 from keystoneauth1.exceptions import Unauthorized
 from openstack.connection import Connection
 from openstack.exceptions import ForbiddenException, NotFoundException
+from stranger import everything, unlisted
 from testcloud import Guest, Tenant, TestCloud, eventually, pings, settle
 from testnext import Next
 from testnodes import Node, condition, listening, server_on, token
@@ -236,6 +237,17 @@ def test_it_goes_to_another_node_while_it_runs(
     eventually(
         lambda: "arrived" in output(guest.id)["output"], seconds=20, what="its console is logged"
     )
+
+
+def test_a_stranger_on_a_node_reaches_only_what_the_list_says(
+    cloud: TestCloud, nodes: tuple[Node, Node], servers: tuple[Guest, Guest], trusting: None
+) -> None:
+    """Nor more of the controller, now that it has nodes."""
+    for machine in (*nodes, cloud):
+        assert unlisted(machine.cloud) == {}
+    inside = {path.name for path in everything(nodes[1].cloud.lib)}
+    assert {"disk", "disk.config", "console.log", "kernel"} <= inside
+    assert (nodes[1].cloud.etc / "peers" / "streams" / "server-key.pem").exists()
 
 
 @pytest.mark.shows("cold migration", "AArch64 by kernel")

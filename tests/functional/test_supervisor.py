@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import pytest
 
 from dozencloud import processes
 from dozencloud.cloud import Cloud
+from dozencloud.confinement import Confinement, Unconfined
 from dozencloud.errors import Problem
 from dozencloud.processes import alive
 from dozencloud.services.base import SERVE, Role, Service
@@ -47,6 +49,12 @@ def report():
 def fail():
     raise ValueError("this is the reason")
 
+def forge():
+    import logging
+    logging.basicConfig()
+    logging.error("no %s", "x\\r\\n2026-01-01 FORGED")
+    time.sleep(600)
+
 def refuse():
     sys.exit("refused in words")
 """
@@ -70,6 +78,15 @@ def python(name: str, function: str, user: str = USER, **more: Any) -> Service:
     return service(name, *command, user=user, **more)
 
 
+TRIES = (
+    "sh",
+    "-c",
+    "unshare --uts echo unshared; grep -E 'CapBnd|NoNew|Seccomp:' /proc/self/status",
+)
+"""Asks for a namespace, then says what it may."""
+TOKEN = "1b4e28ba-2fa1-11d2-883f-0016d3cca427"
+SAID = rf"GET /socket?token={TOKEN}\n\033]0;owned\007\233 the end"
+
 # A leader with a child that would outlive it.
 DEAF = tuple(f"deaf-{number}" for number in range(8))
 FAMILY = ("sh", "-c", "sleep 600 & echo $!; wait")
@@ -82,6 +99,11 @@ SERVICES = (
     *(service(name, "sh", "-c", "exec <&-; exec sleep 600") for name in DEAF),
     python("before", "report"),
     python("after", "report", environment={"A": "100% b,c"}, umask=0o027),
+    service("confined", *TRIES, user=USER),
+    service("confined-root", *TRIES, confinement=Confinement(("kill",), ("unshare",))),
+    service("free", *TRIES, confinement=Unconfined("to compare with")),
+    service("talks", "sh", "-c", f"printf '{SAID}'; sleep 600"),
+    python("forges", "forge"),
     python("fails", "fail"),
     python("refuses", "refuse"),
 )
@@ -224,6 +246,42 @@ def test_a_fork_holds_nothing_of_the_supervisor_s(cloud: Cloud) -> None:
 
 def test_stopping_a_fork_runs_nothing_of_the_parent(cloud: Cloud) -> None:
     assert "never" not in said(cloud, "after")
+
+
+def test_a_service_is_confined_as_it_says(cloud: Cloud, supervisor: Supervisor) -> None:
+    found = {}
+    for name in ("confined", "confined-root", "free"):
+        supervisor.start(name)
+        eventually(lambda name=name: supervisor.process(name).state != "starting")
+        words = said(cloud, name)
+        found[name] = (
+            "unshared" in words,
+            *(
+                line.split()[1]
+                for line in words.splitlines()
+                if re.match("CapBnd|NoNew|Secc", line)
+            ),
+        )
+        supervisor.stop(name)
+    assert found["confined"] == (False, "0" * 16, "1", "2")
+    # unshare(2) itself is let through there; without the capability it is refused all the same.
+    assert found["confined-root"] == (False, f"{1 << 5:016x}", "1", "2")
+    assert found["free"][0]
+    assert found["free"][2:] == ("0", "0")
+
+
+def test_what_services_write_gives_no_orders_and_holds_no_tokens(
+    cloud: Cloud, supervisor: Supervisor
+) -> None:
+    supervisor.start("talks")
+    eventually(lambda: "token" in said(cloud, "talks"))
+    assert said(cloud, "talks") == "GET /socket?token=***\n"
+    supervisor.stop("talks")
+    eventually(lambda: "the end" in said(cloud, "talks"))  # a line without an end is not lost
+    assert said(cloud, "talks") == ("GET /socket?token=***\n\\x1b]0;owned\\x07\\x9b the end")
+    supervisor.start("forges")
+    assert eventually(lambda: said(cloud, "forges")) == "ERROR:root:no x\\r\\n2026-01-01 FORGED\n"
+    supervisor.stop("forges")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 import click
 import pytest
 
-from dozencloud import packages
+from dozencloud import closed, packages
 from dozencloud.bringup import Bringup
 from dozencloud.cli import cli
 from dozencloud.cloud import Cloud, Settings
@@ -301,3 +301,10 @@ def test_every_dependency_with_a_reason(heading: str) -> None:
     assert len(told) == len(set(told))
     assert set(told) == DEPENDENCIES[heading]()
     assert all(row[1] for row in rows(text) if row[0].strip("`") in told)
+
+
+def test_what_everybody_may_read() -> None:
+    listed = rows(section(read("docs/operations.md"), "Files and folders"))
+    told = {row[0].strip("`"): row[1] for row in listed if row[0].strip("`") != row[0]}
+    for path, why in closed.readable(Cloud()).items():
+        assert told[str(path)] == why

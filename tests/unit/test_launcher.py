@@ -311,6 +311,22 @@ def test_what_was_interrupted_is_not_trusted(checkout: Path) -> None:
     assert sourced(checkout, "is_ready").returncode != 0
 
 
+def test_its_locks_are_for_their_owner_only(checkout: Path) -> None:
+    """Whoever can open a lock can hold it, and every dozen would wait for him."""
+    base = checkout.parent / "base"
+    (base / "cache").mkdir(parents=True)
+    (base / "lock").touch(0o644)
+    uvs = 'umask 0; : >"$base/cache/.lock"; : >"$environment/.lock"'
+    script = STEPS.replace(
+        "    echo dependencies", f'    mkdir -p "$environment"; {uvs}\n    echo dependencies'
+    )
+    assert sourced(checkout, script + "make_environment; close_locks").returncode == 0
+    locks = [base / "lock", *base.glob("*/.lock")]
+    assert len(locks) == 3
+    assert {path.stat().st_mode & 0o777 for path in locks} == {0o600}
+    assert (base / "cache").stat().st_mode & 0o777 == 0o700
+
+
 def install(checkout: Path, site: Path) -> importlib.metadata.Distribution:
     """Install a checkout's package as the launcher does."""
     runpy.run_path(str(CHECKOUT / "bootstrap/package.py"))["install"](checkout, site)

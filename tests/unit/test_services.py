@@ -19,6 +19,7 @@ from supervisor.options import ServerOptions
 from dozencloud import lifecycle, tls, users
 from dozencloud.bringup import Bringup
 from dozencloud.cloud import Cloud, parse
+from dozencloud.confinement import Unconfined
 from dozencloud.facts import gather
 from dozencloud.graph import Graph
 from dozencloud.secret import Secrets
@@ -28,7 +29,7 @@ from dozencloud.services.gateway import APIS, PAGES
 from dozencloud.services.gateway import USER as GATEWAY_USER
 from dozencloud.services.libvirt import USER as QEMU_USER
 from dozencloud.services.rabbitmq import password_hash
-from dozencloud.supervise import render
+from dozencloud.supervise import render, variables
 
 NODE = Node("node", "chassis", "qemu", "netdev", "x86_64", kvm_present=True)
 
@@ -58,7 +59,7 @@ def every(plan: Plan) -> Mapping[str, Service]:
 def secret(plan: Plan, every: Mapping[str, Service]) -> re.Pattern[str]:
     """Matches every password of the cloud, and what RabbitMQ stores of one."""
     values = set(json.loads(plan.secrets.path.read_text()).values())
-    # A database and a Keystone account of each, the account whose token Nova sends, broker, metadata.
+    # A database and a Keystone account of each, that whose token Nova sends, broker, metadata.
     assert len(values) == 12
     values |= {password_hash(value) for value in values}
     return re.compile("|".join(map(re.escape, values)))
@@ -194,7 +195,8 @@ def test_everything_is_below_the_cloud_s_own_folders(
 
 def test_parents_of_folders_come_first(plan: Plan, every: Mapping[str, Service]) -> None:
     """A folder that `mkdir --parents` makes would be root's."""
-    seen = set(plan.cloud.folders)
+    # That of the sockets is made before all of them.
+    seen = {*plan.cloud.folders, plan.cloud.run / "api"}
     for service in every.values():
         for folder in service.folders:
             assert folder.path.parent in seen, folder.path
@@ -307,7 +309,7 @@ def test_supervisord_takes_all_of_it(
     assert set(programs) == set(every)
     for name, program in programs.items():
         assert shlex.split(program.command) == list(every[name].command), name
-        assert program.environment == dict(every[name].environment), name
+        assert program.environment == variables(every[name]), name
 
 
 def test_configuration_files_are_read_as_they_were_meant(every: Mapping[str, Service]) -> None:
@@ -437,3 +439,13 @@ def test_the_controller_trusts_no_node(tmp_path: Path) -> None:
     files = {file.path.name: file.content for s in every for file in s.files}
     assert "listen_tls = 0" in files["libvirtd.conf"]
     assert "live_migration_uri" not in "".join(f.content for s in every for f in s.files)
+
+
+def test_only_services_of_root_are_not_confined(every: Mapping[str, Service]) -> None:
+    """And each says why; a capability is kept by root's only."""
+    for service in every.values():
+        if isinstance(service.confinement, Unconfined):
+            assert service.user == "root", service.name
+            assert len(service.confinement.why) > 10
+        else:
+            assert not service.confinement.capabilities or service.user == "root", service.name

@@ -83,11 +83,11 @@ def test_the_leaf_may_not_sign(cloud: Cloud) -> None:
     assert own.not_valid_after_utc - own.not_valid_before_utc <= timedelta(days=398)
 
 
-def test_keys_are_private_and_certificates_are_not(cloud: Cloud) -> None:
+def test_all_but_the_authority_s_certificate_is_private(cloud: Cloud) -> None:
     modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in tls.folder(cloud).iterdir()}
-    private, public = dict.fromkeys(["ca.key", "gateway.key"], 0o600), {}
-    public = dict.fromkeys(["ca.crt", "gateway.crt"], 0o644)
-    assert modes == private | public
+    assert modes == dict.fromkeys(["ca.key", "gateway.key", "gateway.crt"], 0o600) | {
+        "ca.crt": 0o644
+    }
 
 
 # ---- renewal ------------------------------------------------------------------------------

@@ -233,7 +233,7 @@ def test_a_line_when_a_task_ends(tmp_path: Path) -> None:
 def test_verbose_also_starts_and_notes(tmp_path: Path) -> None:
     tasks = [Task("a", "A", lambda step: step.note("[red]for b[/red]\n\x1b[2J"))]
     lines = [line.partition("] ")[2] for line in plain_lines(tmp_path, tasks, verbose=True)]
-    assert lines[:2] == ["a: started", "a: [red]for b[/red] [2J"]
+    assert lines[:2] == ["a: started", "a: [red]for b[/red]\\n\\x1b[2J"]
 
 
 def test_a_failure_is_said_and_the_unstarted_are_counted(tmp_path: Path) -> None:

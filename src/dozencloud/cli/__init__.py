@@ -10,7 +10,7 @@ from dozencloud import RELEASE
 from dozencloud.cli.access import console, env, openstack, ssh
 from dozencloud.cli.bench import bench
 from dozencloud.cli.certs import certs
-from dozencloud.cli.common import Invocation, Root
+from dozencloud.cli.common import Invocation, Root, say
 from dozencloud.cli.config import completion, config
 from dozencloud.cli.debug import debug
 from dozencloud.cli.destroy import destroy
@@ -42,7 +42,7 @@ Exit status:
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if not value or ctx.resilient_parsing:
         return
-    click.echo(f"dozen {RELEASE}")
+    say(f"dozen {RELEASE}")
     ctx.exit()
 
 

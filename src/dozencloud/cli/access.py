@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from dozencloud.cli.common import Invocation, pass_invocation
+from dozencloud.cli.common import Invocation, pass_invocation, say, say_text
 
 
 @click.command()
@@ -37,11 +37,11 @@ def env(invocation: Invocation, form: str) -> None:
 
     path = client.clouds_yaml(cloud)
     if form == "yaml":
-        click.echo(path.read_text(), nl=False)
+        say_text(path.read_text())
         return
     others = os.environ.get("SUDO_UID", "0") != "0"
     for line in client.exports(path, Path(sys.prefix), for_others=others):
-        click.echo(line)
+        say(line)
 
 
 @click.command(
@@ -63,9 +63,9 @@ def openstack(invocation: Invocation, arguments: tuple[str, ...]) -> None:
     cloud = invocation.existing()
     from dozencloud import client
 
-    program = Path(sys.prefix, "bin", "openstack")
+    program = [sys.executable, "-I", "-m", "dozencloud.openstackclient"]
     environment = client.environment(os.environ, client.clouds_yaml(cloud))
-    os.execve(program, [str(program), *arguments], environment)  # noqa: S606
+    os.execve(sys.executable, [*program, *arguments], environment)  # noqa: S606
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -113,8 +113,8 @@ def console(invocation: Invocation, server: str, as_url: bool) -> None:
     sdk = client.connect(invocation.cloud)
     url = consoles.address(sdk, server)
     if as_url:
-        click.echo(consoles.page(url))
+        say(consoles.page(url))
         return
-    click.echo(f"Serial console of {server}. Press Enter if nothing appears; Ctrl-] ends it.")
+    say(f"Serial console of {server}. Press Enter if nothing appears; Ctrl-] ends it.")
     consoles.attach(url, client.trust(sdk))
-    click.echo()
+    say()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dozencloud.cli.common import Invocation, pass_invocation
+from dozencloud.cli.common import Invocation, pass_invocation, say, say_text
 from dozencloud.errors import Exit, Problem
 
 if TYPE_CHECKING:
@@ -79,14 +79,14 @@ def bench(
     targets += _servers(invocation, names, user, key)
     results = []
     for target in targets:
-        click.echo(f"Measuring {target.name} ...", err=True)
+        say(f"Measuring {target.name} ...", err=True)
         results.append(run.measure(target))
     compared = next((r for r in results if r.machine.name == baseline), results[0])
     if as_json:
         data = {"baseline": compared.machine.name, "machines": [r.as_data() for r in results]}
-        click.echo(json.dumps(data, indent=1))
+        say_text(f"{json.dumps(data, indent=1)}\n")
     else:
-        click.echo(table.plain(results, compared), nl=False)
+        say_text(table.plain(results, compared))
     if output:
         try:
             output.write_text(picture.svg(results, compared), encoding="utf-8")
@@ -95,7 +95,7 @@ def bench(
                 f"The picture cannot be written to {output}: {error.strerror}.",
                 "Choose another place: --output FILE.svg",
             ) from error
-        click.echo(f"Picture: {output}", err=True)
+        say(f"Picture: {output}", err=True)
 
 
 def _servers(

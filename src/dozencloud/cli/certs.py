@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from dozencloud.cli.common import Invocation, pass_invocation
+from dozencloud.cli.common import Invocation, pass_invocation, say
 
 
 @click.group()
@@ -29,7 +29,7 @@ def rotate(invocation: Invocation) -> None:
     from dozencloud.preflight import locked
 
     with locked(cloud):
-        missing = rotation.rotate(cloud, lambda text: click.echo(f"  {text}"))
-    click.echo("The certificates are new.")
+        missing = rotation.rotate(cloud, lambda text: say(f"  {text}"))
+    say("The certificates are new.")
     if missing:
-        click.echo(f"Not heard of: {', '.join(missing)}. They fetch theirs when they are back.")
+        say(f"Not heard of: {', '.join(missing)}. They fetch theirs when they are back.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import sys
 import traceback
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,9 +13,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from dozencloud import legible
 from dozencloud.errors import Exit, Problem
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from dozencloud.cloud import Cloud
 
 
@@ -51,16 +53,37 @@ class Invocation:
 pass_invocation = click.make_pass_decorator(Invocation, ensure=True)
 
 
+def say(*lines: object, err: bool = False, dim: bool = False) -> None:
+    """Show lines. Names in them, which others have chosen, can neither end one nor order more."""
+    for line in lines or ("",):
+        shown = legible.line(line)
+        click.echo(click.style(shown, dim=True) if dim else shown, err=err)
+
+
+def say_text(text: str, *, err: bool = False) -> None:
+    """Show what has its own line ends: tables, settings, logs."""
+    click.echo(legible.text(text), err=err, nl=False)
+
+
+def add_row(table: Table, *cells: object) -> None:
+    """A row of which nothing is taken for markup, or for orders to the terminal."""
+    from rich.text import Text
+
+    table.add_row(*(c if isinstance(c, Text) else Text(legible.line(c)) for c in cells))
+
+
 def show(problem: Problem) -> None:
     """Cause, the lines that led to it, the next step; on standard error."""
-    click.echo(click.style("Error: ", fg="red", bold=True) + problem.what, err=True)
+    error = click.style("Error: ", fg="red", bold=True)
+    click.echo(error + legible.line(problem.what), err=True)
     for line in problem.detail.splitlines():
-        click.echo(click.style(f"    {line}", dim=True), err=True)
+        say(f"    {line}", err=True, dim=True)
     if problem.mend:
-        click.echo(problem.mend, err=True)
+        say_text(f"{problem.mend}\n", err=True)
 
 
 def echo_json(value: Any) -> None:
+    """JSON has escapes of its own."""
     click.echo(json.dumps(value, indent=2))
 
 
@@ -73,7 +96,7 @@ class Root(click.Group):
         except Problem as problem:
             self._fail(ctx, problem)
         except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
+            say("Interrupted.", err=True)
             ctx.exit(Exit.INTERRUPTED)
         except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise
@@ -85,7 +108,7 @@ class Root(click.Group):
     def _fail(self, ctx: click.Context, problem: Problem) -> NoReturn:
         invocation = ctx.find_object(Invocation)
         if invocation and invocation.debug:
-            traceback.print_exception(problem.__cause__ or problem, file=sys.stderr)
+            say_text("".join(traceback.format_exception(problem.__cause__ or problem)), err=True)
         show(problem)
         ctx.exit(problem.code)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from dozencloud.cli.common import Invocation, pass_invocation
+from dozencloud.cli.common import Invocation, pass_invocation, say, say_text
 
 
 @click.command()
@@ -24,8 +24,8 @@ def config(invocation: Invocation) -> None:
 
     cloud = invocation.cloud
     there = "" if cloud.exists else " (written by the first `dozen up`)"
-    click.echo(f"# {cloud.file}{there}")
-    click.echo(template(cloud.settings), nl=False)
+    say(f"# {cloud.file}{there}")
+    say_text(template(cloud.settings))
 
 
 @click.command()
@@ -43,4 +43,4 @@ def completion(ctx: click.Context, shell: str) -> None:
     if found is None:  # only if click drops a shell
         raise click.UsageError(f"{shell} is not supported.")
     root = ctx.find_root().command
-    click.echo(found(root, {}, "dozen", "_DOZEN_COMPLETE").source())
+    say_text(found(root, {}, "dozen", "_DOZEN_COMPLETE").source() + "\n")

@@ -6,7 +6,7 @@ import os
 
 import click
 
-from dozencloud.cli.common import Invocation, pass_invocation
+from dozencloud.cli.common import Invocation, pass_invocation, say
 from dozencloud.compute.gdbrequest import MOST_MINUTES
 
 
@@ -58,7 +58,7 @@ def debug(
         return
     if close:
         debugger.close_stub(sdk, found)
-        click.echo(f"Closed. The server {found.name} runs on.")
+        say(f"Closed. The server {found.name} runs on.")
         return
     if stop_at_start:
         debugger.open_at_start(sdk, found, minutes)
@@ -68,8 +68,8 @@ def debug(
         where = "runs until gdb connects"
     sudo = os.geteuid() == 0 and "SUDO_UID" in os.environ
     program = debugger.program(os.environ, invocation.root)
-    click.echo(f"The server {found.name} is open for gdb until {debugger.until(minutes)}.")
-    click.echo(f"It {where}; when gdb leaves, it runs on.\n")
-    click.echo(f"  {debugger.gdb_command(found.id, program, sudo=sudo)}\n")
-    click.echo("On a host with KVM, set breakpoints with `hbreak`: `break` needs memory that is")
-    click.echo("mapped already, which a kernel's is not at its start.")
+    say(f"The server {found.name} is open for gdb until {debugger.until(minutes)}.")
+    say(f"It {where}; when gdb leaves, it runs on.", "")
+    say(f"  {debugger.gdb_command(found.id, program, sudo=sudo)}", "")
+    say("On a host with KVM, set breakpoints with `hbreak`: `break` needs memory that is")
+    say("mapped already, which a kernel's is not at its start.")

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from dozencloud.cli.common import Invocation, pass_invocation
+from dozencloud.cli.common import Invocation, pass_invocation, say
 from dozencloud.errors import Exit, Problem
 
 
@@ -36,14 +36,12 @@ def destroy(invocation: Invocation, yes: bool, purge_packages: bool) -> None:
     need_root(cloud, "destroy")
     signs = markers(cloud)
     if facts.find_traces(signs).empty:
-        click.echo("There is nothing to remove.")
+        say("There is nothing to remove.")
         return
     with locked(cloud):
         if not yes:
             _ask(losses(cloud), cloud.command("destroy", "--yes"))
-        removed = lifecycle.destroy(
-            cloud, lambda text: click.echo(f"  {text}"), purge=purge_packages
-        )
+        removed = lifecycle.destroy(cloud, lambda text: say(f"  {text}"), purge=purge_packages)
     left = facts.find_traces(signs)
     if not left.empty:
         raise Problem(
@@ -51,12 +49,12 @@ def destroy(invocation: Invocation, yes: bool, purge_packages: bool) -> None:
             "Remove it by hand, or run the same command again.",
             detail="\n".join(left.lines()),
         )
-    click.echo(f"Removed: {', '.join(removed)}." if removed else "Removed.")
+    say(f"Removed: {', '.join(removed)}." if removed else "Removed.")
 
 
 def _ask(losses: str, without_asking: str) -> None:
     if not sys.stdin.isatty():
         raise Problem("Nobody is there to be asked.", f"Run: {without_asking}", code=Exit.USAGE)
-    click.echo(f"This removes {losses}. There is no way back.")
+    say(f"This removes {losses}. There is no way back.")
     if not click.confirm("Remove the cloud?"):
         raise Problem("Nothing was removed.")

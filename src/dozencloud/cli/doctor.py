@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dozencloud.cli.common import Invocation, echo_json
+from dozencloud import legible
+from dozencloud.cli.common import Invocation, echo_json, say_text
 from dozencloud.errors import Exit
 
 if TYPE_CHECKING:
@@ -52,13 +53,13 @@ def _show(verdicts: list[Verdict]) -> None:
     if not console.is_terminal:
         from dozencloud.doctor import plain
 
-        click.echo(plain(verdicts))
+        say_text(f"{plain(verdicts)}\n")
         return
     table = Table(box=None, pad_edge=False, show_header=False)
     for verdict in verdicts:
-        text = Text(verdict.fact)
+        text = Text(legible.text(verdict.fact))
         if verdict.mend:
-            text.append(f"\n→ {verdict.mend}", style="bold")
+            text.append(f"\n→ {legible.text(verdict.mend)}", style="bold")
         level = Text(verdict.level.value, style=COLOURS[verdict.level.value])
         table.add_row(level, verdict.name, text)
     console.print(table)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dozencloud.cli.common import Invocation, echo_json, pass_invocation
+from dozencloud import legible
+from dozencloud.cli.common import Invocation, echo_json, pass_invocation, say, say_text
 from dozencloud.errors import Exit, Problem
 
 if TYPE_CHECKING:
@@ -50,10 +51,10 @@ def inspect(invocation: Invocation, source: str, as_json: bool) -> None:
     with shown() as progress, local(invocation, source, progress) as path:
         found = inspect_or_refuse(path, path.name)
     if as_json:
-        click.echo(found.to_json())
+        say_text(f"{found.to_json()}\n")
     else:
         for line in describe(found):
-            click.echo(line)
+            say(line)
     if found.boot is Boot.NONE:
         click.get_current_context().exit(1)
 
@@ -106,7 +107,7 @@ def list_(
         echo_json(rows)
         return
     for line in table(rows):
-        click.echo(line)
+        say(line)
 
 
 @image.command()
@@ -149,14 +150,14 @@ def get(
             mirrors=mirrors(invocation.cloud.settings.image.mirrors),
             progress=lambda done, size: progress("fetched", done, size),
         )
-        click.echo(f"Proved by: {fetched.verified_by}", err=True)
+        say(f"Proved by: {fetched.verified_by}", err=True)
         if cloud is None:
-            click.echo(fetched.path)
+            say(fetched.path)
             return
         ending = "" if choice.arch == "aarch64" else f"-{choice.arch}"
         done = importer(cloud, progress).run(fetched.path, f"{name}{ending}", public=public)
     tell(done)
-    click.echo(f"Its user: {choice.entry.user}")
+    say(f"Its user: {choice.entry.user}")
 
 
 @image.command()
@@ -188,13 +189,13 @@ def build(
     built = builder.build(
         recipe,
         invocation.cloud.cache / "build",
-        say=lambda line: click.echo(line, err=True),
+        say=lambda line: say(line, err=True),
         mirror=cloud.settings.image.mirror,
     )
     if no_import:
         for path in (built.image, built.kernel, built.initrd):
             if path:
-                click.echo(path)
+                say(path)
         return
     with shown() as progress:
         done = importer(cloud, progress).run(built.image, recipe.name, public=public)
@@ -233,7 +234,7 @@ def imported(invocation: Invocation) -> list[dict[str, str]]:
 def table(rows: list[dict[str, str]]) -> Iterator[str]:
     """Lines with aligned columns; the head from the rows' keys."""
     lines = [[key.upper() for key in rows[0]]] if rows else [["There is no such image."]]
-    lines += [list(row.values()) for row in rows]
+    lines += [[legible.line(cell) for cell in row.values()] for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
@@ -282,9 +283,9 @@ def importer(cloud: Cloud, progress: Progress) -> Importer:
 def tell(done: Imported) -> None:
     """Say what became of an import."""
     what = "Imported" if done.new else "Already there"
-    click.echo(f"{what}: {done.name} ({done.id}), {sentence(done.inspection)}")
+    say(f"{what}: {done.name} ({done.id}), {sentence(done.inspection)}")
     for warning in done.inspection.warnings:
-        click.echo(f"Note: {warning}")
+        say(f"Note: {warning}")
 
 
 def pairs(own: tuple[str, ...]) -> dict[str, str]:
@@ -329,7 +330,7 @@ def shown() -> Iterator[Progress]:
             tenth = done * 10 // size if size else 10
             if last.get(what, 0) < tenth:
                 last[what] = tenth
-                click.echo(f"{what}: {tenth * 10} %", err=True)
+                say(f"{what}: {tenth * 10} %", err=True)
 
         yield line
         return
@@ -420,7 +421,7 @@ def local(
             fetched = catalogue.fetch_url(
                 source, cache or Path(folder), partial(progress, "fetched")
             )
-            click.echo(f"Proved by: {fetched.verified_by}", err=True)
+            say(f"Proved by: {fetched.verified_by}", err=True)
             yield fetched.path
             fetched.path.unlink()
             return

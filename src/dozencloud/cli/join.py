@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from dozencloud.cli.common import Invocation, pass_invocation
+from dozencloud.cli.common import Invocation, pass_invocation, say
 
 
 @click.command()
@@ -42,14 +42,14 @@ def join(
     from dozencloud import runs
 
     outcome, given = runs.join(
-        cloud, url, parsed, name=name, address=address, say=click.echo, verbose=verbose
+        cloud, url, parsed, name=name, address=address, say=say, verbose=verbose
     )
     took = outcome.report.seconds
     if outcome.changed:
-        click.echo(f"This machine is the node {given.node}. It took {took:.1f} s.")
+        say(f"This machine is the node {given.node}. It took {took:.1f} s.")
     else:
-        click.echo(f"Nothing to change: the node {given.node} runs. ({took:.1f} s)")
-    click.echo("On the controller: sudo ./dozen node list")
+        say(f"Nothing to change: the node {given.node} runs. ({took:.1f} s)")
+    say("On the controller: sudo ./dozen node list")
 
 
 @click.command()
@@ -95,7 +95,7 @@ def leave(invocation: Invocation, yes: bool) -> None:
                 f"To lose them: {cloud.command('leave', '--yes')}",
                 detail="\n".join(here),
             )
-        lifecycle.destroy(cloud, lambda text: click.echo(f"  {text}"))
-    click.echo("This machine is no node any more.")
+        lifecycle.destroy(cloud, lambda text: say(f"  {text}"))
+    say("This machine is no node any more.")
     if untold:
-        click.echo(f"{untold} On the controller, run: dozen node remove {given.node}")
+        say(f"{untold} On the controller, run: dozen node remove {given.node}")

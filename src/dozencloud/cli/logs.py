@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-from dozencloud.cli.common import Invocation, pass_invocation
+from dozencloud.cli.common import Invocation, pass_invocation, say, say_text
 from dozencloud.errors import Exit, Problem
 
 UP = "up"
@@ -85,13 +85,13 @@ def logs(
     _tail(path, lines)
     if following:
         for text in follow(path):
-            click.echo(text, nl=False)
+            say_text(text)
 
 
 def _tail(path: Path, lines: int) -> None:
     with path.open(errors="replace") as file:
         for line in deque(file, lines):
-            click.echo(line, nl=False)
+            say_text(line)
 
 
 def _last_run(folder: Path, task: str | None, lines: int) -> None:
@@ -99,9 +99,9 @@ def _last_run(folder: Path, task: str | None, lines: int) -> None:
     if not runs:
         raise Problem("There was no run of `dozen up` yet.")
     if task is None:
-        click.echo(f"{runs[-1]}:")
+        say(f"{runs[-1]}:")
         for path in sorted(runs[-1].glob("*.log")):
-            click.echo(f"  {path.stem:24} {path.stat().st_size:>9,} bytes")
+            say(f"  {path.stem:24} {path.stat().st_size:>9,} bytes")
         return
     if task not in names(runs[-1]):
         raise _unknown("task in the last run", task, names(runs[-1]))

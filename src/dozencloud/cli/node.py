@@ -6,7 +6,7 @@ from datetime import datetime
 
 import click
 
-from dozencloud.cli.common import Invocation, echo_json, pass_invocation
+from dozencloud.cli.common import Invocation, add_row, echo_json, pass_invocation, say
 
 
 @click.group()
@@ -46,9 +46,9 @@ def token(invocation: Invocation, ttl: str, role: str, name: str) -> None:
     seconds = tokens.seconds(ttl)
     made = tokens.make(cloud, lifetime=seconds, role=Role(role), name=name)
     runs.take_nodes(cloud)
-    click.echo("Run this on the machine that is to join:", err=True)
-    click.echo(f"sudo ./dozen join {cloud.public_url} --token {made}")
-    click.echo(f"It is good for one machine, for {ttl}.", err=True)
+    say("Run this on the machine that is to join:", err=True)
+    say(f"sudo ./dozen join {cloud.public_url} --token {made}")
+    say(f"It is good for one machine, for {ttl}.", err=True)
 
 
 @node.command()
@@ -62,7 +62,7 @@ def tokens(invocation: Invocation, as_json: bool, revoke: str) -> None:
 
     if revoke:
         kept.revoke(cloud, revoke)
-        click.echo(f"The token {revoke} is worthless now.")
+        say(f"The token {revoke} is worthless now.")
         return
     found = kept.all_kept(cloud)
     if as_json:
@@ -74,12 +74,12 @@ def tokens(invocation: Invocation, as_json: bool, revoke: str) -> None:
         )
         return
     if not found:
-        click.echo(f"There is no token. To make one: {cloud.command('node', 'token')}")
+        say(f"There is no token. To make one: {cloud.command('node', 'token')}")
     for one in found:
         ends = datetime.fromtimestamp(one.ends).astimezone().strftime("%Y-%m-%d %H:%M")
         use = f"used by {one.node}" if one.node else "unused"
         only = f", only for {one.name}" if one.name else ""
-        click.echo(f"{one.id}  until {ends}  {use}{only}")
+        say(f"{one.id}  until {ends}  {use}{only}")
 
 
 @node.command("list")
@@ -106,7 +106,8 @@ def list_nodes(invocation: Invocation, as_json: bool) -> None:
         table.add_column(column, justify="right" if column in ("Memory", "Servers") else "left")
     for row in rows:
         report = row.report
-        table.add_row(
+        add_row(
+            table,
             row.name,
             row.condition,
             *(
@@ -125,7 +126,7 @@ def list_nodes(invocation: Invocation, as_json: bool) -> None:
         )
     Console(soft_wrap=True).print(table)
     for trouble in (trouble for row in rows for trouble in row.troubles):
-        click.echo(f"\n{trouble}")
+        say("", trouble)
 
 
 @node.command()
@@ -166,9 +167,9 @@ def show(invocation: Invocation, name: str, as_json: bool) -> None:
         lines["joined"] = joined.strftime("%Y-%m-%d %H:%M")
         lines["last seen"] = listing.ago(row.seen)
     for key, value in lines.items():
-        click.echo(f"{key + ':':15}{value}")
+        say(f"{key + ':':15}{value}")
     for trouble in row.troubles:
-        click.echo(f"\n{trouble}")
+        say("", trouble)
 
 
 @node.command()
@@ -187,9 +188,9 @@ def drain(invocation: Invocation, name: str) -> None:
     cloud = invocation.as_root("node", "drain", name)
     from dozencloud.nodes import listing, moving
 
-    moved = moving.drain(cloud, listing.find(cloud, name), lambda text: click.echo(f"  {text}"))
-    click.echo(f"{moved} server(s) moved; {name} takes no new ones.")
-    click.echo(f"To undo that: {cloud.command('node', 'undrain', name)}")
+    moved = moving.drain(cloud, listing.find(cloud, name), lambda text: say(f"  {text}"))
+    say(f"{moved} server(s) moved; {name} takes no new ones.")
+    say(f"To undo that: {cloud.command('node', 'undrain', name)}")
 
 
 @node.command()
@@ -201,7 +202,7 @@ def undrain(invocation: Invocation, name: str) -> None:
     from dozencloud.nodes import listing, moving
 
     moving.undrain(cloud, listing.find(cloud, name))
-    click.echo(f"{name} takes servers again.")
+    say(f"{name} takes servers again.")
 
 
 @node.command()
@@ -229,8 +230,8 @@ def evacuate(invocation: Invocation, name: str, from_image: bool) -> None:
             f"If that is wanted: {cloud.command('node', 'evacuate', name, '--from-image')}",
             code=Exit.USAGE,
         )
-    moved = moving.evacuate(cloud, row, lambda text: click.echo(f"  {text}"))
-    click.echo(f"{moved} server(s) rebuilt elsewhere.")
+    moved = moving.evacuate(cloud, row, lambda text: say(f"  {text}"))
+    say(f"{moved} server(s) rebuilt elsewhere.")
 
 
 @node.command()
@@ -265,7 +266,7 @@ def remove(invocation: Invocation, name: str, revoke: bool) -> None:
         )
     if revoke:
         departing.shut_out(cloud, name)
-        click.echo(f"  {name} is shut out: its accounts and its certificate are worthless")
+        say(f"  {name} is shut out: its accounts and its certificate are worthless")
     if row.servers:
         if revoke or row.condition is listing.Condition.DOWN:
             raise Problem(
@@ -273,8 +274,8 @@ def remove(invocation: Invocation, name: str, revoke: bool) -> None:
                 f" {', '.join(row.servers)}.",
                 f"Rebuild or delete them, then remove it again: dozen node evacuate {name}",
             )
-        moving.drain(cloud, row, lambda text: click.echo(f"  {text}"))
+        moving.drain(cloud, row, lambda text: say(f"  {text}"))
     departing.forget(cloud, name)
     if not revoke:
         departing.shut_out(cloud, name)
-    click.echo(f"{name} is no node of this cloud any more.")
+    say(f"{name} is no node of this cloud any more.")

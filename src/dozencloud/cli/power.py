@@ -6,7 +6,7 @@ import time
 
 import click
 
-from dozencloud.cli.common import Invocation, pass_invocation
+from dozencloud.cli.common import Invocation, pass_invocation, say
 from dozencloud.cli.logs import complete
 
 
@@ -28,7 +28,7 @@ def restart(invocation: Invocation, services: tuple[str, ...], verbose: bool) ->
     from dozencloud import runs
 
     outcome = runs.restart(cloud, services, verbose=verbose)
-    click.echo(f"Restarted {', '.join(services)} in {outcome.report.seconds:.1f} s.")
+    say(f"Restarted {', '.join(services)} in {outcome.report.seconds:.1f} s.")
 
 
 @click.command()
@@ -48,11 +48,11 @@ def stop(invocation: Invocation) -> None:
 
     began = time.monotonic()
     with locked(cloud):
-        ran = lifecycle.stop(cloud, lambda text: click.echo(f"  {text}"))
+        ran = lifecycle.stop(cloud, lambda text: say(f"  {text}"))
     if ran:
-        click.echo(f"Stopped in {time.monotonic() - began:.1f} s. Run: {cloud.command('start')}")
+        say(f"Stopped in {time.monotonic() - began:.1f} s. Run: {cloud.command('start')}")
     else:
-        click.echo("The cloud was stopped already.")
+        say("The cloud was stopped already.")
 
 
 @click.command()
@@ -73,6 +73,6 @@ def start(invocation: Invocation, verbose: bool) -> None:
     outcome = runs.start(cloud, verbose=verbose)
     took = f"({outcome.report.seconds:.1f} s)"
     if outcome.changed:
-        click.echo(f"The cloud runs. {took}")
+        say(f"The cloud runs. {took}")
     else:
-        click.echo(f"Nothing to change: the cloud runs. {took}")
+        say(f"Nothing to change: the cloud runs. {took}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from dozencloud.cli.common import Invocation, echo_json
+from dozencloud.cli.common import Invocation, echo_json, say
 from dozencloud.errors import Exit
 
 
@@ -42,6 +42,6 @@ def explain(ctx: click.Context, name: str, as_json: bool) -> None:
         echo_json(told.to_json())
     else:
         for line in explaining.lines(told):
-            click.echo(line)
+            say(line)
     if told.finding:
         ctx.exit(Exit.FAILED)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dozencloud.cli.common import Invocation, echo_json
+from dozencloud.cli.common import Invocation, add_row, echo_json, say
 from dozencloud.errors import Exit
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def duration(seconds: int) -> str:
 
 def table(status: Status) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
     result = Table(box=None, pad_edge=False, show_footer=True)
     total = status.control_plane_mib + status.servers_mib
@@ -47,9 +48,10 @@ def table(status: Status) -> Table:
         result.add_column(heading, footer, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     for row in status.services:
         colour = COLOURS.get(row.state, "red")
-        result.add_row(
+        add_row(
+            result,
             row.name,
-            f"[{colour}]{row.state}[/]",
+            Text(row.state, style=colour),
             str(row.pid or ""),
             f"{row.memory_mib:.0f} MiB" if row.pid else "",
             duration(row.uptime_s) if row.pid else "",
@@ -57,9 +59,10 @@ def table(status: Status) -> Table:
             row.listens,
         )
     supervisor = status.supervisor
-    result.add_row(
+    add_row(
+        result,
         "supervisor",
-        f"[{COLOURS.get(supervisor.state, 'red')}]{supervisor.state}[/]",
+        Text(supervisor.state, style=COLOURS.get(supervisor.state, "red")),
         str(supervisor.pid or ""),
         f"{supervisor.memory_mib:.0f} MiB" if supervisor.pid else "",
         duration(supervisor.uptime_s) if supervisor.pid else "",
@@ -98,18 +101,19 @@ def status(ctx: click.Context, as_json: bool) -> None:
     else:
         _show(now)
         if now.supervisor.state == "stopped":
-            click.echo(f"\nThe cloud is stopped. Run: {cloud.command('start')}")
+            say("", f"The cloud is stopped. Run: {cloud.command('start')}")
         if now.disk_full:
-            click.echo(
-                f"\nOnly {now.disk_free} MiB are free on the disk for {cloud.lib}. Make room;"
-                " services that failed for that are started again within a minute."
+            say(
+                "",
+                f"Only {now.disk_free} MiB are free on the disk for {cloud.lib}. Make room;"
+                " services that failed for that are started again within a minute.",
             )
         for row in now.services:
             if row.failing:
-                click.echo(f"\n{row.name} keeps dying ({row.state}). Its last lines:")
+                say("", f"{row.name} keeps dying ({row.state}). Its last lines:")
                 for line in row.last_lines.splitlines():
-                    click.secho(f"    {line}", dim=True)
-                click.echo(f"More: {cloud.command('logs', row.name)}")
+                    say(f"    {line}", dim=True)
+                say(f"More: {cloud.command('logs', row.name)}")
     if not now.all_running or now.disk_full:
         ctx.exit(Exit.DEGRADED)
 
@@ -117,7 +121,7 @@ def status(ctx: click.Context, as_json: bool) -> None:
 def _show(now: Status) -> None:
     from rich.console import Console
 
-    click.echo(f"Cloud {now.cloud}, {now.address}\n")
+    say(f"Cloud {now.cloud}, {now.address}", "")
     console = Console(highlight=False)
     if console.is_terminal:
         console.print(table(now))
@@ -127,4 +131,4 @@ def _show(now: Status) -> None:
     with wide.capture() as capture:
         wide.print(table(now))
     for line in capture.get().splitlines():
-        click.echo(line.rstrip())
+        say(line.rstrip())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from dozencloud.cli.common import Invocation, pass_invocation
+from dozencloud.cli.common import Invocation, pass_invocation, say, say_text
 from dozencloud.errors import Problem
 
 
@@ -33,6 +33,7 @@ def timings(invocation: Invocation, svg: Path | None, as_json: bool) -> None:
       sudo ./dozen timings --svg /tmp/up.svg
     """
     from dozencloud import timings as reports
+    from dozencloud.secret import write_private
 
     cloud = invocation.existing()
     source = cloud.lib / "timings.json"
@@ -40,7 +41,7 @@ def timings(invocation: Invocation, svg: Path | None, as_json: bool) -> None:
         raise Problem("There is no timing report yet.", f"Run: {cloud.command('up')}")
     report = reports.Report.from_json(source.read_text())
     if as_json:
-        click.echo(report.to_json(), nl=False)
+        say_text(report.to_json())
         return
     from rich.console import Console
 
@@ -48,13 +49,16 @@ def timings(invocation: Invocation, svg: Path | None, as_json: bool) -> None:
     if console.is_terminal:
         console.print(reports.table(report))
     else:
-        click.echo(reports.plain(report), nl=False)
+        say_text(reports.plain(report))
     target = svg or cloud.lib / "timings.svg"
     try:
-        target.write_text(reports.svg(report), encoding="utf-8")
+        if svg:
+            svg.write_text(reports.svg(report), encoding="utf-8")
+        else:
+            write_private(target, reports.svg(report))
     except OSError as error:
         raise Problem(
             f"The picture cannot be written to {target}: {error.strerror}.",
             "Choose another place: dozen timings --svg FILE",
         ) from error
-    click.echo(f"\nPicture: {target}")
+    say("", f"Picture: {target}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dozencloud.cli.common import Invocation, pass_invocation
+from dozencloud.cli.common import Invocation, pass_invocation, say
 
 if TYPE_CHECKING:
     from dozencloud.runs import Outcome
@@ -40,10 +40,10 @@ def up(invocation: Invocation, first_server: bool, verbose: bool) -> None:
     need_root(cloud, "up")
     outcome = runs.up(cloud, first_server=first_server, verbose=verbose)
     if not outcome.changed:
-        click.echo(f"Nothing to change: the cloud runs. ({outcome.report.seconds:.1f} s)")
+        say(f"Nothing to change: the cloud runs. ({outcome.report.seconds:.1f} s)")
         return
     for line in _summary(outcome):
-        click.echo(line)
+        say(line)
 
 
 def _summary(outcome: Outcome) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dozencloud import RELEASE
-from dozencloud.cli.common import Invocation, pass_invocation
+from dozencloud.cli.common import Invocation, pass_invocation, say
 from dozencloud.errors import Exit, Problem
 
 if TYPE_CHECKING:
@@ -50,24 +50,24 @@ def upgrade(invocation: Invocation, back: bool, yes: bool, verbose: bool) -> Non
         if backup and not yes:
             _ask(backup, cloud)
         outcome = work.back(cloud, verbose=verbose)
-        click.echo(f"This is release {RELEASE} again. It took {outcome.report.seconds:.1f} s.")
+        say(f"This is release {RELEASE} again. It took {outcome.report.seconds:.1f} s.")
         if backup and (names := work.joined_since(outcome.cloud, backup)):
-            click.echo(
+            say(
                 f"Joined since, so unknown to the databases: {', '.join(names)}."
                 " Remove each here (dozen node remove), run `dozen leave` on it, and join anew."
             )
         return
-    outcome = work.upgrade(cloud, say=click.echo, verbose=verbose)
+    outcome = work.upgrade(cloud, say=say, verbose=verbose)
     took = f"({outcome.report.seconds:.1f} s)"
     if outcome.changed:
-        click.echo(f"This is release {RELEASE}; servers went on. {took}")
+        say(f"This is release {RELEASE}; servers went on. {took}")
     else:
-        click.echo(f"Nothing to change: this is release {RELEASE}. {took}")
+        say(f"Nothing to change: this is release {RELEASE}. {took}")
     if names := work.others(cloud):
-        click.echo("\nNodes of another release. On one after the other, run:")
-        click.echo("git pull && sudo ./dozen upgrade")
+        say("", "Nodes of another release. On one after the other, run:")
+        say("git pull && sudo ./dozen upgrade")
         for name in names:
-            click.echo(f"  {name}")
+            say(f"  {name}")
 
 
 def _ask(backup: Backup, cloud: Cloud) -> None:
@@ -75,6 +75,6 @@ def _ask(backup: Backup, cloud: Cloud) -> None:
     if not sys.stdin.isatty():
         raise Problem("Nobody is there to be asked.", f"Run: {without_asking}", code=Exit.USAGE)
     moment = datetime.fromtimestamp(backup.made).astimezone().strftime("%Y-%m-%d %H:%M")
-    click.echo(f"The databases become those of {moment}. What was done since is lost.")
+    say(f"The databases become those of {moment}. What was done since is lost.")
     if not click.confirm(f"Go back to release {RELEASE}?"):
         raise Problem("Nothing was changed.")

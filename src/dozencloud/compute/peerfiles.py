@@ -34,7 +34,7 @@ def element(name: str, *children: Any, text: str = "", **attributes: str) -> Any
 
 def pool_xml(folder: Path) -> str:
     """The folder as a pool; it has one name, so that one that was left behind is found."""
-    permissions = element("permissions", element("mode", text="0755"))
+    permissions = element("permissions", element("mode", text="0711"))
     target = element("target", element("path", text=str(folder)), permissions)
     name = element("name", text=f"dozen-{folder.name}")
     return str(etree.tostring(element("pool", name, target, type="dir"), encoding="unicode"))

@@ -29,6 +29,7 @@ REPLACED: Mapping[str, tuple[str, ...]] = {
         *("state_path", "pid_file", "rate_limiting_config", "haproxy_config", "host_v6"),
         "bind_interface",
     ),
+    "supervisor.dispatchers:POutputDispatcher": ("process", "event_type", "fd"),
 }
 """module:name -> names of its parameters."""
 
@@ -49,5 +50,9 @@ USED: tuple[str, ...] = (
     "OVNMechanismDriver._is_ovn_router_flavor_port",
     "neutron.plugins.ml2.drivers.ovn.mech_driver.ovsdb.impl_idl_ovn:"
     "OvsdbSbOvnIdl.get_network_port_bindings_by_ip",
+    "supervisor.dispatchers:POutputDispatcher.output_buffer",
+    "supervisor.dispatchers:POutputDispatcher.record_output",
+    "supervisor.dispatchers:POutputDispatcher.close",
+    "supervisor.options:ServerOptions.drop_privileges",
 )
 """Called, read or subclassed."""

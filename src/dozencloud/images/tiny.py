@@ -27,6 +27,7 @@ from dozencloud.errors import Problem
 from dozencloud.images import apt, cpio, debs, kmod
 from dozencloud.images.elf import Elf
 from dozencloud.images.files import building, file_hash, sync
+from dozencloud.locks import open_lock
 
 RECIPE = 1
 """Raise it when this module makes something else from the same packages and guest files."""
@@ -420,7 +421,7 @@ def _load(folder: Path) -> TinyImage | None:
 def _alone(cache: Path) -> Iterator[None]:
     """One build at a time in a cache; the lock goes with the process that holds it."""
     cache.mkdir(parents=True, exist_ok=True)
-    with (cache / ".lock").open("w") as lock:
+    with open_lock(cache / ".lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -29,7 +29,7 @@ def trusted(cloud: Cloud) -> Path:
 def authority(cloud: Cloud) -> Authority:
     """The one that issues to nodes now; made with the first token."""
     folder = nodes_folder(cloud)
-    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     here = Authority.kept(folder / "ca.crt", folder / "ca.key", f"DozenCloud {cloud.name} nodes")
     if not trusted(cloud).exists():
         write_private(trusted(cloud), tls.pem(here.certificate), 0o644)

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from dozencloud import RELEASE, plumbing, tls
+from dozencloud import RELEASE, closed, plumbing, tls
 from dozencloud.cloud import Cloud, template
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts import Facts
@@ -23,6 +23,7 @@ from dozencloud.nodes.controller import Controller, meet
 from dozencloud.nodes.tokens import Refused, Token
 from dozencloud.releases import known
 from dozencloud.secret import write_private
+from dozencloud.services.base import GROUP
 
 MOST_OFF = 300.0
 """s that the clocks may differ: certificates and Keystone's tokens have times in them."""
@@ -68,7 +69,7 @@ def enrol(cloud: Cloud, url: str, token: Token, *, name: str = "", address: str 
             }
         )
         given = known(Membership, answer["membership"])
-        write_private(tls.folder(cloud) / "node.crt", answer["certificate"], 0o644)
+        write_private(tls.folder(cloud) / "node.crt", answer["certificate"])
         keep(cloud, given)
     except Refused:
         if not before:
@@ -112,15 +113,14 @@ def span(seconds: float) -> str:
 
 def _identity(cloud: Cloud, name: str) -> tuple[str, str]:
     """(name, chassis) of this machine; the chassis stays over tries that were refused."""
-    for folder in cloud.folders:
-        folder.mkdir(parents=True, exist_ok=True)
+    closed.make_folders(cloud, GROUP)
     if not cloud.exists:
         write_private(cloud.file, template(cloud.settings), 0o644)
     path = cloud.lib / "node.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
     kept = {**kept, "name": name, "chassis": kept.get("chassis") or str(uuid.uuid4())}
-    write_private(path, json.dumps(kept) + "\n", 0o644)
-    tls.folder(cloud).mkdir(exist_ok=True)
+    write_private(path, json.dumps(kept) + "\n")
+    tls.make_folder(cloud)
     return kept["name"], kept["chassis"]
 
 

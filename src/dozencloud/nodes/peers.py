@@ -42,9 +42,8 @@ def _write(cloud: Cloud, answer: dict[str, Any], key: ec.EllipticCurvePrivateKey
     """Names as libvirt (pkipath) and QEMU (tls-creds-x509) want them."""
     own, folder, streams = tls.folder(cloud), libvirt.peers(cloud), libvirt.streams(cloud)
     for each in (folder, streams):
-        each.mkdir(exist_ok=True)
-        each.chmod(0o711)  # QEMU's user passes through
-    write_private(folder / "cacert.pem", str(answer["nodes"]), 0o644)
+        each.mkdir(mode=0o700, exist_ok=True)  # libvirtd's start lets QEMU's user pass
+    write_private(folder / "cacert.pem", str(answer["nodes"]))
     _link(folder / "clientcert.pem", own / "node.crt")
     _link(folder / "clientkey.pem", own / "node.key")
     tls.save_key(streams / "server-key.pem", key)

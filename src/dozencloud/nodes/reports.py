@@ -78,8 +78,8 @@ def keep(cloud: Cloud, member: Member, data: object) -> Report:
     except ValueError as error:
         raise Refused(f"The report of {member.name} cannot be read: {error}.") from error
     path = _file(cloud, member.name)
-    path.parent.mkdir(mode=0o755, exist_ok=True)
-    write_private(path, json.dumps(asdict(report) | {"seen": time.time()}), 0o644)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    write_private(path, json.dumps(asdict(report) | {"seen": time.time()}))
     return report
 
 

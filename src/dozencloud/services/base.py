@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from dozencloud import accounts, plumbing, tls
 from dozencloud.cloud import GENEVE, REGION, VXLAN, Cloud
+from dozencloud.confinement import ORDINARY, Confinement, Unconfined
 from dozencloud.errors import Problem
 from dozencloud.graph import Step
 from dozencloud.membership import Member, Membership, members, membership, nodes_folder
@@ -170,6 +171,7 @@ class Service:
     reload: makes the running process (its pid) use changed files, without an end to what it is
         doing; false if it could not. Without, the service is restarted.
     listens: where it is reached, for people.
+    confinement: what it and all that it starts cannot do.
     patience: s until it must be ready; a small board needs its time.
     """
 
@@ -192,6 +194,7 @@ class Service:
     nice: int = 0
     stop_seconds: int = 10
     patience: int = 180
+    confinement: Confinement | Unconfined = ORDINARY
 
 
 def ini(sections: Mapping[str, Mapping[str, object]]) -> str:
@@ -229,7 +232,12 @@ def python_wsgi(plan: Plan, name: str, target: str, prefix: str) -> list[str]:
 
 
 def api_socket(cloud: Cloud, name: str) -> Path:
-    return cloud.run / "api" / f"{name}.sock"
+    return cloud.run / "api" / name / "api.sock"
+
+
+def api_folder(cloud: Cloud, name: str, user: str = "root") -> Folder:
+    """What the socket is in: no other service could put its own there (2: so becomes the group)."""
+    return Folder(api_socket(cloud, name).parent, user, GROUP, 0o2750)
 
 
 # ---- options that several services share --------------------------------------------------

@@ -17,7 +17,7 @@ from dozencloud.services.base import (
     Service,
     listening,
 )
-from dozencloud.services.gateway import LAST, LOAD_STREAM, reload
+from dozencloud.services.gateway import LAST, LOAD_STREAM, NGINX, reload
 
 
 def service(plan: Plan) -> Service:
@@ -61,8 +61,9 @@ stream {{
         title="Way to the consoles of this node (nginx)",
         role=Role.COMPUTE,
         command=["nginx", "-c", str(etc / "nginx.conf"), "-e", "stderr"],
-        folders=(Folder(etc, mode=0o755), Folder(run, CONSOLE_USER, GROUP, 0o750)),
-        files=(File(etc / "nginx.conf", config, mode=0o644),),
+        folders=(Folder(etc), Folder(run, group=GROUP, mode=0o710)),
+        files=(File(etc / "nginx.conf", config),),
+        confinement=NGINX,
         reads=(tls.folder(cloud) / "node.crt", cloud.ca),
         reload=reload,
         ready=listening(cloud, NODE_CONSOLES_PORT, given.address),

@@ -13,6 +13,7 @@ from pathlib import Path
 import dozencloud
 from dozencloud import tls
 from dozencloud.cloud import NODE_CONSOLES_PORT
+from dozencloud.confinement import Confinement
 from dozencloud.membership import nodes_folder
 from dozencloud.processes import children
 from dozencloud.services.base import GROUP, File, Folder, Plan, Role, Service, api_socket, listening
@@ -30,6 +31,18 @@ RELOAD_SECONDS = 10
 LAST = "worker_shutdown_timeout 1d;\n"
 """After a reload, workers of before end with their last connection, and after this time at the
 latest: connections to the broker never end by themselves. As long as a silent console may be."""
+
+NGINX = Confinement(
+    capabilities=(
+        "chown",  # folders for what its workers keep on disk
+        "kill",  # workers of before that do not end
+        "net_bind_service",
+        "setgid",  # workers are another user
+        "setuid",
+        "sys_resource",  # more open files than the supervisor has
+    )
+)
+"""Of its master, which is root; workers have none, as all users' processes."""
 
 PAGES = Path(dozencloud.__file__).parent / "data" / "console"
 """Pages that show a console in a browser."""
@@ -223,8 +236,9 @@ http {{
         title="Public port (nginx)",
         role=Role.CONTROL,
         command=["nginx", "-c", str(etc / "nginx.conf"), "-e", "stderr"],
-        folders=(Folder(etc, mode=0o755), Folder(run, USER, GROUP, 0o750)),
-        files=(File(etc / "nginx.conf", config, mode=0o644),),
+        folders=(Folder(etc), Folder(run, group=GROUP, mode=0o710)),
+        files=(File(etc / "nginx.conf", config),),
+        confinement=NGINX,
         reads=(
             tls.folder(cloud) / "gateway.crt",
             *(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dozencloud.confinement import Confinement
 from dozencloud.images import links
 from dozencloud.services.base import (
     LOG_OPTIONS,
@@ -12,6 +13,7 @@ from dozencloud.services.base import (
     Role,
     Service,
     answers,
+    api_folder,
     database_options,
     ini,
     policy_file,
@@ -39,6 +41,7 @@ def service(plan: Plan) -> Service:
             Folder(etc, USER, USER),
             Folder(data, USER, USER),
             *(Folder(folder, USER, USER) for folder in stores.values()),
+            api_folder(cloud, "glance", USER),
         ),
         files=(
             File(
@@ -74,6 +77,8 @@ def service(plan: Plan) -> Service:
             # Glance looks for it beside its configuration.
             File(etc / "schema-image.json", to_json(links.SCHEMA), owner=USER),
         ),
+        # Image inspection takes namespaces and an empty root folder (images/inspection/cage.py).
+        confinement=Confinement(calls=("chroot", "unshare")),
         after=("mariadb", "memcached"),
         ready=answers(cloud, "glance", "/image/"),
         listens="/image",

@@ -16,6 +16,7 @@ from dozencloud.services.base import (
     Role,
     Service,
     answers,
+    api_folder,
     database_options,
     ini,
     memcached,
@@ -57,6 +58,7 @@ def service(plan: Plan) -> Service:
         folders=(
             Folder(etc, USER, USER, 0o700),
             *(Folder(folder, USER, USER, 0o700) for folder in keys),
+            api_folder(cloud, "keystone", USER),
         ),
         files=(
             File(

@@ -10,11 +10,14 @@ from pathlib import Path
 
 from dozencloud import tls, users
 from dozencloud.cloud import LIBVIRT_PORT, MIGRATION_PORTS, SCREEN_PORTS, Cloud
+from dozencloud.confinement import Unconfined
 from dozencloud.graph import Step
 from dozencloud.services.base import File, Folder, Plan, Role, Service, accepting
 
 USER = "dozen-qemu"
 """QEMU runs as this user."""
+
+OWN_FOLDERS = Unconfined("mounts folders in a namespace of its own; starts QEMU as another user")
 
 ENTER = Path(__file__).parent / "own-libvirt.sh"
 
@@ -93,26 +96,25 @@ def _common(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
     cloud = plan.cloud
     etc = cloud.etc / "libvirt"
     return (
-        Folder(etc, mode=0o755),
-        Folder(cloud.run / "libvirt", mode=0o755),
-        Folder(cloud.lib / "libvirt", mode=0o755),
-        Folder(cloud.lib / "libvirt.cache", mode=0o711),
+        Folder(etc),
+        # QEMU passes through to what libvirt makes for it.
+        Folder(cloud.run / "libvirt", group=USER, mode=0o710),
+        Folder(cloud.lib / "libvirt", group=USER, mode=0o710),
+        Folder(cloud.lib / "libvirt.cache", group=USER, mode=0o710),
         Folder(cloud.log / "libvirt", mode=0o700),
     ), (
-        File(etc / "no-kvm", "", mode=0o644),
+        File(etc / "no-kvm", ""),
         File(
             etc / "libvirtd.conf",
             # Boards often have no UUID of their own, or all the same.
             f'host_uuid = "{plan.node.chassis}"\n'
             'auth_unix_rw = "none"\nunix_sock_rw_perms = "0700"\nunix_sock_ro_perms = "0700"\n'
             'log_outputs = "3:stderr"\n' + _listening(plan),
-            mode=0o644,
         ),
         File(
             etc / "virtlogd.conf",
             # Console logs: at most 2 x 2 MiB each.
             "max_size = 2097152\nmax_backups = 1\n",
-            mode=0o644,
         ),
         File(
             etc / "qemu.conf",
@@ -139,6 +141,7 @@ def log_daemon(plan: Plan) -> Service:
         environment=_environment(plan),
         folders=dirs,
         files=files,
+        confinement=OWN_FOLDERS,
         ready=accepting(plan.cloud.run / "libvirt" / "virtlogd-sock"),
         listens="unix",
     )
@@ -152,6 +155,10 @@ def daemon(plan: Plan) -> Service:
         peers(cloud) / "cacert.pem",
         streams(cloud) / "server-cert.pem",
     )
+
+    # QEMU's user passes through to its key.
+    places = (peers(cloud), streams(cloud)) if given else ()
+    keys = tuple(Folder(place, group=USER, mode=0o710) for place in places)
 
     def hand_over(step: Step) -> None:
         """QEMU's key to its user, who may not have been there when it was made."""
@@ -172,11 +179,12 @@ def daemon(plan: Plan) -> Service:
             plan, "libvirtd", "--listen", "--pid-file", f"{cloud.run}/libvirt/libvirtd.pid"
         ),
         environment=_environment(plan),
-        folders=dirs,
+        folders=(*dirs, *keys),
         files=files,
         reads=certificates if given else (),
         after=("virtlogd",),
         prepare=hand_over,
+        confinement=OWN_FOLDERS,
         settle=probe_emulators,
         ready=accepting(cloud.run / "libvirt" / "libvirt-sock"),
         listens=f"unix, {given.address}:{LIBVIRT_PORT}" if given else "unix",

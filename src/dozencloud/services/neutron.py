@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dozencloud.confinement import Unconfined
 from dozencloud.services import ovn, privsep
 from dozencloud.services.base import (
     GROUP,
@@ -13,6 +14,7 @@ from dozencloud.services.base import (
     Role,
     Service,
     answers,
+    api_folder,
     api_socket,
     broker_url,
     credentials,
@@ -119,7 +121,7 @@ def api(plan: Plan) -> Service:
             "ASGI_WORKERS": "1",
             "TMPDIR": str(temporary),
         },
-        folders=(*folders, Folder(temporary, USER, USER)),
+        folders=(*folders, Folder(temporary, USER, USER), api_folder(plan.cloud, "neutron", USER)),
         files=files,
         after=("mariadb", "memcached", "ovn-nb", "ovn-sb"),
         ready=answers(plan.cloud, "neutron", "/network/"),
@@ -188,6 +190,7 @@ def agent(plan: Plan) -> Service:
             # Each of the folders in it is all that one haproxy sees (chroot).
             Folder(networks, mode=0o711),
         ),
+        confinement=Unconfined("makes network namespaces, and proxies in them"),
         files=(File(path, ini(sections)),),
         # Its networks come from Neutron, so it has time until that is there.
         after=("ovn-controller", "privsep", "neutron"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dozencloud.confinement import Unconfined
 from dozencloud.services.base import Plan, Role, Service, python_main
 from dozencloud.supervise import running_since
 
@@ -14,5 +15,6 @@ def service(plan: Plan) -> Service:
         role=Role.COMPUTE,
         command=python_main(plan, "dozencloud.nodes.agent:main"),
         environment={"DOZEN_ROOT": str(cloud.root)} if cloud.root else {},
+        confinement=Unconfined("restarts services, and changes networks"),
         ready=running_since(cloud, "node-agent", seconds=1),
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dozencloud.services.base import Folder, Plan, Role, Service, answers, python_wsgi
+from dozencloud.confinement import Unconfined
+from dozencloud.services.base import Folder, Plan, Role, Service, answers, api_folder, python_wsgi
 
 
 def service(plan: Plan) -> Service:
@@ -17,7 +18,8 @@ def service(plan: Plan) -> Service:
             # It reads these when it starts; by this others start it anew.
             "DOZEN_NODES": f"{ours.broker},{ours.southbound},{ours.migration}",
         },
-        folders=(Folder(cloud.run / "nodes", mode=0o755),),
+        folders=(Folder(cloud.run / "nodes"), api_folder(cloud, "nodes")),
+        confinement=Unconfined("makes accounts in the broker, and starts services anew"),
         ready=answers(cloud, "nodes", "/nodes/v1/"),
         listens="/nodes",
     )

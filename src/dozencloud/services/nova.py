@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import grp
+import os
+import stat
+from contextlib import suppress
 from pathlib import Path
 
 from dozencloud.accounts import NOVA_SENDS
 from dozencloud.cloud import CONSOLE_USER, INTEGRATION_BRIDGE, REGION, SERIAL_PORTS
+from dozencloud.confinement import Unconfined
 from dozencloud.services import libvirt, privsep
 from dozencloud.services.base import (
-    GROUP,
     LOG_OPTIONS,
     NO_NOTIFICATIONS,
     File,
@@ -18,6 +22,7 @@ from dozencloud.services.base import (
     Role,
     Service,
     answers,
+    api_folder,
     broker_over_tls,
     broker_url,
     credentials,
@@ -148,7 +153,7 @@ def _control_config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
         # the first look at it that long.
         "periodic_fuzzy_delay": 0,
     }
-    folders = (Folder(etc, USER, USER), Folder(state, USER, GROUP, 0o711))
+    folders = (Folder(etc, USER, USER), Folder(state, USER, USER))
     return folders, (
         File(etc / "nova.conf", ini(sections), owner=USER),
         # nova/api/openstack/wsgi_app.py looks for it beside nova.conf, whatever [wsgi] says.
@@ -170,7 +175,7 @@ def api(plan: Plan) -> Service:
         command=python_wsgi(plan, "nova-api", "dozencloud.hooks.nova.api:application", "/compute"),
         user=USER,
         environment={"OS_NOVA_CONFIG_DIR": str(plan.cloud.etc / "nova")},
-        folders=folders,
+        folders=(*folders, api_folder(plan.cloud, "nova-api", USER)),
         files=files,
         after=AFTER,
         ready=answers(plan.cloud, "nova-api", "/compute/"),
@@ -189,7 +194,7 @@ def metadata(plan: Plan) -> Service:
         ),
         user=USER,
         environment={"OS_NOVA_CONFIG_DIR": str(plan.cloud.etc / "nova")},
-        folders=folders,
+        folders=(*folders, api_folder(plan.cloud, "nova-metadata", USER)),
         files=files,
         after=AFTER,
         ready=answers(plan.cloud, "nova-metadata", "/"),
@@ -250,6 +255,29 @@ def instances(plan: Plan) -> Path:
     return plan.cloud.lib / "compute" / "instances"
 
 
+def close_instances(plan: Plan) -> None:
+    """Give what a release before left open to everybody to QEMU's group only."""
+    group = grp.getgrnam(libvirt.USER).gr_gid
+    snapshots = instances(plan) / "snapshots"
+    for place, folders, names in os.walk(instances(plan)):
+        if Path(place) == snapshots:
+            folders.clear()
+            continue
+        for path in (Path(place, name) for name in (*folders, *names)):
+            with suppress(FileNotFoundError):  # Nova's servers come and go
+                _close(path, group)
+
+
+def _close(path: Path, group: int) -> None:
+    about = path.lstat()
+    if not about.st_mode & stat.S_IRWXO or path.is_symlink() or path.name == "snapshots":
+        return
+    if about.st_gid == 0:
+        os.chown(path, -1, group)
+    more = stat.S_ISGID | stat.S_IXGRP if stat.S_ISDIR(about.st_mode) else 0
+    path.chmod(stat.S_IMODE(about.st_mode) & ~stat.S_IRWXO | stat.S_IRGRP | more)
+
+
 def compute(plan: Plan) -> Service:
     """Root, as libvirtd is: it creates network devices and writes the disks of servers.
 
@@ -306,9 +334,12 @@ def compute(plan: Plan) -> Service:
         command=python_main(plan, main, "--config-file", str(path)),
         folders=(
             Folder(cloud.etc / "compute"),
-            # QEMU's own user passes through to the disks that libvirt gives it.
-            Folder(state, mode=0o711),
-            Folder(instances(plan), mode=0o711),
+            # QEMU's own user passes through to the disks that libvirt gives it, nobody else.
+            Folder(state, group=libvirt.USER, mode=0o710),
+            # 2: what Nova makes in it belongs to QEMU's group, which may read it.
+            Folder(instances(plan), group=libvirt.USER, mode=0o2710),
+            # Nova lets all users pass to each of its folders here, but not this group.
+            Folder(instances(plan) / "snapshots", group="root", mode=0o711),
         ),
         files=(File(path, ini(sections)),),
         # It asks all of these while it starts, and an answer that does not come costs it 10-60 s.
@@ -319,8 +350,10 @@ def compute(plan: Plan) -> Service:
         ready=connected_to(cloud, "nova-compute", given.broker, given.host)
         if given
         else connected_to(cloud, "nova-compute", cloud.settings.internal.broker),
-        # QEMU's user enters the folders of the servers that Nova makes.
-        umask=0o022,
+        prepare=lambda step: close_instances(plan),
+        # QEMU's group reads, and enters, what Nova makes below `instances`.
+        umask=0o027,
+        confinement=Unconfined("makes network devices, and mounts config drives and disks"),
         stop_seconds=15,
     )
 

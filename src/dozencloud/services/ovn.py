@@ -17,6 +17,7 @@ from pathlib import Path
 
 from dozencloud import plumbing, tls, tunnels, uplink
 from dozencloud.cloud import INTEGRATION_BRIDGE, Cloud
+from dozencloud.confinement import Confinement, Unconfined
 from dozencloud.graph import Step
 from dozencloud.membership import nodes_folder
 from dozencloud.secret import write_private
@@ -153,7 +154,7 @@ def switch_database(plan: Plan) -> Service:
         ],
         environment=environment(cloud),
         folders=(
-            Folder(cloud.run / "openvswitch", "root", "root", 0o755),
+            Folder(cloud.run / "openvswitch"),
             Folder(data.parent),
         ),
         reads=(cloud.lib / "node.json",),
@@ -224,6 +225,7 @@ def switch(plan: Plan) -> Service:
         command=[*starting, *command],
         environment=environment(cloud),
         after=("ovs-db",),
+        confinement=Unconfined("makes network devices"),
         settle=settle,
         ready=accepting(control),
     )
@@ -295,7 +297,7 @@ def let_nodes_in(plan: Plan, step: Step) -> None:
     if not trusted.exists() or trusted.read_bytes() != wished:
         # Closing ends the sessions that a certificate of another authority began.
         step.run(_sbctl(cloud, "del-connection"))
-        write_private(trusted, wished, 0o644)
+        write_private(trusted, wished, owner=USER)
     own = tls.folder(cloud) / "southbound"
     identity = ("set-ssl", f"{own}.key", f"{own}.crt", str(trusted))
     remote = ("role=ovn-controller", f"pssl:{cloud.settings.nodes.southbound}")
@@ -339,6 +341,8 @@ def controller(plan: Plan) -> Service:
         title="Flows of this node (OVN controller)",
         role=Role.COMPUTE,
         command=["ovn-controller", f"unix:{switch_socket(cloud)}", *LOGGING, *identity],
+        # The southbound database's socket is of the services' group, which root is not in.
+        confinement=Confinement(capabilities=("dac_override",)),
         # It looks for the switch's OpenFlow sockets below OVN's own run folder otherwise.
         environment={**environment(cloud), "OVN_RUNDIR": str(run)},
         after=("ovs-switch",) if plan.membership else ("ovs-switch", "ovn-sb"),

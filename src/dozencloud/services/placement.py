@@ -10,6 +10,7 @@ from dozencloud.services.base import (
     Role,
     Service,
     answers,
+    api_folder,
     database_options,
     ini,
     python_wsgi,
@@ -30,7 +31,7 @@ def service(plan: Plan) -> Service:
         command=python_wsgi(plan, "placement", "placement.wsgi.api:application", "/placement"),
         user=USER,
         environment={"OS_PLACEMENT_CONFIG_DIR": str(etc)},
-        folders=(Folder(etc, USER, USER),),
+        folders=(Folder(etc, USER, USER), api_folder(cloud, "placement", USER)),
         files=(
             File(
                 etc / "placement.conf",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dozencloud import privsep
+from dozencloud.confinement import Unconfined
 from dozencloud.services.base import Folder, Plan, Role, Service, accepting, python_main
 
 
@@ -30,6 +31,7 @@ def service(plan: Plan) -> Service:
         role=Role.COMPUTE,
         command=python_main(plan, "dozencloud.privsep:serve", str(path), *modules),
         folders=(Folder(path.parent),),
+        confinement=Unconfined("makes devices and namespaces, for others"),
         ready=accepting(path),
         listens="unix",
     )

@@ -21,6 +21,7 @@ from dozencloud.images.files import building, file_hash, sync
 from dozencloud.images.inspection.confine import inspect_file
 from dozencloud.images.inspection.model import Boot
 from dozencloud.images.inspection.tree import BadImage
+from dozencloud.locks import open_lock
 
 VERSION = 1
 """Raise it when this package makes something else from the same recipe, files and packages."""
@@ -244,7 +245,7 @@ def _alone(cache: Path, recipe: Recipe, say: Callable[[str], None]) -> Iterator[
     mmdebstrap inherits the lock: while any of it runs, no other build begins.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    with (cache / f".lock-{_port(recipe)}").open("w") as lock:
+    with open_lock(cache / f".lock-{_port(recipe)}") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

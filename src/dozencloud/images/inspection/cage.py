@@ -18,6 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from dozencloud import confinement
 from dozencloud.images.inspection.streams import MAX_UNPACKED
 
 NOBODY = 65534
@@ -31,9 +32,6 @@ _CLONE_NEWIPC = 0x08000000
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
 _PR_SET_DUMPABLE = 4
-_PR_SET_SECCOMP = 22
-_PR_SET_NO_NEW_PRIVS = 38
-_SECCOMP_MODE_FILTER = 2
 _LANDLOCK_CREATE_RULESET = 444
 _LANDLOCK_RESTRICT_SELF = 446
 _LANDLOCK_ALL_FILES = (1 << 13) - 1
@@ -41,41 +39,16 @@ _LANDLOCK_ALL_FILES = (1 << 13) - 1
 _CAPABILITY_VERSION_3 = 0x20080522
 
 
-_AUDIT_ARCHS = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-"""AUDIT_ARCH_* of linux/audit.h; on other machines there is no list of calls."""
-_CALLS = {
-    "brk": (12, 214),
-    "clock_gettime": (228, 113),
-    "close": (3, 57),
-    "exit": (60, 93),
-    "exit_group": (231, 94),
-    "fcntl": (72, 25),
-    "fstat": (5, 80),
-    "futex": (202, 98),
-    "getpid": (39, 172),
-    "getrusage": (98, 165),
-    "getrandom": (318, 278),
-    "gettid": (186, 178),
-    "gettimeofday": (96, 169),
-    "lseek": (8, 62),
-    "madvise": (28, 233),
-    "mmap": (9, 222),
-    "mprotect": (10, 226),
-    "mremap": (25, 216),
-    "munmap": (11, 215),
-    "pread64": (17, 67),
-    "pwrite64": (18, 68),
-    "read": (0, 63),
-    "readv": (19, 65),
-    "restart_syscall": (219, 128),
-    "rt_sigaction": (13, 134),
-    "rt_sigprocmask": (14, 135),
-    "rt_sigreturn": (15, 139),
-    "sigaltstack": (131, 132),
-    "write": (1, 64),
-    "writev": (20, 66),
-}
-"""System calls that reading needs, with their numbers on x86_64 and aarch64."""
+_MACHINES = ("x86_64", "aarch64")
+"""Where the list of calls was tried; 32-bit ones have other calls."""
+_CALLS = (
+    *("brk", "clock_gettime", "close", "exit", "exit_group", "fcntl", "fstat", "futex"),
+    *("getpid", "getrusage", "getrandom", "gettid", "gettimeofday", "lseek", "madvise"),
+    *("mmap", "mprotect", "mremap", "munmap", "pread64", "pwrite64", "read", "readv"),
+    *("restart_syscall", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack"),
+    *("write", "writev"),
+)
+"""System calls that reading needs."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -85,6 +58,7 @@ def confine(seconds: int) -> None:
 
     What it will need must be imported and opened before.
     """
+    calls = _reading_only()  # opens a library
     _limit(seconds)
     if os.geteuid() == 0:
         _unshare(_CLONE_NEWNS | _CLONE_NEWNET | _CLONE_NEWIPC)
@@ -98,10 +72,12 @@ def confine(seconds: int) -> None:
             _unshare(_CLONE_NEWUSER | _CLONE_NEWNS | _CLONE_NEWNET | _CLONE_NEWIPC)
             _leave_files()
             _drop_capabilities()
-    _prctl(_PR_SET_DUMPABLE, 0)
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    if _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+    confinement.forbid_new_privileges()
     _forbid_paths()
-    _forbid_calls()
+    if calls:
+        confinement.install(calls)
 
 
 def _limit(seconds: int) -> None:
@@ -138,11 +114,6 @@ def _drop_capabilities() -> None:
         raise OSError(ctypes.get_errno(), "capset")
 
 
-def _prctl(option: int, value: int, pointer: object = 0) -> None:
-    if _libc.prctl(option, value, pointer, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), f"prctl {option}")
-
-
 def _forbid_paths() -> None:
     """Landlock rules that allow nothing; no error where the kernel lacks it."""
     handled = ctypes.create_string_buffer(struct.pack("Q", _LANDLOCK_ALL_FILES), 8)
@@ -152,26 +123,8 @@ def _forbid_paths() -> None:
         os.close(rules)
 
 
-def _forbid_calls() -> None:
-    """Answer EPERM to every system call that is not in the list (seccomp(2), linux/filter.h)."""
-    machine = platform.machine()
-    # A 32-bit program under a 64-bit kernel has other numbers than the machine's name says.
-    if machine not in _AUDIT_ARCHS or sys.maxsize < 1 << 32:
-        return
-    calls = [numbers[list(_AUDIT_ARCHS).index(machine)] for numbers in _CALLS.values()]
-    load, jump_equal, give = 0x20, 0x15, 0x06
-    allow, refuse, kill = 0x7FFF0000, 0x00050001, 0x80000000
-    program = [
-        (load, 0, 0, 4),  # seccomp_data.arch
-        (jump_equal, 1, 0, _AUDIT_ARCHS[machine]),
-        (give, 0, 0, kill),
-        (load, 0, 0, 0),  # seccomp_data.nr
-        *((jump_equal, len(calls) - n, 0, call) for n, call in enumerate(calls)),
-        (give, 0, 0, refuse),
-        (give, 0, 0, allow),
-    ]
-    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in program))
-    table = ctypes.create_string_buffer(
-        struct.pack("HxxxxxxQ", len(program), ctypes.addressof(code)), 16
-    )
-    _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, table)
+def _reading_only() -> bytes:
+    """The filter of system calls; empty where there is no list."""
+    # A 32-bit program under a 64-bit kernel has other calls than the machine's name says.
+    listed = platform.machine() in _MACHINES and sys.maxsize > 1 << 32
+    return confinement.only(_CALLS) if listed else b""
