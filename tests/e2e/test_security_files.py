@@ -255,11 +255,12 @@ def test_names_give_no_orders_to_an_administrators_terminal(
     mallory.later(lambda: image.delete_image(mine))
     server = mallory.create("mallory", None, networks="none", image_id=mine.id)
     # Others refuse such names; Glance takes them all.
-    for refused in (
+    tries: tuple[Callable[[], object], ...] = (
         lambda: mallory.sdk.compute.update_server(server, name=f"bad{ORDERS}"),
         lambda: mallory.sdk.compute.create_keypair(name=f"bad{ORDERS}"),
         lambda: mallory.sdk.network.create_network(name=f"bad{ORDERS}"),
-    ):
+    )
+    for refused in tries:
         with pytest.raises(HttpException):
             refused()
     mallory.sdk.compute.wait_for_server(server, interval=0.5, wait=BOOT_SECONDS)
