@@ -131,7 +131,8 @@ def api(plan: Plan) -> Service:
 
 def maintenance(plan: Plan) -> Service:
     folders, files = _config(plan)
-    arguments = [word for f in files for word in ("--config-file", str(f.path))]
+    etc = plan.cloud.etc / "neutron"
+    arguments = [word for name in FILES for word in ("--config-file", str(etc / name))]
     return Service(
         name="neutron-maintenance",
         title="Repair of OVN from the database (Neutron)",
