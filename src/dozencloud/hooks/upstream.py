@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-REPLACED: Mapping[str, tuple[str, ...]] = {}
+REPLACED: Mapping[str, tuple[str, ...]] = {
+    "keystone.api._shared.authentication:authenticate_for_token": ("auth",),
+    "keystone.common.password_hashing:check_password": ("password", "hashed"),
+    "keystone.identity.backends.sql:Identity._record_failed_auth": ("self", "user_id"),
+}
 """module:name -> names of its parameters."""
 
-USED: tuple[str, ...] = ()
+USED: tuple[str, ...] = ("keystone.common.password_hashing:hash_password",)
 """Called, read or subclassed."""

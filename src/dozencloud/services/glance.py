@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dozencloud.services.base import (
+    IMAGE_DATA,
     LOG_OPTIONS,
     NO_NOTIFICATIONS,
     File,
@@ -28,7 +29,7 @@ def service(plan: Plan) -> Service:
         name="glance",
         title="Images (Glance)",
         role=Role.CONTROL,
-        command=python_wsgi(plan, "glance", "glance.wsgi.api:application", "/image"),
+        command=python_wsgi(plan, "glance", "glance.wsgi.api:application", "/image", IMAGE_DATA),
         user=USER,
         environment={"OS_GLANCE_CONFIG_DIR": str(etc)},
         folders=(

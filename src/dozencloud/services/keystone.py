@@ -9,6 +9,7 @@ from pathlib import Path
 from dozencloud.secret import write_private
 from dozencloud.services.base import (
     LOG_OPTIONS,
+    LOGINS,
     NO_NOTIFICATIONS,
     File,
     Folder,
@@ -49,7 +50,9 @@ def service(plan: Plan) -> Service:
         name="keystone",
         title="Identity (Keystone)",
         role=Role.CONTROL,
-        command=python_wsgi(plan, "keystone", "dozencloud.keystoneapi:application", "/identity"),
+        command=python_wsgi(
+            plan, "keystone", "dozencloud.keystoneapi:application", "/identity", LOGINS
+        ),
         user=USER,
         environment={"OS_KEYSTONE_CONFIG_DIR": str(etc)},
         folders=(
@@ -71,10 +74,6 @@ def service(plan: Plan) -> Service:
                             "enabled": True,
                             "backend": "dogpile.cache.memcached",
                             "memcache_servers": memcached(cloud),
-                        },
-                        "security_compliance": {
-                            "lockout_failure_attempts": 10,
-                            "lockout_duration": 300,
                         },
                         "oslo_messaging_notifications": NO_NOTIFICATIONS,
                     }
