@@ -88,7 +88,7 @@ def bodies() -> Attack:
 
 
 def answers(token: str) -> Attack:
-    wanted = tuple(head("GET", path, X_Auth_Token=token) * 40 for path in ANSWERS)
+    wanted = tuple(head("GET", path, X_Auth_Token=token) * 4 for path in ANSWERS)
     return Attack("slow readers of answers", wanted, reads=True)
 
 
@@ -237,6 +237,7 @@ class Caller:
     login: Mapping[str, Any]
     calls: Mapping[str, tuple[str, str]]
     source: str | None = None
+    patience: float = PATIENCE
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
     def call(
@@ -246,7 +247,7 @@ class Caller:
         client = http.client.HTTPSConnection(
             here.address,
             here.settings.gateway.port,
-            timeout=PATIENCE,
+            timeout=self.patience,
             context=ssl.create_default_context(cafile=str(here.ca)),
             source_address=(self.source, 0) if self.source else None,
         )
