@@ -360,7 +360,7 @@ def test_a_body_has_a_limit_and_the_refusal_is_a_sentence(caller: Caller, path: 
     error = json.loads(answer)["error"]
     assert error["message"] == gateway.SENTENCES[413]
     # What fits is for the service to judge.
-    assert caller.call("POST", path, "x" * (limit // 4))[0] in (400, 403)
+    assert caller.call("POST", path, "x" * (limit // 8))[0] in (400, 403)
 
 
 def test_inside_the_same_limits_hold(cloud: TestCloud) -> None:
