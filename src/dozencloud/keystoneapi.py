@@ -11,6 +11,8 @@ import flask
 from keystone.common.rbac_enforcer.enforcer import RBACEnforcer
 from keystone.wsgi.api import application
 
+from dozencloud.hooks import logins
+
 __all__ = ["application"]
 
 
@@ -22,3 +24,4 @@ def load_policy() -> None:
 
 
 load_policy()
+logins.install()

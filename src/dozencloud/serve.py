@@ -1,6 +1,7 @@
 """Runs one upstream Python service in this process: a WSGI application or a console script.
 
     python -m dozencloud.serve wsgi dozencloud.keystoneapi:application SOCKET PREFIX THREADS
+        [LANE_SOCKET LANE_THREADS WRAPPER]
     python -m dozencloud.serve main nova.cmd.conductor:main [ARGUMENT ...]
 
 With preloading, the supervisor forks itself and calls `main` instead of executing Python anew.
@@ -12,17 +13,25 @@ import ctypes
 import importlib
 import logging
 import os
+import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from dozencloud import legible
 
 STOP_SECONDS = 1
+BACKLOG = 512
+"""Connections that wait to be taken; one more, and the gateway says that the service is away."""
 PR_SET_NAME = 15  # prctl(2)
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # mallopt(3)
+ARENAS = 2
+LARGE = 256 * 1024  # bytes
+TRIM_SECONDS = 30
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
@@ -35,6 +44,31 @@ def name_process(name: str) -> None:
     ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
+def return_memory() -> None:
+    """Have what a burst of requests takes go back to the kernel when it is over.
+
+    glibc makes an arena for each thread and keeps what is freed in them; and once a large block was
+    freed, blocks up to its size are kept, too (mallopt(3), M_MMAP_THRESHOLD). Other C libraries
+    have no such calls, and no need.
+    """
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "malloc_trim"):
+        return
+    for option, value in (
+        (M_ARENA_MAX, ARENAS),
+        (M_MMAP_THRESHOLD, LARGE),
+        (M_TRIM_THRESHOLD, LARGE),
+    ):
+        libc.mallopt(option, value)
+
+    def trim() -> None:
+        while True:
+            time.sleep(TRIM_SECONDS)
+            libc.malloc_trim(0)
+
+    threading.Thread(target=trim, name="trim", daemon=True).start()
+
+
 def main(arguments: list[str]) -> None:
     """Run what the command line names; returns when the service ends."""
     if folder := os.environ.get("TMPDIR"):
@@ -45,8 +79,8 @@ def main(arguments: list[str]) -> None:
     logging.setLogRecordFactory(legible.Record)
     kind, target, *rest = arguments
     if kind == "wsgi":
-        socket, prefix, threads = rest
-        serve_wsgi(target, Path(socket), prefix, int(threads))
+        socket, prefix, threads, *lane = rest
+        serve_wsgi(target, Path(socket), prefix, int(threads), lane)
     else:
         module, _, function = target.partition(":")
         sys.argv = [module.rpartition(".")[2], *rest]
@@ -81,11 +115,14 @@ class Body:
                 pass
 
 
-def behind_gateway(application: Application, prefix: str) -> Application:
+def behind_gateway(application: Application, prefix: str, drain: bool = True) -> Application:
     """The application below `prefix`, with the scheme that the gateway was asked by.
 
     The socket is the gateway's alone, so X-Forwarded-Proto can be trusted. PEP 3333: SCRIPT_NAME
     is the part of the path that belongs to the application, PATH_INFO the rest.
+
+    drain: what the application leaves unread of a body is read, for the next request. Where there
+    is none, nobody waits for the rest of it.
     """
 
     def inner(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -95,36 +132,90 @@ def behind_gateway(application: Application, prefix: str) -> Application:
         environ["wsgi.url_scheme"] = environ.get("HTTP_X_FORWARDED_PROTO", "http")
         body = environ["wsgi.input"] = Body(environ["wsgi.input"])
         response = application(environ, start_response)
-        body.drain()
+        if drain:
+            body.drain()
         return response
 
     return inner
 
 
-def serve_wsgi(target: str, socket: Path, prefix: str, threads: int) -> None:
-    """Serve `module:application` on a Unix socket that root and the gateway may use."""
+class OwnThreads:
+    """A thread for each connection, up to a limit; what cheroot expects in place of its pool.
+
+    For requests that wait rather than work: those of a slow client, those in a queue.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._free = threading.Semaphore(most)
+
+    def start(self) -> None:
+        """Nothing is made beforehand."""
+
+    def stop(self, timeout: float | None = None) -> None:
+        """The process ends with its threads."""
+
+    def put(self, connection: Any) -> None:
+        """Serve it. Raises queue.Full at the limit; cheroot then answers 503."""
+        if not self._free.acquire(blocking=False):
+            raise queue.Full
+        threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: Any) -> None:
+        try:
+            # The gateway opens a new one for each request.
+            connection.communicate()
+        finally:
+            self._free.release()
+            connection.close()
+
+
+def _load(target: str) -> Any:
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def serve_wsgi(
+    target: str, socket: Path, prefix: str, threads: int, lane: Sequence[str] = ()
+) -> None:
+    """Serve `module:application` on a Unix socket that root and the gateway may use.
+
+    lane: a second socket, for requests that must not hold those of the first up; how many threads
+    it may have; and what is put around the application there (`module:function`), or "".
+    """
     from cheroot import wsgi
 
-    module, _, name = target.partition(":")
-    sys.argv = [module.partition(".")[0] + "-api"]
-    application = getattr(importlib.import_module(module), name)
-    socket.unlink(missing_ok=True)
-    server = wsgi.Server(
-        str(socket),
-        behind_gateway(application, prefix),
-        numthreads=threads,
-        request_queue_size=128,
-        timeout=60,
-        shutdown_timeout=STOP_SECONDS,
-    )
-    server.max_request_header_size = 64 * 1024
-    server.server_name = module.partition(".")[0]
+    module = target.partition(":")[0].partition(".")[0]
+    sys.argv = [module + "-api"]
+    return_memory()
+    application = _load(target)
+
+    def listen(path: Path, application: Application, threads: int) -> Any:
+        path.unlink(missing_ok=True)
+        server = wsgi.Server(
+            str(path),
+            application,
+            numthreads=threads,
+            request_queue_size=BACKLOG,
+            timeout=60,
+            shutdown_timeout=STOP_SECONDS,
+        )
+        server.max_request_header_size = 64 * 1024
+        server.server_name = module
+        return server
 
     def stop(signum: int, frame: object) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
     os.umask(0o007)
+    server = listen(socket, behind_gateway(application, prefix), threads)
+    if lane:
+        path, most, wrapper = lane
+        inside = _load(wrapper)(application) if wrapper else application
+        beside = listen(Path(path), behind_gateway(inside, prefix, drain=False), 1)
+        beside.requests = OwnThreads(int(most))
+        beside.prepare()
+        threading.Thread(target=beside.serve, name="lane", daemon=True).start()
     try:
         server.start()
     except KeyboardInterrupt:

@@ -30,6 +30,9 @@ REPLACED: Mapping[str, tuple[str, ...]] = {
         "bind_interface",
     ),
     "supervisor.dispatchers:POutputDispatcher": ("process", "event_type", "fd"),
+    "keystone.api._shared.authentication:authenticate_for_token": ("auth",),
+    "keystone.common.password_hashing:check_password": ("password", "hashed"),
+    "keystone.identity.backends.sql:Identity._record_failed_auth": ("self", "user_id"),
 }
 """module:name -> names of its parameters."""
 
@@ -54,5 +57,6 @@ USED: tuple[str, ...] = (
     "supervisor.dispatchers:POutputDispatcher.record_output",
     "supervisor.dispatchers:POutputDispatcher.close",
     "supervisor.options:ServerOptions.drop_privileges",
+    "keystone.common.password_hashing:hash_password",
 )
 """Called, read or subclassed."""

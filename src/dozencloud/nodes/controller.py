@@ -96,7 +96,7 @@ def _content(url: str, answer: requests.Response) -> dict[str, Any]:
             f"The cloud at {url} takes no nodes.",
             "Make a token on the controller first: sudo ./dozen node token",
         )
-    if answer.status_code in (502, 503, 504):
+    if answer.status_code in (429, 502, 503, 504):
         raise Problem(
             f"The controller at {url} is there, but takes no nodes just now.",
             "See on it: dozen status, and dozen logs nodes.",

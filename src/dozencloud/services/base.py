@@ -224,10 +224,32 @@ def python_main(plan: Plan, target: str, *arguments: str) -> list[str]:
     return [plan.python, *SERVE, "main", target, *arguments]
 
 
-def python_wsgi(plan: Plan, name: str, target: str, prefix: str) -> list[str]:
+@dataclass(frozen=True)
+class Lane:
+    """A second socket of an API, for requests that must not hold up those of the first.
+
+    threads: at most. wrapper: `module:function`, put around the application there.
+    """
+
+    name: str
+    threads: int
+    wrapper: str
+
+
+LOGINS = Lane("keystone-logins", 160, "dozencloud.hooks.logins:Guarded")
+"""Passwords cost time, and whoever guesses them waits."""
+IMAGE_DATA = Lane("glance-data", 320, "dozencloud.transfers:bounded")
+"""Uploads and downloads take as long as their clients like."""
+
+
+def python_wsgi(
+    plan: Plan, name: str, target: str, prefix: str, lane: Lane | None = None
+) -> list[str]:
+    cloud = plan.cloud
+    beside = [str(api_socket(cloud, lane.name)), str(lane.threads), lane.wrapper] if lane else []
     return [
         *(plan.python, *SERVE, "wsgi", target),
-        *(str(api_socket(plan.cloud, name)), prefix, str(plan.cloud.settings.services.threads)),
+        *(str(api_socket(cloud, name)), prefix, str(cloud.settings.services.threads), *beside),
     ]
 
 

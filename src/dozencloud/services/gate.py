@@ -17,7 +17,7 @@ from dozencloud.services.base import (
     Service,
     listening,
 )
-from dozencloud.services.gateway import LAST, LOAD_STREAM, NGINX, reload
+from dozencloud.services.gateway import HEAD_SECONDS, LAST, LOAD_STREAM, NGINX, TLS, reload
 
 
 def service(plan: Plan) -> Service:
@@ -48,8 +48,9 @@ stream {{
     # It issues certificates to the controller only; those of nodes are another authority's.
     ssl_client_certificate {cloud.ca};
     ssl_verify_client on;
-    ssl_protocols TLSv1.2 TLSv1.3;
+    {TLS}
     ssl_session_tickets off;
+    ssl_handshake_timeout {HEAD_SECONDS}s;
     proxy_pass $console;
     proxy_socket_keepalive on;
     proxy_timeout 1d;

@@ -5,6 +5,7 @@ The services' Unix sockets are behind it. The loopback port is for the services 
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -12,11 +13,22 @@ from pathlib import Path
 
 import dozencloud
 from dozencloud import tls
-from dozencloud.cloud import NODE_CONSOLES_PORT
+from dozencloud.cloud import NODE_CONSOLES_PORT, Cloud
 from dozencloud.confinement import Confinement
 from dozencloud.membership import nodes_folder
 from dozencloud.processes import children
-from dozencloud.services.base import GROUP, File, Folder, Plan, Role, Service, api_socket, listening
+from dozencloud.services.base import (
+    GROUP,
+    IMAGE_DATA,
+    LOGINS,
+    File,
+    Folder,
+    Plan,
+    Role,
+    Service,
+    api_socket,
+    listening,
+)
 
 USER = "dozen-gateway"
 APIS = {
@@ -26,6 +38,141 @@ APIS = {
     "placement": "placement",
     "network": "neutron",
 }
+BODIES = {
+    # Tokens, users; a mapping or an access rule is some KiB.
+    "identity": "128k",
+    # Descriptions; image data has a place of its own.
+    "image": "256k",
+    # 64 KiB of user data; what is beyond 112 KiB Nova itself refuses (oslo.middleware).
+    "compute": "256k",
+    # Neutron creates up to hundreds of ports or rules by one request.
+    "network": "1m",
+    "placement": "1m",
+}
+"""How large the body of a request may be."""
+
+# Seconds and counts: what one client may hold of the gateway. A class sits behind one address, so
+# counts are for a class; what slow ones hold is connections of nginx, which cost it some KiB each.
+HEAD_SECONDS = 10
+"""For all of a request's head, the TLS handshake included."""
+BODY_SECONDS = 20
+"""Between two reads of a body, and between two writes of an answer."""
+DATA_SECONDS = 60
+"""The same for image data, which may come from a slow disk."""
+IDLE_SECONDS = 60
+REQUESTS_PER_ADDRESS = 400
+TRANSFERS_PER_ADDRESS = 64
+TRANSFERS = 256
+"""From outside, so that the threads for image data (base.IMAGE_DATA) are not all taken."""
+CONSOLES_PER_ADDRESS = 100
+LOGINS_PER_SECOND, LOGINS_AT_ONCE, LOGINS_QUEUED = 10, 40, 100
+"""Of one address. Keystone itself chooses whose turn it is (hooks/logins.py)."""
+BROKER_PER_ADDRESS = 256
+"""A node has up to some 30, and several may come from one address."""
+
+LOGIN = "^/identity/v3/(auth/tokens|users/[^/]+/password|OS-OAUTH2/token)/*$"
+"""Where a password can be tried; to change one's own takes the old one."""
+DATA = "^/image/(.*/)?(file|stage)/*$"
+"""Uploads and downloads, whichever of its versions Glance is asked by."""
+
+HSTS_SECONDS = 86400
+"""A browser remembers the host name, for all of its ports, and then lets nobody pass a warning: a
+cloud that was destroyed and made anew, with another authority, is locked out for that long."""
+TLS = f"ssl_protocols TLSv1.2 TLSv1.3;\n    ssl_ciphers {tls.CIPHERS};"
+
+SENTENCES = {
+    400: "The gateway does not understand this request.",
+    408: "The request came too slowly. Try again.",
+    413: "The body of this request is larger than this API takes.",
+    414: "The address of this request is too long.",
+    429: "Too many requests from your address at a time. Try again in a few seconds.",
+    431: "The head of this request is too large.",
+    503: "This service of the cloud is not running. See: dozen status",
+}
+TITLES = {
+    400: "Bad Request",
+    408: "Request Timeout",
+    413: "Content Too Large",
+    414: "URI Too Long",
+    429: "Too Many Requests",
+    431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
+}
+CAUSES = {400: "400", 408: "408", 413: "413", 414: "414", 429: "429", 431: "494", 503: "502 504"}
+"""By which status nginx finds it; what a service itself answers is passed on as it is."""
+HEADERS = f"""\
+add_header Strict-Transport-Security max-age={HSTS_SECONDS} always;
+      add_header X-Content-Type-Options nosniff always;"""
+"""Of every answer; to be said again where there is another add_header."""
+
+
+def _refusals() -> str:
+    """The gateway's own answers, in the shape in which OpenStack's clients look for a sentence."""
+    answers = []
+    for status, sentence in SENTENCES.items():
+        later = "add_header Retry-After 5 always;\n      " if status in (429, 503) else ""
+        said = {"code": status, "title": TITLES[status], "message": sentence}
+        answers.append(f"""\
+    error_page {CAUSES[status]} ={status} /-/{status};
+    location = /-/{status} {{
+      internal;
+      default_type application/json;
+      {later}{HEADERS}
+      return {status} '{json.dumps({"error": said})}\\n';
+    }}
+""")
+    return "".join(answers)
+
+
+def _passed(host: str, address: str, connection: str = '""') -> str:
+    """Headers for a service: nothing in them is the client's word, links lead where we say."""
+    return f"""\
+proxy_set_header Connection {connection};
+      proxy_set_header Host {host};
+      proxy_set_header X-Forwarded-Proto $scheme;
+      proxy_set_header X-Forwarded-For {address};
+      proxy_set_header X-Forwarded-Host "";
+      proxy_set_header X-Forwarded-Prefix "";
+      proxy_set_header Forwarded "";"""
+
+
+def _apis(cloud: Cloud, public: bool) -> str:
+    """Where requests go: whole ones only, except image data, which streams."""
+    if public:
+        host, address = cloud.public_url.removeprefix("https://"), "$remote_addr"
+        login = f"limit_req zone=logins burst={LOGINS_QUEUED} delay={LOGINS_AT_ONCE};"
+        data = f"limit_conn transfers {TRANSFERS_PER_ADDRESS};\n      limit_conn data {TRANSFERS};"
+    else:
+        host, address = cloud.internal_url.removeprefix("http://"), '""'
+        login = data = ""
+    plain = "".join(
+        f"    location {which} {{"
+        f" proxy_pass http://{name}; client_max_body_size {BODIES[path]}; }}\n"
+        for path, name in APIS.items()
+        for which in (f"/{path}/", f"= /{path}")
+    )
+    return f"""\
+    {_passed(host, address)}
+{plain}\
+    # Keystone strips slashes at the end. POST: reading and ending a token is no login.
+    location ~ "{LOGIN}" {{
+      proxy_pass http://$keystone;
+      client_max_body_size {BODIES["identity"]};
+      {_passed(host, address, "$keystone_connection")}
+      {login}
+    }}
+    location ~ "{DATA}" {{
+      proxy_pass http://{IMAGE_DATA.name};
+      client_max_body_size 0;
+      client_body_timeout {DATA_SECONDS}s;
+      send_timeout {DATA_SECONDS}s;
+      proxy_request_buffering off;
+      proxy_max_temp_file_size 0;
+      {_passed(host, address, "close")}
+      {data}
+    }}
+"""
+
 
 RELOAD_SECONDS = 10
 LAST = "worker_shutdown_timeout 1d;\n"
@@ -57,7 +204,6 @@ NODES = """\
     location /nodes/ {
       proxy_pass http://nodes;
       client_max_body_size 64k;
-      proxy_request_buffering on;
       # Tokens have 192 random bits; this keeps guesses from costing time.
       limit_req zone=nodes burst=20;
     }
@@ -73,11 +219,13 @@ def _consoles(port: int) -> str:
       proxy_pass http://127.0.0.1:{port};
       proxy_set_header Upgrade $http_upgrade;
       proxy_set_header Connection upgrade;
+      # It compares the page's address with this, and makes no link of it.
       proxy_set_header Host $http_host;
       proxy_set_header X-Forwarded-Proto $scheme;
       # Nobody types for hours; keep-alive packets (above) find a client that is gone.
       proxy_read_timeout 1d;
       proxy_send_timeout 1d;
+      limit_conn consoles {CONSOLES_PER_ADDRESS};
     }}
 """
         for kind in ("serial", "vnc")
@@ -90,16 +238,17 @@ def _consoles(port: int) -> str:
       add_header Cache-Control no-cache;
       # A token is in the address of a page.
       add_header Referrer-Policy no-referrer;
-      add_header X-Content-Type-Options nosniff;
       add_header Content-Security-Policy "{POLICY}";
+      {HEADERS}
     }}
 {sockets}"""
 
 
 LOAD_STREAM = "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\n"
 
-CONNECTIONS = 512
-CONNECTIONS_WITH_NODES = 8192
+CONNECTIONS = 8192
+"""Of clients, slow ones included, and to services; each costs half a KiB beforehand."""
+CONNECTIONS_WITH_NODES = 16384
 """Two for each connection of a node to RabbitMQ, of which it has up to some 30."""
 
 
@@ -114,6 +263,7 @@ stream {{
   map $proxy_protocol_server_addr:$proxy_protocol_server_port $console {{
     "~^(\\d+)\\.(\\d+)\\.(\\d+)\\.(\\d+):(\\d+)$" "$5.$1-$2-$3-$4.node";
   }}
+  limit_conn_zone $binary_remote_addr zone=broker:1m;
   # Broker. A session that is taken up again is not checked again, so there are none.
   server {{
     listen {cloud.settings.nodes.broker} ssl so_keepalive=30s:10s:3;
@@ -121,8 +271,10 @@ stream {{
     ssl_certificate_key {place}/gateway.key;
     ssl_client_certificate {trusted};
     ssl_verify_client on;
-    ssl_protocols TLSv1.2 TLSv1.3;
+    {TLS}
     ssl_session_tickets off;
+    ssl_handshake_timeout {HEAD_SECONDS}s;
+    limit_conn broker {BROKER_PER_ADDRESS};
     proxy_pass 127.0.0.1:{cloud.settings.internal.broker};
     # Both sides send heartbeats every few seconds.
     proxy_timeout 1m;
@@ -162,16 +314,15 @@ def reload(pid: int) -> bool:
 
 def service(plan: Plan) -> Service:
     cloud = plan.cloud
-    etc, run = cloud.etc / "gateway", cloud.run / "gateway"
+    etc, run, spool = (folder / "gateway" for folder in (cloud.etc, cloud.run, cloud.lib))
     connections = CONNECTIONS_WITH_NODES if plan.has_nodes else CONNECTIONS
-    apis = "\n".join(
-        f"    location /{path}/ {{ proxy_pass http://{name}; }}\n"
-        f"    location = /{path} {{ proxy_pass http://{name}; }}"
-        for path, name in APIS.items()
-    )
     upstreams = "\n".join(
-        f"  upstream {name} {{ server unix:{api_socket(cloud, name)}; keepalive 4; }}"
-        for name in [*APIS.values(), *(["nodes"] if plan.takes_nodes else [])]
+        f"  upstream {name} {{ server unix:{api_socket(cloud, name)}; {kept}}}"
+        for name, kept in [
+            *((name, "keepalive 4; ") for name in APIS.values()),
+            *((lane.name, "") for lane in (LOGINS, IMAGE_DATA)),
+            *([("nodes", "keepalive 4; ")] if plan.takes_nodes else []),
+        ]
     )
     nodes = NODES if plan.takes_nodes else ""
     port = cloud.settings.gateway.port
@@ -189,44 +340,59 @@ events {{ worker_connections {connections}; }}
 http {{
   access_log off;
   server_tokens off;
-  client_body_temp_path {run}/body;
-  proxy_temp_path {run}/proxy;
-  fastcgi_temp_path {run}/fastcgi;
-  uwsgi_temp_path {run}/uwsgi;
-  scgi_temp_path {run}/scgi;
-  # Images are streamed through, whatever their size.
-  client_max_body_size 0;
-  proxy_request_buffering off;
-  proxy_buffering off;
+  client_body_temp_path {spool}/body;
+  proxy_temp_path {spool}/proxy;
+  fastcgi_temp_path {spool}/fastcgi;
+  uwsgi_temp_path {spool}/uwsgi;
+  scgi_temp_path {spool}/scgi;
+  # A slow client costs the gateway, not a thread of a service: requests are passed on when they are
+  # whole, and answers are taken at once.
+  proxy_request_buffering on;
+  proxy_buffering on;
+  proxy_buffers 16 16k;
+  proxy_max_temp_file_size 64m;
+  client_max_body_size 64k;
+  client_header_timeout {HEAD_SECONDS}s;
+  client_body_timeout {BODY_SECONDS}s;
+  send_timeout {BODY_SECONDS}s;
+  keepalive_timeout {IDLE_SECONDS}s;
+  lingering_time {HEAD_SECONDS}s;
+  reset_timedout_connection on;
+  absolute_redirect off;
   proxy_http_version 1.1;
   proxy_read_timeout 300s;
-  proxy_set_header Connection "";
-  proxy_set_header Host $http_host;
-  proxy_set_header X-Forwarded-Proto $scheme;
-  proxy_set_header X-Forwarded-For $remote_addr;
+  limit_req_status 429;
+  limit_conn_status 429;
+  map $request_method $keystone {{ POST {LOGINS.name}; default keystone; }}
+  map $request_method $keystone_connection {{ POST close; default ""; }}
+  map $request_method $guesser {{ POST $binary_remote_addr; default ""; }}
 {upstreams}
+  limit_req_zone $guesser zone=logins:10m rate={LOGINS_PER_SECOND}r/s;
+  limit_conn_zone $binary_remote_addr zone=requests:10m;
+  limit_conn_zone $binary_remote_addr zone=transfers:10m;
+  limit_conn_zone $binary_remote_addr zone=consoles:10m;
+  limit_conn_zone $server_port zone=data:1m;
   limit_req_zone $binary_remote_addr zone=nodes:1m rate=5r/s;
   server {{
     listen {port} ssl so_keepalive=5m:30s:4;
     ssl_certificate {cloud.etc}/tls/gateway.crt;
     ssl_certificate_key {cloud.etc}/tls/gateway.key;
-    ssl_protocols TLSv1.2 TLSv1.3;
+    {TLS}
     ssl_session_cache shared:tls:1m;
+    {HEADERS}
+    limit_conn requests {REQUESTS_PER_ADDRESS};
     error_page 497 =400 @plain;
     location @plain {{ default_type text/plain; return 400 "This port speaks HTTPS only.\\n"; }}
-    error_page 502 504 @away;
-    location @away {{
-      default_type text/plain;
-      return 503 "This service of the cloud is not running. See: dozen status\\n";
-    }}
-{apis}
+{_refusals()}\
+{_apis(cloud, public=True)}\
 {_consoles(cloud.settings.internal.consoles)}{nodes}\
     location = /ca.crt {{ default_type application/x-x509-ca-cert; alias {cloud.ca}; }}
     location / {{ default_type text/plain; return 404 "DozenCloud: APIs are below /identity.\\n"; }}
   }}
   server {{
     listen 127.0.0.1:{cloud.settings.internal.api};
-{apis}
+{_refusals()}\
+{_apis(cloud, public=False)}\
     location / {{ default_type text/plain; return 404 "DozenCloud: APIs are below /identity.\\n"; }}
   }}
 }}
@@ -236,7 +402,13 @@ http {{
         title="Public port (nginx)",
         role=Role.CONTROL,
         command=["nginx", "-c", str(etc / "nginx.conf"), "-e", "stderr"],
-        folders=(Folder(etc), Folder(run, group=GROUP, mode=0o710)),
+        # What is spooled is passwords and answers, and may be more than fits into memory. nginx
+        # makes folders in it for its worker alone.
+        folders=(
+            Folder(etc),
+            Folder(run, group=GROUP, mode=0o710),
+            Folder(spool, group=GROUP, mode=0o710),
+        ),
         files=(File(etc / "nginx.conf", config),),
         confinement=NGINX,
         reads=(

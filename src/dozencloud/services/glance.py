@@ -5,6 +5,7 @@ from __future__ import annotations
 from dozencloud.confinement import Confinement
 from dozencloud.images import links
 from dozencloud.services.base import (
+    IMAGE_DATA,
     LOG_OPTIONS,
     NO_NOTIFICATIONS,
     File,
@@ -34,7 +35,7 @@ def service(plan: Plan) -> Service:
         name="glance",
         title="Images (Glance)",
         role=Role.CONTROL,
-        command=python_wsgi(plan, "glance", "glance.wsgi.api:application", "/image"),
+        command=python_wsgi(plan, "glance", "glance.wsgi.api:application", "/image", IMAGE_DATA),
         user=USER,
         environment={"OS_GLANCE_CONFIG_DIR": str(etc)},
         folders=(
@@ -42,6 +43,7 @@ def service(plan: Plan) -> Service:
             Folder(data, USER, USER),
             *(Folder(folder, USER, USER) for folder in stores.values()),
             api_folder(cloud, "glance", USER),
+            api_folder(cloud, IMAGE_DATA.name, USER),
         ),
         files=(
             File(

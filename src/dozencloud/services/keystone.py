@@ -9,6 +9,7 @@ from pathlib import Path
 from dozencloud.secret import write_private
 from dozencloud.services.base import (
     LOG_OPTIONS,
+    LOGINS,
     NO_NOTIFICATIONS,
     File,
     Folder,
@@ -52,13 +53,16 @@ def service(plan: Plan) -> Service:
         name="keystone",
         title="Identity (Keystone)",
         role=Role.CONTROL,
-        command=python_wsgi(plan, "keystone", "dozencloud.keystoneapi:application", "/identity"),
+        command=python_wsgi(
+            plan, "keystone", "dozencloud.keystoneapi:application", "/identity", LOGINS
+        ),
         user=USER,
         environment={"OS_KEYSTONE_CONFIG_DIR": str(etc)},
         folders=(
             Folder(etc, USER, USER, 0o700),
             *(Folder(folder, USER, USER, 0o700) for folder in keys),
             api_folder(cloud, "keystone", USER),
+            api_folder(cloud, LOGINS.name, USER),
         ),
         files=(
             File(
@@ -75,10 +79,6 @@ def service(plan: Plan) -> Service:
                             "enabled": True,
                             "backend": "dogpile.cache.memcached",
                             "memcache_servers": memcached(cloud),
-                        },
-                        "security_compliance": {
-                            "lockout_failure_attempts": 10,
-                            "lockout_duration": 300,
                         },
                         "oslo_messaging_notifications": NO_NOTIFICATIONS,
                         "oslo_policy": policy_option(plan, "keystone"),

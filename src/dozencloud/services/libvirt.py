@@ -51,7 +51,7 @@ def _listening(plan: Plan) -> str:
     own = tls.folder(plan.cloud) / "node"
     return (
         f'listen_tls = 1\nlisten_tcp = 0\nlisten_addr = "{given.address}"\n'
-        f'tls_port = "{LIBVIRT_PORT}"\nauth_tls = "none"\n'
+        f'tls_port = "{LIBVIRT_PORT}"\nauth_tls = "none"\ntls_priority = "{tls.PRIORITY}"\n'
         f'cert_file = "{own}.crt"\nkey_file = "{own}.key"\n'
         f'ca_file = "{peers(plan.cloud)}/cacert.pem"\n'
     )

@@ -272,6 +272,7 @@ def southbound(plan: Plan) -> Service:
         "Networks as flows (OVN southbound)",
         "--remote=db:OVN_Southbound,SB_Global,connections",
         "--ssl-protocols=TLSv1.2",  # or later; the version of today knows no name for 1.3
+        f"--ssl-ciphers={tls.CIPHERS}",
         "--private-key=db:OVN_Southbound,SSL,private_key",
         "--certificate=db:OVN_Southbound,SSL,certificate",
         "--ca-cert=db:OVN_Southbound,SSL,ca_cert",
