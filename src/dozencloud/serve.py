@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from dozencloud import guard
+
 STOP_SECONDS = 1
 PR_SET_NAME = 15  # prctl(2)
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -39,6 +41,7 @@ def main(arguments: list[str]) -> None:
         # first worker" to its successor (neutron/common/wsgi_utils.py).
         for path in Path(folder).glob("neutron_*"):
             path.unlink()
+    guard.speak_of_anything()
     kind, target, *rest = arguments
     if kind == "wsgi":
         socket, prefix, threads = rest
@@ -107,7 +110,7 @@ def serve_wsgi(target: str, socket: Path, prefix: str, threads: int) -> None:
     socket.unlink(missing_ok=True)
     server = wsgi.Server(
         str(socket),
-        behind_gateway(application, prefix),
+        behind_gateway(guard.guarded(application, prefix), prefix),
         numthreads=threads,
         request_queue_size=128,
         timeout=60,
