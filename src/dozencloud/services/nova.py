@@ -208,7 +208,7 @@ def _worker(plan: Plan, name: str, title: str, main: str) -> Service:
 
 def conductor(plan: Plan) -> Service:
     title = "Database proxy of the computes (Nova conductor)"
-    return _worker(plan, "conductor", title, "nova.cmd.conductor:main")
+    return _worker(plan, "conductor", title, "dozencloud.hooks.novaconductor:main")
 
 
 def scheduler(plan: Plan) -> Service:
