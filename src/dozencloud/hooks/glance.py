@@ -148,6 +148,13 @@ class WebDownload(web_download._WebDownload):  # type: ignore[misc]  # glance is
             raise self._failure(FAILED) from error
         return self._path
 
+    def revert(self, result: Any, **kwargs: Any) -> None:
+        # `fail` has set it `queued`, from where upstream's step to `queued` would be an error.
+        with self.action_wrapper as action:
+            if action.image_status == "queued":
+                action.set_image_attribute(status="importing")
+        super().revert(result, **kwargs)
+
     def _failure(self, reason: str) -> Exception:
         return fail(self.action_wrapper, reason)
 
