@@ -43,7 +43,9 @@ def enforcer(service: str, rules: Path) -> policy.Enforcer:
 
 def allowed(service: str, role: str) -> set[str]:
     """Operations of the API that somebody with that role alone may do to what is another's."""
-    who = {"roles": [role], "project_id": "service", "user_id": "account"}
+    whole = any(role in account.system for account in accounts.ACCOUNTS)
+    scope = {"system_scope": "all"} if whole else {"project_id": accounts.PROJECT}
+    who = {"roles": [role], "user_id": "account", **scope}
     with tempfile.TemporaryDirectory() as folder:
         asked = enforcer(service, Path(folder, "policy.yaml"))
         asked.load_rules()
@@ -68,6 +70,7 @@ def tables() -> Iterator[str]:
     yield "|---|---|---|"
     for account in accounts.ACCOUNTS:
         roles = ", ".join(f"`{role}`" for role in account.roles)
+        roles += "".join(f", `{role}` of the whole cloud" for role in account.system)
         yield f"| `{account.name}` | {roles} | {account.uses} |"
     yield ""
     yield "| role | API | operations, by the names of upstream's policies |"

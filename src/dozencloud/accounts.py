@@ -1,6 +1,7 @@
 """The Keystone accounts of the services: who uses each, by which roles, and what these open.
 
-The roles are of the project `service`. None of the accounts is an administrator. Upstream's
+The roles are of the project `service`, or of the whole cloud (Keystone's `system`), where Keystone
+shows something to nobody else. None of the accounts is an administrator. Upstream's
 policies open enough to the role `service`; what a narrower role may do is said here (`RULES`), and
 written into the policy file of the service that is asked. docs/security.md has the table.
 """
@@ -15,16 +16,18 @@ SERVICE = "service"
 """Upstream's role for services that act for users."""
 TOKEN_CHECK = "token-check"  # noqa: S105  (a role)
 SERVER_EVENTS = "server-events"
-ROLES = (SERVICE, TOKEN_CHECK, SERVER_EVENTS)
+LIMIT_CHECK = "limit-check"
+ROLES = (SERVICE, TOKEN_CHECK, SERVER_EVENTS, LIMIT_CHECK)
 
 
 @dataclass(frozen=True)
 class Account:
-    """A Keystone user.  uses: what for, in words for people."""
+    """A Keystone user.  uses: what for, in words for people.  system: roles of the whole cloud."""
 
     name: str
     roles: tuple[str, ...]
     uses: str
+    system: tuple[str, ...] = ()
 
 
 NOVA_SENDS = "nova-sends"
@@ -32,7 +35,12 @@ NOVA_SENDS = "nova-sends"
 user's token that has expired meanwhile. So others hold it, and it opens nothing else of Nova's."""
 
 ACCOUNTS = (
-    Account("glance", (TOKEN_CHECK,), "Glance checks the tokens of its callers."),
+    Account(
+        "glance",
+        (TOKEN_CHECK,),
+        "Glance checks the tokens of its callers, and reads what a project may have of images.",
+        system=(LIMIT_CHECK,),
+    ),
     Account("placement", (TOKEN_CHECK,), "Placement checks the tokens of its callers."),
     Account(
         "neutron",
@@ -52,6 +60,9 @@ RULES: Mapping[str, Mapping[str, str]] = {
     "keystone": {
         "identity:validate_token": "rule:admin_required or (role:reader and system_scope:all) "
         f"or rule:service_role or rule:token_subject or role:{TOKEN_CHECK}",
+        # Limits of other projects are shown by the scope, and need no right.
+        "identity:get_endpoint": "rule:admin_required or (role:reader and system_scope:all) "
+        f"or (role:{LIMIT_CHECK} and system_scope:all)",
         # Swift's and Keystone's own of before.
         "identity:ec2tokens_validate": "rule:admin_required",
         "identity:s3tokens_validate": "rule:admin_required",

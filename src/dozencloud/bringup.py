@@ -313,6 +313,13 @@ class Bringup:
                 ("accounts",),
                 (self.cloud.public_url, self.cloud.internal_url),
             ),
+            kept(
+                "image-limits",
+                "How many images a project may have",
+                self.seed.image_limits,
+                ("catalogue",),
+                tuple(seed.IMAGE_LIMITS),
+            ),
             Task(
                 "compute-node",
                 "This node takes servers",
@@ -342,7 +349,7 @@ class Bringup:
                 "image",
                 "ARM image in Glance",
                 self._upload_image,
-                ("catalogue", "glance", "tiny-image"),
+                ("image-limits", "glance", "tiny-image"),
                 self._image_fingerprint(),
             ),
         ]

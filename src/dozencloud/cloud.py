@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from dozencloud.downloads import Allowed
 from dozencloud.errors import Exit, Problem
 
 REGION = "RegionOne"
@@ -156,12 +157,17 @@ class Services:
 
 @dataclass(frozen=True)
 class Image:
-    """Where the first image comes from."""
+    """Where images come from."""
 
     mirror: str = setting("http://deb.debian.org/debian", "Debian archive for ARM images.")
     suite: str = setting("trixie", "Debian release that ARM images are made from.")
     mirrors: tuple[str, ...] = setting(
         (), "PUBLISHER=ADDRESS: where `dozen image get` fetches from instead."
+    )
+    download_from: tuple[str, ...] = setting(
+        (),
+        "Addresses and networks, such as 10.1.0.0/16 or 10.1.2.3:8080, from which users may have "
+        "images fetched (web-download), although they are not public.",
     )
 
 
@@ -471,6 +477,12 @@ def _check(settings: Settings, where: str) -> None:
         if cidr or name == "network.tenant_cidr":
             _check_cidr(where, name, cidr)
     _check_provider(settings.network, where)
+    for place in settings.image.download_from:
+        try:
+            Allowed.parse(place)
+        except ValueError:
+            wanted = "a list of addresses and networks, each perhaps with :PORT"
+            raise _wrong(where, "image.download_from", wanted, place) from None
     for server in settings.network.dns:
         try:
             ipaddress.ip_address(server)

@@ -35,6 +35,13 @@ FLAVORS: Mapping[str, tuple[int, int, int]] = {
     "m1.medium": (2048, 20, 2),
     "m1.large": (4096, 40, 4),
 }
+IMAGE_LIMITS: Mapping[str, int] = {
+    "image_size_total": 10240,
+    "image_stage_total": 10240,
+    "image_count_total": 100,
+    "image_count_uploading": 10,
+}
+"""Of a project: MiB of images, MiB on their way into the cloud, images, and uploads at a time."""
 EXTERNAL, PRIVATE, ROUTER, KEYPAIR, SECURITY_GROUP = "public", "private", "router", "dozen", "ssh"
 FIRST = "first"
 LOGIN_USER = "dozen"
@@ -151,6 +158,15 @@ class Seed:
                 identity.assign_project_role_to_user(project, user, role)
             for role in has - wanted:
                 identity.unassign_project_role_from_user(project, user, role)
+            whole = {roles[role].id for role in account.system}
+            has = {
+                each.role["id"]
+                for each in identity.role_assignments(scope_system="all", user_id=user)
+            }
+            for role in whole - has:
+                identity.assign_system_role_to_user(user, role, "all")
+            for role in has - whole:
+                identity.unassign_system_role_from_user(user, role, "all")
         for name in ("admin", *(account.name for account in accounts.ACCOUNTS)):
             if not options.get(there[name]):
                 identity.patch(f"/users/{there[name]}", json={"user": {"options": NO_LOCKOUT}})
@@ -165,6 +181,26 @@ class Seed:
             ("neutron", "network", "/network"),
         ):
             self._endpoint(name, kind, path)
+
+    def image_limits(self, step: Step) -> None:
+        """What a project may have in Glance; limits that are there stay as somebody set them.
+
+        The administrator's own project has none: whoever is root puts images where there is room.
+        """
+        identity = self.identity
+        service = next(iter(identity.services(type="image")))
+        where = {"service_id": service.id, "region_id": REGION}
+        there = {limit.resource_name for limit in identity.registered_limits(**where)}
+        for name, most in IMAGE_LIMITS.items():
+            if name not in there:
+                identity.create_registered_limit(resource_name=name, default_limit=most, **where)
+        project = identity.find_project("admin").id
+        there = {limit.resource_name for limit in identity.limits(project_id=project, **where)}
+        for name in IMAGE_LIMITS:
+            if name not in there:
+                identity.create_limit(
+                    resource_name=name, resource_limit=-1, project_id=project, **where
+                )
 
     def _endpoint(self, name: str, kind: str, path: str) -> None:
         identity = self.identity

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from dozencloud import legible
+from dozencloud import guard, legible
 
 STOP_SECONDS = 1
 BACKLOG = 512
@@ -77,6 +77,7 @@ def main(arguments: list[str]) -> None:
         for path in Path(folder).glob("neutron_*"):
             path.unlink()
     logging.setLogRecordFactory(legible.Record)
+    guard.speak_of_anything()
     kind, target, *rest = arguments
     if kind == "wsgi":
         socket, prefix, threads, *lane = rest
@@ -187,7 +188,7 @@ def serve_wsgi(
     module = target.partition(":")[0].partition(".")[0]
     sys.argv = [module + "-api"]
     return_memory()
-    application = _load(target)
+    application = guard.guarded(_load(target), prefix)
 
     def listen(path: Path, application: Application, threads: int) -> Any:
         path.unlink(missing_ok=True)

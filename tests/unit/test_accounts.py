@@ -37,7 +37,7 @@ def rights() -> Any:
 
 
 def test_no_account_is_an_administrator() -> None:
-    held = {role for account in accounts.ACCOUNTS for role in account.roles}
+    held = {role for account in accounts.ACCOUNTS for role in (*account.roles, *account.system)}
     assert held == set(accounts.ROLES)
     assert "admin" not in held
 
@@ -67,6 +67,7 @@ def test_a_narrow_role_opens_one_operation(rights: Any) -> None:
         return {service: names for service, names in rights.rights(role).items() if names}
 
     assert opened(accounts.TOKEN_CHECK) == {"keystone": ["identity:validate_token"]}
+    assert opened(accounts.LIMIT_CHECK) == {"keystone": ["identity:get_endpoint"]}
     events = "os_compute_api:os-server-external-events:create"
     assert opened(accounts.SERVER_EVENTS) == {"nova": [events]}
 

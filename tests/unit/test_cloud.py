@@ -53,6 +53,7 @@ OTHER = Settings(
         mirror='http://mirror.example/"quoted"\\',
         suite="forky",
         mirrors=("ubuntu=http://10.0.0.1",),
+        download_from=("10.1.0.0/16", "[fd00::5]:8080"),
     ),
 )
 """Every setting differs from its default."""

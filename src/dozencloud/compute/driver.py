@@ -21,11 +21,13 @@ from nova.virt.libvirt import driver as libvirt_driver
 from nova.virt.libvirt.utils import copy_image, get_instance_path
 
 from dozencloud.compute import (
+    basefiles,
     bootcheck,
     clusters,
     consoles,
     debugging,
     equal,
+    fetching,
     fulldisk,
     gdbrequest,
     hang,
@@ -39,7 +41,7 @@ from dozencloud.compute.abilities import Abilities, abilities
 from dozencloud.compute.refusal import refusing
 from dozencloud.errors import Problem
 from dozencloud.facts import firmware
-from dozencloud.hooks.nova import references
+from dozencloud.hooks.nova import faults, references
 
 RECONNECTS = 60
 
@@ -64,6 +66,8 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
         super().__init__(virtapi, read_only)
         serialports.use()
         references.use()
+        faults.use()
+        fetching.install()
         self.vif_driver = plugging.VIFDriver(self._host)
         self._watchdog = hang.Watchdog(
             self._host.get_connection, hang.record, hang.CONF.dozencloud.hang_seconds
@@ -72,11 +76,16 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
     def get_available_resource(self, nodename: str) -> dict[str, Any]:
         # Nova asks once a minute.
         fulldisk.go_on(self._host.get_connection())
+        basefiles.forget(Path(CONF.instances_path), self._cache)
         resources: dict[str, Any] = super().get_available_resource(nodename)
         found, claimed = abilities(self._host), resources["supported_instances"]
         resources["supported_instances"] = published.instances(found, claimed)
         resources["cpu_info"] = published.cpu_info(found, resources["cpu_info"])
         return resources
+
+    @property
+    def _cache(self) -> Path:
+        return Path(self.image_cache_manager.cache_dir)
 
     def update_provider_tree(
         self, provider_tree: Any, nodename: str, allocations: Any = None
@@ -179,11 +188,24 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
 
     def init_host(self, host: str) -> None:
         super().init_host(host)
+        basefiles.forget_parts(self._cache)
         self._debugging = debugging.Debugging(
             Path(CONF.state_path) / "debug",
             CONF.serial_console.proxyclient_address,
             lambda server: self._host.get_connection().lookupByUUIDString(server),
         )
+
+    def spawn(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().spawn(context, instance, *args, **kwargs)
+        except Exception:
+            images = (instance.image_ref, instance.kernel_id, instance.ramdisk_id)
+            basefiles.doubt(self._cache, filter(None, images))
+            raise
+
+    def _create_image(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> Any:
+        with fetching.at_most(instance.get_flavor().root_gb):
+            return super()._create_image(context, instance, *args, **kwargs)
 
     def _create_guest(
         self,

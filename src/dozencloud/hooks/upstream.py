@@ -33,6 +33,20 @@ REPLACED: Mapping[str, tuple[str, ...]] = {
     "keystone.api._shared.authentication:authenticate_for_token": ("auth",),
     "keystone.common.password_hashing:check_password": ("password", "hashed"),
     "keystone.identity.backends.sql:Identity._record_failed_auth": ("self", "user_id"),
+    "glance.api.v2.image_data:ImageDataController.upload": (
+        *("self", "req", "image_id", "data", "size"),
+    ),
+    "glance.api.v2.image_data:ImageDataController.stage": (
+        *("self", "req", "image_id", "data", "size"),
+    ),
+    "glance.async_.flows._internal_plugins.web_download:get_flow": ("kwargs",),
+    "glance.common.scripts.utils:open_external_uri": ("uri_or_request",),
+    "glance.common.utils:get_validated_address": ("uri",),
+    "glance.location:ImageProxy.set_data": ("self", "data", "size", "backend", "set_active"),
+    "nova.compute.utils:exception_to_dict": ("fault", "message"),
+    "nova.virt.images:do_image_deep_inspection": ("img", "image_href", "path"),
+    "nova.virt.libvirt.utils:fetch_image": ("context", "target", "image_id", "trusted_certs"),
+    "nova.virt.libvirt.utils:fetch_raw_image": ("context", "target", "image_id", "trusted_certs"),
 }
 """module:name -> names of its parameters."""
 
@@ -58,5 +72,19 @@ USED: tuple[str, ...] = (
     "supervisor.dispatchers:POutputDispatcher.close",
     "supervisor.options:ServerOptions.drop_privileges",
     "keystone.common.password_hashing:hash_password",
+    "glance.async_.flows._internal_plugins.base_download:BaseDownload.revert",
+    "glance.async_.flows._internal_plugins.web_download:_WebDownload.execute",
+    "glance.async_.flows._internal_plugins.web_download:lf.Flow",
+    "glance.common.exception:ImportTaskError",
+    "glance.common.exception:InvalidImageData",
+    "glance.common.exception:StorageQuotaFull",
+    "glance.common.scripts.utils:SafeRedirectHandler",
+    "glance.common.scripts.utils:_ValidatedExternalHTTPHandler",
+    "glance.common.scripts.utils:_ValidatedExternalHTTPSHandler",
+    "glance.db.sqlalchemy.api:user_get_staging_usage",
+    "glance.db.sqlalchemy.api:user_get_storage_usage",
+    "nova.virt.images:IMAGE_API",
+    "nova.virt.libvirt.imagecache:ImageCacheManager.cache_dir",
+    "oslo_limit.limit:Enforcer.get_project_limits",
 )
 """Called, read or subclassed."""

@@ -6,6 +6,7 @@ glance/async_/flows/plugins of the pinned release. The entry point is in pyproje
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,12 +20,31 @@ from taskflow.patterns import linear_flow
 from dozencloud.errors import Problem
 from dozencloud.images import links
 from dozencloud.images.importing import formats_of, inspect_or_refuse, take_out
-from dozencloud.images.inspection.model import Boot, Compression, Inspection
+from dozencloud.images.inspection.model import Boot, Compression, Format, Inspection
 from dozencloud.images.properties import merge, properties
 
 LOG = log.getLogger(__name__)
 REFUSED = "dozen_refused"
 """Property that says why an import failed; the image's tasks (API v2.12) say it too."""
+
+
+BOOT_FILES = {
+    "aki": (Format.KERNEL, "a kernel"),
+    "ari": (Format.INITRD, "an initial RAM disk"),
+}
+"""Glance's container formats for what a server starts from beside its disk."""
+inspections = threading.Semaphore(2)
+"""At a time: each may need a work file of several GiB (inspection/streams.py, MAX_SPOOLED)."""
+
+
+def fail(action_wrapper: Any, reason: str) -> Exception:
+    """What to raise where an import fails: the reason reaches the user, by task and image."""
+    with action_wrapper as action:
+        action.set_image_extra_properties({REFUSED: reason[:255]})
+        # Glance leaves it `importing` for ever; now something else can be uploaded.
+        action.set_image_attribute(status="queued")
+    # The one exception whose message Glance hands on (glance/async_/taskflow_executor.py).
+    return exception.UploadException(reason)  # type: ignore[no-any-return]  # glance is untyped
 
 
 class Inspect(task.Task):  # type: ignore[misc]  # taskflow is untyped
@@ -43,23 +63,19 @@ class Inspect(task.Task):  # type: ignore[misc]  # taskflow is untyped
             with self.action_wrapper as action:
                 self.apply(action, staged)
         except Problem as problem:
-            reason = f"{problem.what} {problem.mend}".strip()
-            with self.action_wrapper as action:
-                action.set_image_extra_properties({REFUSED: reason[:255]})
-                # Glance leaves it `importing` for ever; now something else can be uploaded.
-                action.set_image_attribute(status="queued")
             staged.unlink(missing_ok=True)
-            # The one exception whose message Glance hands on to the user
-            # (glance/async_/taskflow_executor.py).
-            raise exception.UploadException(reason) from problem
+            raise fail(self.action_wrapper, f"{problem.what} {problem.mend}".strip()) from problem
         return file_path
 
     def apply(self, action: Any, staged: Path) -> None:
         """Set the image's properties; Problem if no server can start from it."""
         links.check(action.image_extra_properties)
-        if action.image_container_format in ("aki", "ari"):
+        with inspections:
+            inspection = inspect_or_refuse(staged, "This image")
+        if action.image_container_format in BOOT_FILES:
+            self.check_boot_file(action.image_container_format, inspection)
+            action.pop_extra_property(REFUSED)
             return
-        inspection = inspect_or_refuse(staged, "This image")
         if inspection.boot is Boot.NONE:
             raise Problem(
                 f"This image cannot start: {inspection.reason}",
@@ -78,6 +94,15 @@ class Inspect(task.Task):  # type: ignore[misc]  # taskflow is untyped
         action.pop_extra_property(REFUSED)
         action.set_image_extra_properties(found)
         LOG.info("Image %s: %s, by %s", action.image_id, inspection.arch, inspection.boot)
+
+    def check_boot_file(self, kind: str, inspection: Inspection) -> None:
+        """A kernel and an initial RAM disk are shown to who imported them, as they are."""
+        wanted, words = BOOT_FILES[kind]
+        if inspection.format is not wanted:
+            raise Problem(
+                f"This image was announced as {words} ({kind}), and is none.",
+                f"Import {words}, or a disk with another format.",
+            )
 
     def check_format(self, action: Any, inspection: Inspection) -> None:
         """A disk under a wrong name would be written to servers' disks as it is."""

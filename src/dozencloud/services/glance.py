@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
+from contextlib import suppress
+
+from dozencloud.cloud import LINKS, REGION, Cloud
 from dozencloud.confinement import Confinement
+from dozencloud.downloads import PORTS, Allowed
 from dozencloud.images import links
 from dozencloud.services.base import (
     IMAGE_DATA,
@@ -15,6 +20,7 @@ from dozencloud.services.base import (
     Service,
     answers,
     api_folder,
+    credentials,
     database_options,
     ini,
     policy_file,
@@ -27,6 +33,37 @@ from dozencloud.services.base import (
 USER = "dozen-glance"
 
 
+def own_networks(cloud: Cloud) -> list[object]:
+    """Networks of the cloud, from which no user has it fetch an image."""
+    mine: list[object] = [LINKS, cloud.provider, cloud.tenant]
+    with suppress(ValueError):  # a host name: the machine itself knows its addresses
+        mine.append(ipaddress.ip_network(cloud.address))
+    return mine
+
+
+def download_ports(cloud: Cloud) -> list[int]:
+    """Where upstream's own check lets users' downloads go; ours knows which address each is for."""
+    places = [Allowed.parse(each) for each in cloud.settings.image.download_from]
+    return sorted({*PORTS.values(), *(each.port for each in places if each.port)})
+
+
+def limits(plan: Plan) -> dict[str, object]:
+    """How Glance asks Keystone what a project may have (oslo.limit).
+
+    Limits of other projects are shown to who reads all of the cloud (`system`), and to no account
+    of a project.
+    """
+    own = credentials(plan, "glance")
+    for name in ("project_name", "project_domain_id"):
+        del own[name]
+    return own | {
+        "system_scope": "all",
+        "endpoint_service_type": "image",
+        "endpoint_region_name": REGION,
+        "endpoint_interface": "internal",
+    }
+
+
 def service(plan: Plan) -> Service:
     cloud = plan.cloud
     etc, data = cloud.etc / "glance", cloud.lib / "glance"
@@ -35,7 +72,9 @@ def service(plan: Plan) -> Service:
         name="glance",
         title="Images (Glance)",
         role=Role.CONTROL,
-        command=python_wsgi(plan, "glance", "glance.wsgi.api:application", "/image", IMAGE_DATA),
+        command=python_wsgi(
+            plan, "glance", "dozencloud.hooks.glance:application", "/image", IMAGE_DATA
+        ),
         user=USER,
         environment={"OS_GLANCE_CONFIG_DIR": str(etc)},
         folders=(
@@ -56,10 +95,17 @@ def service(plan: Plan) -> Service:
                             "enabled_import_methods": "[glance-direct,web-download]",
                             "worker_self_reference_url": f"{cloud.internal_url}/image",
                             "show_multiple_locations": False,
+                            "use_keystone_limits": True,
                         },
                         "database": database_options(plan, "glance"),
                         "glance_store": {"default_backend": "local"},
                         "image_import_opts": {"image_import_plugins": "[dozen_inspect]"},
+                        "dozencloud": {
+                            "download_from": cloud.settings.image.download_from,
+                            "own_networks": own_networks(cloud),
+                        },
+                        "import_filtering_opts": {"allowed_ports": download_ports(cloud)},
+                        "oslo_limit": limits(plan),
                         "local": {"filesystem_store_datadir": stores["images"]},
                         "os_glance_staging_store": {"filesystem_store_datadir": stores["staging"]},
                         "os_glance_tasks_store": {"filesystem_store_datadir": stores["tasks"]},

@@ -7,7 +7,8 @@ def main() -> None:
     """Take the command line of nova-conductor; return when it ends."""
     # First of all that is Nova's: it chooses between threads and eventlet for the whole process.
     from nova.cmd import conductor  # isort: skip
-    from dozencloud.hooks.nova import references
+    from dozencloud.hooks.nova import faults, references
 
     references.use()
+    faults.use()
     conductor.main()

@@ -27,6 +27,8 @@ MAX_SENTENCE = 64 << 10
 """Bytes of an error: what a pipe holds."""
 CHUNK = 1 << 20
 """Bytes read at a time."""
+LARGEST_EXTRACTED = 512 << 20
+"""Bytes of a kernel or initial RAM disk, unpacked; the largest ones in use take 200 MiB."""
 SLOW = 600
 """Seconds for unpacking a whole image."""
 _ROOT = Path(__file__).parents[3]
@@ -64,6 +66,8 @@ def extract_file(
     with target.open("wb") as out:
         for piece in _run(file, order, SLOW, None, work):
             out.write(piece)
+            if out.tell() > LARGEST_EXTRACTED:
+                raise BadImage("A file in the image is too large for a server to start from.")
 
 
 def unpack_file(file: Path | int, *, work: Path = WORK) -> Iterator[bytes]:
