@@ -168,8 +168,6 @@ def test_each_network_has_a_door_of_its_own(tmp_path: Path) -> None:
 
 
 def test_an_address_belongs_to_one_port_or_to_nobody() -> None:
-    from dozencloud.hooks import ovnagent
-
     known = {"neutron:device_id": "server", "neutron:project_id": "project"}
     found: list[Any] = []
     asked: list[Any] = []
@@ -182,15 +180,15 @@ def test_an_address_belongs_to_one_port_or_to_nobody() -> None:
     for number in (0, 2):
         found[:] = [SimpleNamespace(external_ids=known)] * number
         with pytest.raises(Refused):
-            ovnagent.owner(idl, "net", ip_address("10.0.0.9"))
+            metadata.owner(idl, "net", ip_address("10.0.0.9"))
     found[:] = [SimpleNamespace(external_ids=known)]
-    assert ovnagent.owner(idl, "net", ip_address("10.0.0.9")) == ("server", "project")
+    assert metadata.owner(idl, "net", ip_address("10.0.0.9")) == ("server", "project")
     link_local = ip_address("fe80::f816:3eff:fe00:1")
-    assert ovnagent.owner(idl, "net", link_local) == ("server", "project")
+    assert metadata.owner(idl, "net", link_local) == ("server", "project")
     assert asked[-2:] == [
         ("net", "10.0.0.9", None),
         ("net", "fe80::f816:3eff:fe00:1", "fa:16:3e:00:00:01"),
     ]
     found[:] = [SimpleNamespace(external_ids={**known, "neutron:device_id": ""})]
     with pytest.raises(Refused, match="no server's"):
-        ovnagent.owner(idl, "net", ip_address("10.0.0.9"))
+        metadata.owner(idl, "net", ip_address("10.0.0.9"))

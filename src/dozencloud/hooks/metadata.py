@@ -27,6 +27,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
+from typing import Any
+
+import netaddr
+from oslo_utils import netutils
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +58,8 @@ TARGET = re.compile(r"/[!-~]*")
 VERSION = re.compile(r"HTTP/1\.[01]")
 NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 Address = IPv4Address | IPv6Address
+SERVER, PROJECT = "neutron:device_id", "neutron:project_id"
+"""As Neutron writes them into OVN (neutron/common/ovn/constants.py)."""
 
 
 class Refused(Exception):
@@ -213,6 +219,27 @@ def ask(nova: Path, asked: Request, who: dict[str, str]) -> Answer:
         ) from error
     finally:
         connection.close()
+
+
+def owner(sb_idl: Any, network: str, address: Address) -> tuple[str, str]:
+    """Server and project of the one port in the network that has the address.
+
+    Link-local addresses are made from the port's MAC, and OVN lets it use no other.
+    """
+    mac = None
+    if isinstance(address, IPv6Address) and address.is_link_local:
+        mac = str(netutils.get_mac_addr_by_ipv6(netaddr.IPAddress(str(address))))
+    ports = sb_idl.get_network_port_bindings_by_ip(network, str(address), mac=mac)
+    if len(ports) != 1:
+        raise Refused(
+            HTTPStatus.NOT_FOUND, f"The network has {len(ports) or 'no'} ports with your address."
+        )
+    known = ports[0].external_ids
+    server = known.get(SERVER, "")
+    project = known.get(PROJECT, "")
+    if not server or not project:
+        raise Refused(HTTPStatus.NOT_FOUND, "Your port is no server's.")
+    return server, project
 
 
 Answering = Callable[[str, Address, Request], Answer]

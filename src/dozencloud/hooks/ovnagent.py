@@ -13,22 +13,17 @@ from __future__ import annotations
 
 import grp
 import threading
-from http import HTTPStatus
-from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
 
-import netaddr
 from neutron.agent.metadata import driver_base
 from neutron.agent.ovn.extensions import metadata as upstream
 from neutron.agent.ovn.extensions.metadata import MetadataExtension
 from neutron.agent.ovn.metadata import driver
 from neutron.cmd.agents import ovn_neutron_agent
 from neutron.common import utils as common_utils
-from neutron.common.ovn import constants as ovn_const
 from neutron.common.ovn import utils as ovn_utils
 from oslo_config import cfg
-from oslo_utils import netutils
 
 from dozencloud.hooks.metadata import (
     BODY,
@@ -38,9 +33,9 @@ from dozencloud.hooks.metadata import (
     Address,
     Answer,
     Doors,
-    Refused,
     Request,
     ask,
+    owner,
 )
 from dozencloud.secret import write_private
 
@@ -112,27 +107,6 @@ listen metadata
         folder.mkdir(mode=0o700, exist_ok=True)
         self.cfg_path = str(folder / f"{self.network_id}.conf")
         write_private(Path(self.cfg_path), self.haproxy_cfg)
-
-
-def owner(sb_idl: Any, network: str, address: Address) -> tuple[str, str]:
-    """Server and project of the one port in the network that has the address.
-
-    Link-local addresses are made from the port's MAC, and OVN lets it use no other.
-    """
-    mac = None
-    if isinstance(address, IPv6Address) and address.is_link_local:
-        mac = str(netutils.get_mac_addr_by_ipv6(netaddr.IPAddress(str(address))))
-    ports = sb_idl.get_network_port_bindings_by_ip(network, str(address), mac=mac)
-    if len(ports) != 1:
-        raise Refused(
-            HTTPStatus.NOT_FOUND, f"The network has {len(ports) or 'no'} ports with your address."
-        )
-    known = ports[0].external_ids
-    server = known.get(ovn_const.OVN_DEVID_EXT_ID_KEY, "")
-    project = known.get(ovn_const.OVN_PROJID_EXT_ID_KEY, "")
-    if not server or not project:
-        raise Refused(HTTPStatus.NOT_FOUND, "Your port is no server's.")
-    return server, project
 
 
 class Metadata(MetadataExtension):  # type: ignore[misc]
