@@ -61,8 +61,11 @@ RULES: Mapping[str, Mapping[str, str]] = {
         "identity:validate_token": "rule:admin_required or (role:reader and system_scope:all) "
         f"or rule:service_role or rule:token_subject or role:{TOKEN_CHECK}",
         # Limits of other projects are shown by the scope, and need no right.
-        "identity:get_endpoint": "rule:admin_required or (role:reader and system_scope:all) "
-        f"or (role:{LIMIT_CHECK} and system_scope:all)",
+        **{
+            f"identity:{look_up}": "rule:admin_required or (role:reader and system_scope:all) "
+            f"or (role:{LIMIT_CHECK} and system_scope:all)"
+            for look_up in ("list_services", "list_endpoints")
+        },
         # Swift's and Keystone's own of before.
         "identity:ec2tokens_validate": "rule:admin_required",
         "identity:s3tokens_validate": "rule:admin_required",

@@ -65,8 +65,10 @@ class Listener(logging.Handler):
 
 
 def listen() -> None:
-    """Begin to hear; once, after the service has set up its log."""
-    logging.getLogger().addHandler(Listener(logging.ERROR))
+    """Begin to hear, after the service has set up its log."""
+    root = logging.getLogger()
+    if not any(isinstance(handler, Listener) for handler in root.handlers):
+        root.addHandler(Listener(logging.ERROR))
 
 
 @contextmanager

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from testcloud import OPEN, Guest, Tenant, TestCloud
 
+from dozencloud.services.base import api_socket
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 META_DATA = "/openstack/latest/meta_data.json"
@@ -223,7 +225,9 @@ def test_no_other_user_speaks_to_the_agent_or_to_nova(cloud: TestCloud, user: st
     run = cloud.cloud.run
     doors = [*(run / "ovn-agent" / "networks").glob("*/metadata")]
     assert doors
-    sockets = [*doors] if user == "dozen-gateway" else [*doors, run / "api" / "nova-metadata.sock"]
+    sockets = [*doors]
+    if user != "dozen-gateway":
+        sockets.append(api_socket(cloud.cloud, "nova-metadata"))
     code = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
     for path in sockets:
         done = subprocess.run(
@@ -241,7 +245,7 @@ def test_no_other_user_speaks_to_the_agent_or_to_nova(cloud: TestCloud, user: st
 def test_nova_believes_nobody_without_the_signature(cloud: TestCloud, first: Guest) -> None:
     """Root asks here; a service's user gets no further."""
     with socket.socket(socket.AF_UNIX) as client:
-        client.connect(str(cloud.cloud.run / "api" / "nova-metadata.sock"))
+        client.connect(str(api_socket(cloud.cloud, "nova-metadata")))
         project = cloud.sdk.current_project_id
         client.sendall(
             f"GET {META_DATA} HTTP/1.0\r\nX-Instance-ID: {first.id}\r\nX-Tenant-ID: {project}\r\n"

@@ -62,12 +62,13 @@ def test_for_people_our_rules_say_what_upstream_says(
             assert asked[0] == asked[1], (who, target)
 
 
-def test_a_narrow_role_opens_one_operation(rights: Any) -> None:
+def test_a_narrow_role_opens_what_it_is_for(rights: Any) -> None:
     def opened(role: str) -> dict[str, list[str]]:
         return {service: names for service, names in rights.rights(role).items() if names}
 
     assert opened(accounts.TOKEN_CHECK) == {"keystone": ["identity:validate_token"]}
-    assert opened(accounts.LIMIT_CHECK) == {"keystone": ["identity:get_endpoint"]}
+    look_ups = ["identity:list_endpoints", "identity:list_services"]
+    assert opened(accounts.LIMIT_CHECK) == {"keystone": look_ups}
     events = "os_compute_api:os-server-external-events:create"
     assert opened(accounts.SERVER_EVENTS) == {"nova": [events]}
 

@@ -228,6 +228,17 @@ def test_users_of_all_services(plan: Plan) -> None:
     assert all(row[2] for row in told if row[1] == "root"), "root needs a reason"
 
 
+def test_every_promise_names_a_test_that_is_there() -> None:
+    promises = section(read("docs/security.md"), "What is promised")
+    named = set(re.findall(r"`(test_\w+)`", promises))
+    tests = "".join(path.read_text() for path in (CHECKOUT / "tests").rglob("test_*.py"))
+    assert named
+    assert {name for name in named if f"def {name}(" not in tests} == set()
+    for line in promises.splitlines():
+        if line.startswith("| ") and "shown by" not in line:
+            assert "`test" in line, line
+
+
 def test_every_task(plan: Plan) -> None:
     own = {service.name for service in services(plan)}
     tasks = {task.name for task in Bringup(plan, gather()).tasks()}
