@@ -19,7 +19,7 @@ DATA_ERRORS = ("DataError", "DBDataError")
 UNREADABLE = (TypeError, ValueError, AttributeError, LookupError)
 """What Python raises where a value is not what the code takes it for."""
 SERVICES = re.compile(
-    r"/((?:dozencloud|glance|glance_store|keystone|neutron|neutron_lib|nova|placement)/[^/].*)"
+    r"-packages/((?:dozencloud|glance|glance_store|keystone|neutron|neutron_lib|nova|placement)/.*)"
 )
 READERS = re.compile(
     r"glance/(?:api|common)/|glance_store/multi_backend\.py|keystone/(?:api|server)/"

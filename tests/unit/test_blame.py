@@ -31,7 +31,7 @@ def through(inner: Callable[[], Any], filename: str, function: str) -> BaseExcep
     return caught.value
 
 
-SITE = "/opt/x/lib/python3.11/site-packages"
+SITE = "/opt/dozencloud/env-0123456789ab/lib/python3.11/site-packages"
 
 
 @pytest.mark.parametrize(
