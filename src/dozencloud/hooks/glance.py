@@ -33,6 +33,7 @@ from oslo_limit import limit
 from oslo_log import log
 
 from dozencloud import downloads
+from dozencloud.hooks import imagelimits
 from dozencloud.hooks.imagequota import Counted, Ledger
 from dozencloud.images.server import fail
 
@@ -239,6 +240,7 @@ def install() -> None:
     web_download.get_flow = web_download_flow
     ImageDataController.upload, ImageDataController.stage = upload, stage
     glance.location.ImageProxy.set_data = set_data
+    imagelimits.use()
 
 
 install()

@@ -51,6 +51,8 @@ REPLACED: Mapping[str, tuple[str, ...]] = {
 """module:name -> names of its parameters."""
 
 USED: tuple[str, ...] = (
+    "oslo_limit.limit:_EnforcerUtils._get_project_limit",
+    "oslo_limit.limit:_EnforcerUtils._get_registered_limit",
     "nova.exception:ImageUnacceptable",
     "neutron.agent.metadata.driver_base:HaproxyConfiguratorBase.get_config_path",
     "neutron.agent.ovn.extensions.metadata:MetadataExtension._load_config",
