@@ -22,7 +22,19 @@ from dozencloud.services.base import Plan
 RETRY_MS = 50
 WRITE_SECONDS = 10
 OVS_SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
-SB_SCHEMA = "/usr/share/ovn/ovn-sb.ovsschema"
+BINDINGS: Mapping[str, Any] = {
+    "name": "OVN_Southbound",
+    "version": "20.0.0",
+    "tables": {
+        "Port_Binding": {
+            "columns": {
+                "logical_port": {"type": "string"},
+                "port_security": {"type": {"key": "string", "min": 0, "max": "unlimited"}},
+            }
+        }
+    },
+}
+"""Of OVN's schema what is read (ovn-sb.ovsschema, which only the controller's package has)."""
 log = logging.getLogger("dozencloud.portguard")
 
 
@@ -125,12 +137,23 @@ def _secured(idl: Any) -> dict[str, bool]:
     return {row.logical_port: bool(row.port_security) for row in rows}
 
 
-def _database(remote: str, schema: str, tables: Mapping[str, list[str]]) -> Any:
+def _local(remote: str) -> Any:
+    """The switch's own database."""
     from ovs.db import idl
 
-    helper = idl.SchemaHelper(location=schema)
-    for table, columns in tables.items():
-        helper.register_columns(table, columns)
+    helper = idl.SchemaHelper(location=OVS_SCHEMA)
+    helper.register_columns("Bridge", ["name", "ports"])
+    helper.register_columns("Port", ["interfaces"])
+    helper.register_columns("Interface", ["ofport", "type", "external_ids"])
+    return idl.Idl(remote, helper)
+
+
+def _south(remote: str) -> Any:
+    """OVN's southbound database."""
+    from ovs.db import idl
+
+    helper = idl.SchemaHelper(schema_json=BINDINGS)
+    helper.register_all()
     return idl.Idl(remote, helper)
 
 
@@ -138,22 +161,13 @@ def keep(plan: Plan) -> None:
     """Hold the flows of the running switch to what they should be; for ever."""
     from ovs import poller, stream
 
-    local = _database(
-        f"unix:{ovn.switch_socket(plan.cloud)}",
-        OVS_SCHEMA,
-        {
-            "Bridge": ["name", "ports"],
-            "Port": ["interfaces"],
-            "Interface": ["ofport", "type", "external_ids"],
-        },
-    )
+    local = _local(f"unix:{ovn.switch_socket(plan.cloud)}")
     if identity := ovn.node_identity(plan):
         key, certificate, authority = map(str, identity)
         stream.Stream.ssl_set_private_key_file(key)
         stream.Stream.ssl_set_certificate_file(certificate)
         stream.Stream.ssl_set_ca_cert_file(authority)
-    bindings = {"Port_Binding": ["logical_port", "port_security"]}
-    south = _database(ovn.southbound_remote(plan), SB_SCHEMA, bindings)
+    south = _south(ovn.southbound_remote(plan))
     switch, said = Switch(), ""
     there: list[str] | None = None
     while True:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from dozencloud.portflows import CLAIMS, DROP, PASS, flows, free_ports
-from dozencloud.portguard import changes
+from dozencloud.portguard import BINDINGS, changes
 
 
 def test_all_that_a_router_says_is_dropped_whoever_says_it() -> None:
@@ -68,3 +71,14 @@ def test_changes_remove_what_goes_and_nothing_that_stays() -> None:
 def test_what_an_earlier_guard_left_goes() -> None:
     """A port that was free may be somebody else's number by now."""
     assert changes(None, flows(set()))[0] == "delete cookie=0xd02e4/-1,table=0"
+
+
+def test_what_is_read_of_ovn_is_in_its_schema() -> None:
+    schema = Path("/usr/share/ovn/ovn-sb.ovsschema")
+    if not schema.exists():
+        pytest.skip("ovn-central is not installed")
+    theirs = json.loads(schema.read_text())
+    assert theirs["name"] == BINDINGS["name"]
+    for table, ours in BINDINGS["tables"].items():
+        for column, said in ours["columns"].items():
+            assert theirs["tables"][table]["columns"][column]["type"] == said["type"]
