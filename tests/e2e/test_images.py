@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from testcloud import TestCloud, eventually
+from testcloud import TestCloud, eventually, settle
 from tinyimages import Made, arm64_kernel, arm64_uefi, armhf_kernel, armhf_uefi
 
 from dozencloud.images.debian import disk
@@ -210,6 +210,8 @@ def test_web_download_is_inspected_too(cloud: TestCloud, made: Made) -> None:
     ) as web:
         try:
             eventually(partial(answers, outside), seconds=10, what="the web server")
+            # It is no public address.
+            settle(cloud, f'download_from = ["{outside}"]')
             cloud.sdk.image.create_image(
                 name="from-web", disk_format="qcow2", container_format="bare"
             )
@@ -219,6 +221,7 @@ def test_web_download_is_inspected_too(cloud: TestCloud, made: Made) -> None:
             found = ended(cloud, "from-web")
         finally:
             web.kill()
+            settle(cloud, "download_from = []")
     assert found.status == "active"
     assert found.properties["hw_architecture"] == "aarch64"
 

@@ -18,7 +18,7 @@ KEPT = 10.0
 """s after which a limit that an administrator has changed counts."""
 
 
-class Remembering(limit._EnforcerUtils):  # type: ignore[misc]  # oslo_limit's own
+class Remembering(limit._EnforcerUtils):
     """Upstream's; it also remembers that a project has no limits of its own."""
 
     def __init__(self) -> None:
