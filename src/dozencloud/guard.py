@@ -31,7 +31,7 @@ DEPTH = 64
 """Lists and objects inside each other. Nothing in OpenStack's APIs has more than ten."""
 LARGEST = 1 << 63
 """Above this no database column has room."""
-STREAMED = re.compile(r"/v2/images/[^/]+/(?:file|stage)/?")
+STREAMED = re.compile(r"(?:/v\d+(?:\.\d+)?)?/images/[^/]+/(?:file|stage)/*")
 """Image data, which is no text (path below the service's prefix)."""
 NUMBERS = re.compile(r"[+-]?\d{19,}")
 SERVERS = re.compile(r"/v2(?:\.1)?/(?:[0-9a-f]{32}/)?servers(?:/detail)?/?")

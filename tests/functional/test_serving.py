@@ -26,7 +26,7 @@ import hashlib, os, threading, time
 
 def application(environ, start_response):
     path = environ["PATH_INFO"]
-    if path == "/upload":
+    if path == "/v2/images/x/file":
         seen, size = hashlib.sha256(), 0
         while part := environ["wsgi.input"].read(65536):
             seen.update(part)
@@ -100,7 +100,7 @@ def answer(client: socket.socket) -> tuple[int, str]:
 
 def test_a_chunked_upload_of_large_parts_arrives_whole(server: Server) -> None:
     """uwsgi refused parts above 1 MiB; glanceclient and the SDK send larger ones."""
-    head = b"PUT /image/upload HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = b"PUT /image/v2/images/x/file HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
     parts = [os.urandom(4 << 20) for _ in range(3)] + [b"end"]
     with server.connect() as client:
         for _ in range(2):  # the second on the same connection
@@ -116,7 +116,7 @@ def test_a_chunked_upload_of_large_parts_arrives_whole(server: Server) -> None:
 def test_a_plain_upload_arrives_whole(server: Server) -> None:
     whole = os.urandom(9 << 20)
     with server.connect() as client:
-        head = f"PUT /image/upload HTTP/1.1\r\nHost: h\r\nContent-Length: {len(whole)}\r\n\r\n"
+        head = f"PUT /image/v2/images/x/file HTTP/1.1\r\nHost: h\r\nContent-Length: {len(whole)}\r\n\r\n"
         client.sendall(head.encode() + whole)
         assert answer(client) == (200, f"{len(whole)} {hashlib.sha256(whole).hexdigest()}")
 
