@@ -52,6 +52,9 @@ def main():
 Start = Callable[[], "Server"]
 
 
+IMAGE_DATA = "/image/v2/images/x/file"
+
+
 class Server:
     def __init__(self, folder: Path) -> None:
         (folder / "tiny_application.py").write_text(APPLICATION)
@@ -100,7 +103,7 @@ def answer(client: socket.socket) -> tuple[int, str]:
 
 def test_a_chunked_upload_of_large_parts_arrives_whole(server: Server) -> None:
     """uwsgi refused parts above 1 MiB; glanceclient and the SDK send larger ones."""
-    head = b"PUT /image/v2/images/x/file HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = f"PUT {IMAGE_DATA} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
     parts = [os.urandom(4 << 20) for _ in range(3)] + [b"end"]
     with server.connect() as client:
         for _ in range(2):  # the second on the same connection
@@ -116,7 +119,7 @@ def test_a_chunked_upload_of_large_parts_arrives_whole(server: Server) -> None:
 def test_a_plain_upload_arrives_whole(server: Server) -> None:
     whole = os.urandom(9 << 20)
     with server.connect() as client:
-        head = f"PUT /image/v2/images/x/file HTTP/1.1\r\nHost: h\r\nContent-Length: {len(whole)}\r\n\r\n"
+        head = f"PUT {IMAGE_DATA} HTTP/1.1\r\nHost: h\r\nContent-Length: {len(whole)}\r\n\r\n"
         client.sendall(head.encode() + whole)
         assert answer(client) == (200, f"{len(whole)} {hashlib.sha256(whole).hexdigest()}")
 
