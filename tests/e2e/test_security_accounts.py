@@ -20,7 +20,7 @@ from dozencloud.secret import Secrets
 from dozencloud.services import mariadb
 from dozencloud.services.base import Plan
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 LINKS = ("kernel_id", "ramdisk_id")
 JSON_PATCH = "application/openstack-images-v2.1-json-patch"

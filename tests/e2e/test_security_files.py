@@ -37,7 +37,7 @@ from dozencloud.confinement import CAPABILITIES, Unconfined
 from dozencloud.processes import children
 from dozencloud.supervise import Supervisor
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 ORDERS = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202egnp.exe\r\n2026-01-01 FORGED"
 """What a terminal would obey (a title, an erased screen, red), a turned name, and a forged line."""

@@ -41,7 +41,7 @@ from testcloud import Tenant, TestCloud, eventually
 from dozencloud.services import gateway
 from dozencloud.transfers import AT_A_TIME, TOO_MANY
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 SLOW = 60
 SECONDS = 5.0

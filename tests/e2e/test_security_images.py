@@ -20,7 +20,7 @@ from urllib.parse import quote
 import pytest
 from testcloud import IMAGE, Tenant, TestCloud, eventually, settle
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 MIB = 1 << 20
 PORT, OTHER_PORT = 8099, 8098
