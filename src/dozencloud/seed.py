@@ -144,6 +144,11 @@ class Seed:
             for each in identity.role_assignments(scope_project_id=project.id)
             if each.user
         }
+        held_of_all = {
+            (each.user["id"], each.role["id"])
+            for each in identity.role_assignments(scope_system="all")
+            if each.user
+        }
         for account in accounts.ACCOUNTS:
             name = account.name
             if name not in there:
@@ -159,10 +164,7 @@ class Seed:
             for role in has - wanted:
                 identity.unassign_project_role_from_user(project, user, role)
             whole = {roles[role].id for role in account.system}
-            has = {
-                each.role["id"]
-                for each in identity.role_assignments(scope_system="all", user_id=user)
-            }
+            has = {role for owner, role in held_of_all if owner == user}
             for role in whole - has:
                 identity.assign_system_role_to_user(user, role, "all")
             for role in has - whole:
