@@ -24,4 +24,4 @@ def load_policy() -> None:
 
 
 load_policy()
-logins.install()
+logins.use()

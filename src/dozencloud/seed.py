@@ -45,8 +45,6 @@ IMAGE_LIMITS: Mapping[str, int] = {
 EXTERNAL, PRIVATE, ROUTER, KEYPAIR, SECURITY_GROUP = "public", "private", "router", "dozen", "ssh"
 FIRST = "first"
 LOGIN_USER = "dozen"
-NO_LOCKOUT = {"ignore_lockout_failure_attempts": True}
-"""For accounts with a random password: guessing is hopeless, but anybody could lock them."""
 
 
 def clouds_yaml(cloud: Cloud, password: str) -> dict[str, Any]:
@@ -135,10 +133,7 @@ class Seed:
         roles = {role.name: role for role in identity.roles()}
         for name in accounts.ROLES:
             roles[name] = roles.get(name) or identity.create_role(name=name)
-        # The SDK has no attribute for the options of a user.
-        users = identity.get("/users", params={"domain_id": "default"}).json()["users"]
-        options = {user["id"]: user["options"] for user in users}
-        there = {user["name"]: user["id"] for user in users}
+        there = {user.name: user.id for user in identity.users(domain_id="default")}
         held = {
             (each.user["id"], each.role["id"])
             for each in identity.role_assignments(scope_project_id=project.id)
@@ -169,9 +164,6 @@ class Seed:
                 identity.assign_system_role_to_user(user, role, "all")
             for role in has - whole:
                 identity.unassign_system_role_from_user(user, role, "all")
-        for name in ("admin", *(account.name for account in accounts.ACCOUNTS)):
-            if not options.get(there[name]):
-                identity.patch(f"/users/{there[name]}", json={"user": {"options": NO_LOCKOUT}})
 
     def catalogue(self, step: Step) -> None:
         """Services and endpoints; corrects addresses that have changed."""

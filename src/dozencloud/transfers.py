@@ -18,7 +18,7 @@ from typing import Any
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
-AT_A_TIME = 16
+AT_A_TIME = 10
 """Transfers of one user."""
 GRACE = 60.0
 """s after which an upload must have had its rate."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from oslo_limit import limit
 
-from dozencloud.hooks.imagelimits import KEPT, Remembering, Shared
+from dozencloud.hooks.imagelimits import KEPT, Remembering, for_a_while
 
 
 class Keystone:
@@ -46,9 +46,24 @@ def test_a_project_is_asked_for_once_whether_it_has_limits_or_not(keystone: Keys
 
 def test_what_was_changed_counts_after_a_while() -> None:
     now = [0.0]
-    shared = Shared(object, lambda: now[0])
-    first = shared.get()
+    get = for_a_while(object, lambda: now[0])
+    first = get()
     now[0] = KEPT
-    assert shared.get(cache=True) is first
+    assert get() is first
     now[0] = KEPT + 0.1
-    assert shared.get() is not first
+    assert get() is not first
+
+
+def test_what_failed_is_asked_again() -> None:
+    answers = [OSError("away"), "flat"]
+
+    def ask() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    get = for_a_while(ask)
+    with pytest.raises(OSError, match="away"):
+        get()
+    assert get() == get() == "flat"

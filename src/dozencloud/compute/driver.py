@@ -67,7 +67,7 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
         serialports.use()
         references.use()
         faults.use()
-        fetching.install()
+        fetching.use()
         self.vif_driver = plugging.VIFDriver(self._host)
         self._watchdog = hang.Watchdog(
             self._host.get_connection, hang.record, hang.CONF.dozencloud.hang_seconds

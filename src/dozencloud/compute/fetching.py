@@ -68,7 +68,7 @@ def do_image_deep_inspection(img: Any, image_href: str, path: str) -> Any:
     return found
 
 
-def install() -> None:
+def use() -> None:
     libvirt_utils.fetch_image = fetch_image
     libvirt_utils.fetch_raw_image = fetch_raw_image
     images.do_image_deep_inspection = do_image_deep_inspection

@@ -234,7 +234,7 @@ def set_data(
     self.image.min_disk = max(self.image.min_disk or 0, needed)
 
 
-def install() -> None:
+def use() -> None:
     common_utils.get_validated_address = get_validated_address
     script_utils.open_external_uri = open_external_uri
     web_download.get_flow = web_download_flow
@@ -243,4 +243,4 @@ def install() -> None:
     imagelimits.use()
 
 
-install()
+use()

@@ -1,8 +1,8 @@
 """The limits of projects for images: Keystone is asked once, and its answer is good for a while.
 
-Upstream asks anew at each check, of which an image has several: for the service, its endpoint, the
-limits of the project, and those of all projects (oslo_limit/limit.py, _EnforcerUtils). Uploads
-that others abandoned kept Keystone busy for minutes by that.
+Upstream asks anew at each check, of which an image has several: for the model of enforcement, the
+service, its endpoint, the limits of the project, and those of all projects (oslo_limit/limit.py,
+Enforcer, _EnforcerUtils). Uploads that others abandoned kept Keystone busy for minutes by that.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KEPT = 10.0
 class Remembering(limit._EnforcerUtils):
     """Upstream's; it also remembers that a project has no limits of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, cache: bool = True) -> None:
         super().__init__(cache=True)
         self._asked: set[str] = set()
 
@@ -33,27 +33,25 @@ class Remembering(limit._EnforcerUtils):
         return self.plimit_cache.get(project_id, {}).get(resource_name)
 
 
-class Shared:
-    """One for all checks, and another after a while."""
+def for_a_while(
+    ask: Callable[..., Any], clock: Callable[[], float] = time.monotonic
+) -> Callable[..., Any]:
+    """`ask`, whose answer is the one for everybody until it is KEPT old."""
+    lock = threading.Lock()
+    answer, since = None, float("-inf")
 
-    def __init__(
-        self,
-        make: Callable[[], Any] = Remembering,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._make, self._clock = make, clock
-        self._lock = threading.Lock()
-        self._kept: Any = None
-        self._made = 0.0
+    def get(*arguments: Any, **options: Any) -> Any:
+        nonlocal answer, since
+        with lock:
+            if clock() - since > KEPT:
+                answer, since = ask(*arguments, **options), clock()
+            return answer
 
-    def get(self, cache: bool = True) -> Any:
-        """What upstream makes for each check."""
-        with self._lock:
-            if self._kept is None or self._clock() - self._made > KEPT:
-                self._kept, self._made = self._make(), self._clock()
-            return self._kept
+    return get
 
 
 def use() -> None:
-    """Put it in upstream's place."""
-    setattr(limit, "_EnforcerUtils", Shared().get)  # noqa: B010  (a class to mypy)
+    """Put these in upstream's place."""
+    setattr(limit, "_EnforcerUtils", for_a_while(Remembering))  # noqa: B010  (a class to mypy)
+    model = for_a_while(limit.Enforcer._get_enforcement_model)
+    setattr(limit.Enforcer, "_get_enforcement_model", model)  # noqa: B010  (a method to mypy)

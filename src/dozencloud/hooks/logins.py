@@ -68,7 +68,7 @@ def authenticate_for_token(auth: Any = None) -> Any:
         raise exception.Unauthorized(error) from error
 
 
-def install() -> None:
+def use() -> None:
     """Put all of these in upstream's place."""
     password_hashing.check_password = check_password
     Identity._record_failed_auth = _record_failed_auth

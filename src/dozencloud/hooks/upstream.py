@@ -43,6 +43,7 @@ REPLACED: Mapping[str, tuple[str, ...]] = {
     "glance.common.scripts.utils:open_external_uri": ("uri_or_request",),
     "glance.common.utils:get_validated_address": ("uri",),
     "glance.location:ImageProxy.set_data": ("self", "data", "size", "backend", "set_active"),
+    "oslo_limit.limit:Enforcer._get_enforcement_model": ("self",),
     "nova.compute.utils:exception_to_dict": ("fault", "message"),
     "nova.virt.images:do_image_deep_inspection": ("img", "image_href", "path"),
     "nova.virt.libvirt.utils:fetch_image": ("context", "target", "image_id", "trusted_certs"),

@@ -6,7 +6,6 @@ from typing import Any
 
 from dozencloud import accounts
 from dozencloud.membership import account
-from dozencloud.seed import NO_LOCKOUT
 
 
 def grant(sdk: Any, node: str, password: str) -> None:
@@ -15,7 +14,6 @@ def grant(sdk: Any, node: str, password: str) -> None:
     user = identity.find_user(name)
     if user is None:
         user = identity.create_user(name=name, password=password, domain_id="default")
-        identity.patch(f"/users/{user.id}", json={"user": {"options": NO_LOCKOUT}})
     else:
         identity.update_user(user, password=password)
     project = identity.find_project(accounts.PROJECT, ignore_missing=False)

@@ -29,6 +29,7 @@ from dozencloud.services.base import (
     api_socket,
     listening,
 )
+from dozencloud.transfers import AT_A_TIME
 
 USER = "dozen-gateway"
 APIS = {
@@ -62,6 +63,8 @@ DATA_SECONDS = 60
 IDLE_SECONDS = 60
 REQUESTS_PER_ADDRESS = 400
 TRANSFERS_PER_ADDRESS = 64
+TRANSFERS_PER_TOKEN = AT_A_TIME
+"""Glance's own count is by user, but what is beyond it costs Glance a look at token and limits."""
 TRANSFERS = 256
 """From outside, so that the threads for image data (base.IMAGE_DATA) are not all taken."""
 CONSOLES_PER_ADDRESS = 100
@@ -85,7 +88,7 @@ SENTENCES = {
     408: "The request came too slowly. Try again.",
     413: "The body of this request is larger than this API takes.",
     414: "The address of this request is too long.",
-    429: "Too many requests from your address at a time. Try again in a few seconds.",
+    429: "Too many requests from you at a time. Try again in a few seconds.",
     431: "The head of this request is too large.",
     503: "This service of the cloud is not running. See: dozen status",
 }
@@ -141,7 +144,11 @@ def _apis(cloud: Cloud, public: bool) -> str:
     if public:
         host, address = cloud.public_url.removeprefix("https://"), "$remote_addr"
         login = f"limit_req zone=logins burst={LOGINS_QUEUED} delay={LOGINS_AT_ONCE};"
-        data = f"limit_conn transfers {TRANSFERS_PER_ADDRESS};\n      limit_conn data {TRANSFERS};"
+        data = (
+            f"limit_conn transfers {TRANSFERS_PER_ADDRESS};\n"
+            f"      limit_conn tokens {TRANSFERS_PER_TOKEN};\n"
+            f"      limit_conn data {TRANSFERS};"
+        )
     else:
         host, address = cloud.internal_url.removeprefix("http://"), '""'
         login = data = ""
@@ -370,6 +377,7 @@ http {{
   limit_req_zone $guesser zone=logins:10m rate={LOGINS_PER_SECOND}r/s;
   limit_conn_zone $binary_remote_addr zone=requests:10m;
   limit_conn_zone $binary_remote_addr zone=transfers:10m;
+  limit_conn_zone $http_x_auth_token zone=tokens:10m;
   limit_conn_zone $binary_remote_addr zone=consoles:10m;
   limit_conn_zone $server_port zone=data:1m;
   limit_req_zone $binary_remote_addr zone=nodes:1m rate=5r/s;
