@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,14 +18,17 @@ class Keystone:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.pause = 0.0
 
     def limits(self, project_id: str, **_: Any) -> list[Any]:
         self.asked.append(project_id)
+        time.sleep(self.pause)
         own = SimpleNamespace(resource_name="images", resource_limit=7)
         return [own] if project_id == "own" else []
 
     def registered_limits(self, **_: Any) -> list[Any]:
         self.asked.append("all")
+        time.sleep(self.pause)
         return [SimpleNamespace(resource_name="images", default_limit=100)]
 
 
@@ -42,6 +47,15 @@ def test_a_project_is_asked_for_once_whether_it_has_limits_or_not(keystone: Keys
         assert utils.get_project_limits("own", ["images"]) == [("images", 7)]
         assert utils.get_project_limits("other", ["images"]) == [("images", 100)]
     assert keystone.asked == ["own", "other", "all"]
+
+
+def test_of_many_at_a_time_one_asks(keystone: Keystone) -> None:
+    keystone.pause = 0.05
+    utils = Remembering()
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: utils.get_project_limits("b", ["images"]), range(8)))
+    assert answers == [[("images", 100)]] * 8
+    assert keystone.asked == ["b", "all"]
 
 
 def test_what_was_changed_counts_after_a_while() -> None:

@@ -19,18 +19,27 @@ KEPT = 10.0
 
 
 class Remembering(limit._EnforcerUtils):
-    """Upstream's; it also remembers that a project has no limits of its own."""
+    """Upstream's; it also remembers that a project has no limits of its own.
+
+    Of many who want to know the same at a time, one asks.
+    """
 
     def __init__(self, cache: bool = True) -> None:
         super().__init__(cache=True)
         self._asked: set[str] = set()
+        self._lock = threading.Lock()
 
     def _get_project_limit(self, project_id: str, resource_name: str) -> Any:
-        if project_id not in self._asked:
-            # All of the project's go into the cache.
-            super()._get_project_limit(project_id, resource_name)
-            self._asked.add(project_id)
-        return self.plimit_cache.get(project_id, {}).get(resource_name)
+        with self._lock:
+            if project_id not in self._asked:
+                # All of the project's go into the cache.
+                super()._get_project_limit(project_id, resource_name)
+                self._asked.add(project_id)
+            return self.plimit_cache.get(project_id, {}).get(resource_name)
+
+    def _get_registered_limit(self, resource_name: str) -> Any:
+        with self._lock:
+            return super()._get_registered_limit(resource_name)
 
 
 def for_a_while(
