@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPResponse
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +98,38 @@ def test_the_prefix_is_the_application_and_the_rest_its_path() -> None:
     with served(path) as client:
         assert ask(client, SMUGGLED) == (200, b"/image /secret")
         assert ask(client, SMUGGLED.replace(b"/secret", b"")) == (200, b"/image /")
+
+
+def _most_pages(deepest: int = 300, calls: int = 1000) -> int:
+    """Pages that a loop of calls had to be given, at the depth where these are most."""
+
+    def leaf(*values: object) -> object:
+        return values
+
+    def at(depth: int) -> None:
+        if depth:
+            return at(depth - 1)
+        for _ in range(calls):
+            leaf(1, 2, 3)
+        return None
+
+    def pages(depth: int) -> int:
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+        at(depth)
+        return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
+
+    return max(map(pages, range(deepest)))
+
+
+def test_no_depth_of_calls_is_slow() -> None:
+    counted: list[int] = []
+
+    def application(environ: dict[str, Any], start: START) -> list[bytes]:
+        counted.append(_most_pages())
+        return []
+
+    served = behind_gateway(application, "")
+    environ = {"PATH_INFO": "/", "wsgi.input": BytesIO()}
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(served, environ, print).result()
+    assert counted[0] < 100
