@@ -49,9 +49,8 @@ def return_memory() -> None:
     """Have what a burst of requests takes go back to the kernel when it is over.
 
     glibc makes an arena for each thread and keeps what is freed in them, also large blocks once one
-    was freed (mallopt(3), M_MMAP_THRESHOLD). Lower thresholds would give it back at once, and each
-    request of Neutron's would then fetch 6 MiB anew, page by page. Other C libraries have no such
-    calls, and no need.
+    was freed (mallopt(3), M_MMAP_THRESHOLD); malloc_trim(3) gives back all whole pages that are
+    free. Other C libraries have no such calls, and no need.
     """
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "malloc_trim"):
