@@ -56,14 +56,16 @@ ACCOUNTS = (
     Account(NOVA_SENDS, (SERVICE,), "Its token goes along with a user's, when Nova calls others."),
 )
 
+_READERS = "rule:admin_required or (role:reader and system_scope:all)"
+"""People who look at the whole cloud, in Keystone."""
+
 RULES: Mapping[str, Mapping[str, str]] = {
     "keystone": {
-        "identity:validate_token": "rule:admin_required or (role:reader and system_scope:all) "
-        f"or rule:service_role or rule:token_subject or role:{TOKEN_CHECK}",
+        "identity:validate_token": f"{_READERS} or rule:service_role or rule:token_subject "
+        f"or role:{TOKEN_CHECK}",
         # Limits of other projects are shown by the scope, and need no right.
         **{
-            f"identity:{look_up}": "rule:admin_required or (role:reader and system_scope:all) "
-            f"or (role:{LIMIT_CHECK} and system_scope:all)"
+            f"identity:{look_up}": f"{_READERS} or (role:{LIMIT_CHECK} and system_scope:all)"
             for look_up in ("list_services", "list_endpoints")
         },
         # Swift's and Keystone's own of before.

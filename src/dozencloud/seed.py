@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,28 @@ IMAGE_LIMITS: Mapping[str, int] = {
 EXTERNAL, PRIVATE, ROUTER, KEYPAIR, SECURITY_GROUP = "public", "private", "router", "dozen", "ssh"
 FIRST = "first"
 LOGIN_USER = "dozen"
+
+
+def held_roles(assignments: Iterable[Any]) -> defaultdict[str, set[str]]:
+    """ID of a user -> IDs of the roles that these assignments give to it."""
+    held: defaultdict[str, set[str]] = defaultdict(set)
+    for each in assignments:
+        if each.user:
+            held[each.user["id"]].add(each.role["id"])
+    return held
+
+
+def hold_to(
+    wanted: set[str],
+    has: set[str],
+    give: Callable[[str], object],
+    take: Callable[[str], object],
+) -> None:
+    """These roles and no others, each by its ID."""
+    for role in wanted - has:
+        give(role)
+    for role in has - wanted:
+        take(role)
 
 
 def clouds_yaml(cloud: Cloud, password: str) -> dict[str, Any]:
@@ -134,16 +157,8 @@ class Seed:
         for name in accounts.ROLES:
             roles[name] = roles.get(name) or identity.create_role(name=name)
         there = {user.name: user.id for user in identity.users(domain_id="default")}
-        held = {
-            (each.user["id"], each.role["id"])
-            for each in identity.role_assignments(scope_project_id=project.id)
-            if each.user
-        }
-        held_of_all = {
-            (each.user["id"], each.role["id"])
-            for each in identity.role_assignments(scope_system="all")
-            if each.user
-        }
+        in_project = held_roles(identity.role_assignments(scope_project_id=project.id))
+        in_all = held_roles(identity.role_assignments(scope_system="all"))
         for account in accounts.ACCOUNTS:
             name = account.name
             if name not in there:
@@ -152,18 +167,18 @@ class Seed:
                 )
                 there[name] = made.id
             user = there[name]
-            wanted = {roles[role].id for role in account.roles}
-            has = {role for owner, role in held if owner == user}
-            for role in wanted - has:
-                identity.assign_project_role_to_user(project, user, role)
-            for role in has - wanted:
-                identity.unassign_project_role_from_user(project, user, role)
-            whole = {roles[role].id for role in account.system}
-            has = {role for owner, role in held_of_all if owner == user}
-            for role in whole - has:
-                identity.assign_system_role_to_user(user, role, "all")
-            for role in has - whole:
-                identity.unassign_system_role_from_user(user, role, "all")
+            hold_to(
+                {roles[role].id for role in account.roles},
+                in_project[user],
+                partial(identity.assign_project_role_to_user, project, user),
+                partial(identity.unassign_project_role_from_user, project, user),
+            )
+            hold_to(
+                {roles[role].id for role in account.system},
+                in_all[user],
+                partial(identity.assign_system_role_to_user, user, system="all"),
+                partial(identity.unassign_system_role_from_user, user, system="all"),
+            )
 
     def catalogue(self, step: Step) -> None:
         """Services and endpoints; corrects addresses that have changed."""
