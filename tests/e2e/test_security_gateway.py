@@ -123,36 +123,43 @@ def test_slow_readers_and_uploads_of_users_hold_up_nobody(
             _unhurt(caller)
 
 
+def _one_too_many(downloader: Caller, sentence: str) -> None:
+    """One download more is refused with that sentence."""
+    time.sleep(1)
+    status, headers, body = downloader.call(*downloader.calls["image data"])
+    assert status == 429
+    assert json.loads(body)["error"]["message"] == sentence
+    assert headers["Retry-After"]
+
+
+def _free_again(downloader: Caller) -> None:
+    eventually(
+        lambda: downloader.call(*downloader.calls["image data"])[0] == 200,
+        seconds=60,
+        what="a place is free again",
+    )
+
+
 def test_a_user_has_so_many_transfers_at_a_time_and_others_have_theirs(
     cloud: TestCloud, caller: Caller, attacker: Tenant
 ) -> None:
     image = _image(attacker, os.urandom(16 << 20))
-    path = f"/image/v2/images/{image}/file"
     mine = ordinary(cloud, attacker, image)
     tokens = [mine.log_in()[1]["X-Subject-Token"] for _ in range(2)]
     with attacking(cloud, downloads([(image, token) for token in tokens]), AT_A_TIME + 2):
-        time.sleep(1)
-        status, headers, body = mine.call("GET", path)
-        assert status == 429
-        assert json.loads(body)["error"]["message"] == TOO_MANY
-        assert headers["Retry-After"]
+        _one_too_many(mine, TOO_MANY)
         assert caller.once("image data") < PATIENCE
-    eventually(lambda: mine.call("GET", path)[0] == 200, seconds=60, what="a place is free again")
+    _free_again(mine)
 
 
 def test_what_is_too_much_for_one_token_costs_glance_nothing(
     cloud: TestCloud, attacker: Tenant
 ) -> None:
     image = _image(attacker, os.urandom(16 << 20))
-    path = f"/image/v2/images/{image}/file"
     mine = ordinary(cloud, attacker, image)
     with attacking(cloud, downloads([(image, mine.token)]), gateway.TRANSFERS_PER_TOKEN):
-        time.sleep(1)
-        status, headers, body = mine.call("GET", path)
-        assert status == 429
-        assert json.loads(body)["error"]["message"] == gateway.SENTENCES[429]
-        assert headers["Retry-After"]
-    eventually(lambda: mine.call("GET", path)[0] == 200, seconds=60, what="a place is free again")
+        _one_too_many(mine, gateway.SENTENCES[429])
+    _free_again(mine)
 
 
 def test_an_upload_without_a_token_is_refused_before_it_came(
