@@ -26,6 +26,7 @@ from dozencloud import (
     packages,
     plumbing,
     processes,
+    reachable,
     schema,
     seed,
     systemd,
@@ -234,6 +235,15 @@ class Bringup:
                 accounts.ACCOUNTS,
             ),
         ]
+        tasks.append(
+            Task(
+                "floating-ips",
+                "Routers answer",
+                partial(reachable.await_answers, self.cloud),
+                after=("ovs-switch", "ovn-nb", "ovn-northd", "ovn-controller"),
+                done=lambda: not reachable.fault(self.cloud),
+            )
+        )
         if self.cloud.settings.network.provider_interface:
             tasks.append(
                 Task(
@@ -293,14 +303,14 @@ class Bringup:
         )
 
     def _in_nova(self, given: Membership, step: Step) -> None:
-        """Until the controller says that Nova lists this node as up."""
+        """Until the controller says that servers can be placed here, and will have networks."""
 
         controller = Controller(given.controller, self.cloud.ca)
 
         def listed() -> bool | str:
-            return controller.in_nova(given.node, given.secret) or "Nova to list this node as up"
+            return controller.lacking(given.node, given.secret) or True
 
-        step.until(listed, seconds=120, every=1, what="This node in Nova")
+        step.until(listed, seconds=120, every=1, what="This node in the cloud")
         self.state.set("compute-node", True)
 
     def _seed_tasks(self, *, first_server: bool) -> list[Task]:
@@ -541,6 +551,7 @@ class Bringup:
                 and process.state in ("starting", "running")
                 and self.state.get(f"service.{service.name}") == self._fingerprint(service)
                 and service.ready()
+                and not service.fault()
             )
         except Exception:  # a supervisor that is not there: nothing is running
             return False

@@ -37,6 +37,7 @@ COMMON = (
 )
 CONTROL = (
     "ethtool",  # checksums of what this machine sends to servers, where Open vSwitch needs them
+    "fping",  # whether routers answer
     "gpgv",  # signatures of images
     "haproxy",  # metadata proxy of each network (Neutron starts it)
     "iptables",  # checksum rule of the metadata namespaces (Neutron sets it)

@@ -12,6 +12,7 @@ import struct
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from dozencloud.cloud import (
@@ -25,6 +26,7 @@ from dozencloud.cloud import (
     main_address,
 )
 from dozencloud.facts import Datapath, Network
+from dozencloud.facts.run import ask
 from dozencloud.graph import Step
 
 ETHERNET = 1500
@@ -181,6 +183,42 @@ def others(cloud: Cloud) -> dict[str, str]:
     own = cloud.link_devices[0]
     found = {str(each): ways_into(each) - {own} for each in cloud.floating_networks}
     return {network: min(devices) for network, devices in found.items() if devices}
+
+
+@dataclass(frozen=True)
+class Device:
+    """A network device. addresses: IPv4, with their lengths."""
+
+    up: bool
+    addresses: frozenset[str]
+
+
+def device(cloud: Cloud, name: str) -> Device | None:
+    """The device of that name in the cloud's network; None if there is none."""
+    said = ask(*ip(cloud, "-json", "address", "show", "dev", name))
+    if not said.ok:
+        return None
+    (found,) = json.loads(said.output)
+    return Device(
+        "UP" in found["flags"],
+        frozenset(
+            f"{each['local']}/{each['prefixlen']}"
+            for each in found["addr_info"]
+            if each["family"] == "inet"
+        ),
+    )
+
+
+def device_fault(cloud: Cloud, name: str, address: str = "") -> str:
+    """Why the device cannot carry packets, or not as `address`; empty if it can."""
+    found = device(cloud, name)
+    if found is None:
+        return f"the network device {name} is gone"
+    if not found.up:
+        return f"the network device {name} is down"
+    if address and address not in found.addresses:
+        return f"the network device {name} has lost its address {address}"
+    return ""
 
 
 def make_namespace(cloud: Cloud, step: Step, *, floating: bool) -> None:

@@ -305,7 +305,19 @@ def service_verdicts(cloud: Cloud) -> list[doctor.Verdict]:
         )
         for service in down
     ]
-    if not down:
+    verdicts += [
+        doctor.Verdict("networks", doctor.Level.BAD, fault, f"Run: {cloud.command(*mend)}")
+        for fault, mend in now.faults.items()
+    ]
+    if members(cloud) and not verdicts:
+        from dozencloud.nodes import listing  # it brings the SDK, which takes its time
+
+        verdicts += [
+            doctor.Verdict("nodes", doctor.Level.WARN, trouble)
+            for row in listing.rows(cloud)
+            for trouble in row.troubles
+        ]
+    if not verdicts:
         fact = f"All {len(now.services)} services run."
         verdicts = [doctor.Verdict("services", doctor.Level.OK, fact)]
     return verdicts

@@ -37,7 +37,7 @@ from dozencloud.nodes.tokens import Token
 from dozencloud.timings import Report, State
 from dozencloud.view import make_listener
 
-WAITS = {"compute-node"}
+WAITS = {"compute-node", "floating-ips"}
 """Tasks that wait for something and change nothing."""
 ASK_SECONDS = 5.0  # s between two looks into Nova's list of servers
 CLEARING = {"up", "join", "upgrade"}

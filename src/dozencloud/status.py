@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dozencloud import processes
+from dozencloud import processes, reachable
 from dozencloud.cloud import Cloud
 from dozencloud.errors import Problem
 from dozencloud.facts.memory import disk
@@ -30,7 +30,7 @@ FAILING = ("fatal", "backoff", "exited", "unknown")
 class ServiceStatus:
     """One service. Memory is its share (PSS) with all its helpers; pid 0: it does not run.
 
-    last_lines: of its log, only if it keeps dying.
+    last_lines: of its log, only if it keeps dying.   fault: what it lacks, though it runs.
     """
 
     name: str
@@ -42,6 +42,7 @@ class ServiceStatus:
     restarts: int
     listens: str
     last_lines: str = ""
+    fault: str = ""
 
     @property
     def failing(self) -> bool:
@@ -63,6 +64,7 @@ class Status:
     """The whole cloud at one moment. servers: how many run, and their memory.
 
     disk_free: MiB, of the file system that holds servers.
+    unreachable: why floating IPs do not work, a sentence without its dot; empty if they do.
     """
 
     cloud: str
@@ -72,6 +74,7 @@ class Status:
     servers: int
     servers_mib: float
     disk_free: int
+    unreachable: str = ""
 
     @property
     def disk_full(self) -> bool:
@@ -84,6 +87,17 @@ class Status:
             s.state == "running" or (s.state == "starting" and not s.restarts)
             for s in self.services
         )
+
+    @property
+    def faults(self) -> dict[str, tuple[str, ...]]:
+        """What does not work though the services run, a sentence each -> the command to mend it."""
+        found: dict[str, tuple[str, ...]] = {}
+        for service in self.services:
+            if service.fault:
+                found[f"{service.name} runs, but {service.fault}."] = ("start",)
+        if self.unreachable and not found:
+            found[f"{self.unreachable}."] = ("restart", "ovs-switch", "ovn-controller")
+        return found
 
     @property
     def control_plane_mib(self) -> float:
@@ -99,6 +113,7 @@ class Status:
             "servers": {"count": self.servers, "memory_mib": servers},
             "supervisor": asdict(self.supervisor),
             "disk_free_mib": self.disk_free,
+            "faults": list(self.faults),
             "memory_mib": {
                 "control_plane": control,
                 "servers": servers,
@@ -208,6 +223,7 @@ def make(
         restarts=max(0, process.starts - 1) if process else 0,
         listens=service.listens,
         last_lines=tail if state in FAILING else "",
+        fault=service.fault() if state == "running" else "",
     )
 
 
@@ -253,6 +269,7 @@ def collect(cloud: Cloud) -> Status:
         servers=len(servers),
         servers_mib=memory(servers),
         disk_free=disk(cloud.lib).free,
+        unreachable=reachable.fault(cloud) if pid and not plan.membership else "",
     )
 
 

@@ -120,6 +120,14 @@ def connect(cloud: Cloud, step: Step, control: Path, address: str) -> None:
         step.run(["ovs-ofctl", "add-flow", f"unix:{control.with_name(name)}.mgmt", flow])
 
 
+def fault(cloud: Cloud, address: str) -> str:
+    """What tunnels lack on their way; empty if nothing. `address` is this machine's."""
+    kernel = link_devices(cloud)[0]
+    return plumbing.device_fault(cloud, kernel, f"{KERNEL}/30") or plumbing.device_fault(
+        cloud, bridge(cloud), f"{address}/32"
+    )
+
+
 def remove(cloud: Cloud) -> None:
     """What is left of it on the machine; in a namespace of its own it goes with that."""
     if cloud.namespace:

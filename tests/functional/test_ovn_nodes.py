@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from nodekit import (
     node_plan,
 )
 
-from dozencloud import tls, tunnels
+from dozencloud import reachable, tls, tunnels
 from dozencloud.cloud import GENEVE, VXLAN
 from dozencloud.membership import Member
 from dozencloud.nodes import authority
@@ -119,6 +120,76 @@ def pids(machine: Machine) -> dict[str, int]:
     return {name: process.pid for name, process in machine.supervisor.processes().items()}
 
 
+# ---- alone --------------------------------------------------------------------------------
+
+
+def test_settling_waits_for_a_bridge_that_the_database_has_and_the_machine_has_not(
+    pair: Pair,
+) -> None:
+    """As after a power cut."""
+    machine = pair.controller
+    (switch,) = [service for service in machine.services if service.name == "ovs-switch"]
+    assert switch.settle
+    machine.supervisor.stop(switch.name)
+    machine.run("ip", "link", "delete", machine.cloud.provider_bridge, check=False)
+    assert "is gone" in switch.fault()
+    with ThreadPoolExecutor() as pool:
+        settled = pool.submit(switch.settle, STEP)
+        with pytest.raises(TimeoutError):
+            settled.result(1)
+        machine.supervisor.start(switch.name)
+        settled.result(30)
+    assert switch.fault() == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (("link", "set", "BRIDGE", "down"), "is down"),
+        (("address", "flush", "dev", "BRIDGE"), "has lost its address 198.19."),
+    ],
+)
+def test_what_becomes_of_the_bridge_is_seen_and_mended(
+    pair: Pair, words: tuple[str, ...], fault: str
+) -> None:
+    machine = pair.controller
+    (switch,) = [service for service in machine.services if service.name == "ovs-switch"]
+    assert switch.settle
+    assert switch.fault() == ""
+    machine.run("ip", *(w.replace("BRIDGE", machine.cloud.provider_bridge) for w in words))
+    assert fault in switch.fault()
+    switch.settle(STEP)
+    assert switch.fault() == ""
+
+
+def test_a_router_that_does_not_answer_is_named(pair: Pair) -> None:
+    """A network of the provider, and a router on it, as Neutron makes them (OVN driver)."""
+    cloud, address = pair.controller.cloud, pair.controller.cloud.provider[77]
+    port = "-- lrp-set-gateway-chassis out chassis-controller -- set logical_router_port out"
+    words = rf"""lr-add router -- lrp-add router out 02:00:00:00:00:77 {address}/24 {port}
+        external_ids:neutron\:is_ext_gw=True -- ls-add outside -- lsp-add outside wire
+        -- lr-route-add router 0.0.0.0/0 {cloud.provider_address}
+        -- lsp-set-type wire localnet -- lsp-set-addresses wire unknown
+        -- lsp-set-options wire network_name=public -- lsp-add outside hole
+        -- lsp-set-type hole router -- lsp-set-addresses hole router
+        -- lsp-set-options hole router-port=out"""
+    try:
+        pair.central("ovn-nbctl", *words.split())
+        STEP.until(lambda: not reachable.silent(cloud), seconds=20, what="The router")
+        assert reachable.routers(cloud) == [str(address)]
+        pair.controller.run("ip", "link", "set", cloud.provider_bridge, "down")
+        assert reachable.fault(cloud) == (
+            f"No answer came from the router with the address {address}, so floating IPs behind it"
+            " cannot be reached"
+        )
+        pair.central("ovn-nbctl", "set", "logical_router", "router", "enabled=false")
+        assert reachable.fault(cloud) == ""
+    finally:
+        for each in ("lr-del router", "ls-del outside"):
+            pair.central("ovn-nbctl", "--if-exists", *each.split())
+        pair.controller.run("ip", "link", "set", cloud.provider_bridge, "up")
+
+
 # ---- from one machine to two --------------------------------------------------------------
 
 
@@ -140,6 +211,19 @@ def test_a_node_is_met_without_a_restart(pair: Pair) -> None:
 
     STEP.until(chassis, seconds=20, what="Both machines in OVN")
     assert pids(pair.controller) == before
+
+
+def test_a_chassis_that_takes_up_nothing_is_told_from_one_that_does(pair: Pair) -> None:
+    cloud, both = pair.controller.cloud, ["chassis-controller", "chassis-1"]
+    assert reachable.behind(cloud, both, 20) == set()
+    deaf = pair.node.supervisor.process("ovn-controller").pid
+    os.kill(deaf, signal.SIGSTOP)
+    try:
+        assert reachable.behind(cloud, both, 1) == {"chassis-1"}
+    finally:
+        os.kill(deaf, signal.SIGCONT)
+    assert reachable.behind(cloud, both, 20) == set()
+    assert reachable.behind(cloud, ["never-seen"], 0) == {"never-seen"}
 
 
 def test_only_the_controller_is_the_way_out(pair: Pair) -> None:

@@ -18,7 +18,7 @@ REPORT = replace(nodes_kit.REPORT, clock=5 * DAY, seen=5 * DAY)
 
 
 def row(report: Report | None, member: Member | None = MEMBER) -> Row:
-    return Row("pi-1", "compute", "192.0.2.1", Condition.UP, (), member, report)
+    return Row("pi-1", "compute", "192.0.2.1", Condition.UP, False, (), member, report)
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,8 @@ def status(ctx: click.Context, as_json: bool) -> None:
     """Show what runs: state, memory, restarts, port.
 
     Memory is each service's share (PSS) with its helpers, so that the sum is what the cloud costs.
-    Exit status: 0 if all runs, 6 if not or if the disk is full, 4 if there is no cloud.
+    Also asks every router, as a person would, whether it answers. Exit status: 0 if all is well,
+    6 if not or if the disk is full, 4 if there is no cloud.
 
     \b
     Examples:
@@ -108,13 +109,15 @@ def status(ctx: click.Context, as_json: bool) -> None:
                 f"Only {now.disk_free} MiB are free on the disk for {cloud.lib}. Make room;"
                 " services that failed for that are started again within a minute.",
             )
+        for fault, mend in now.faults.items():
+            say("", f"{fault} Run: {cloud.command(*mend)}")
         for row in now.services:
             if row.failing:
                 say("", f"{row.name} keeps dying ({row.state}). Its last lines:")
                 for line in row.last_lines.splitlines():
                     say(f"    {line}", dim=True)
                 say(f"More: {cloud.command('logs', row.name)}")
-    if not now.all_running or now.disk_full:
+    if not now.all_running or now.disk_full or now.faults:
         ctx.exit(Exit.DEGRADED)
 
 

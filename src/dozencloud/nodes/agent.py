@@ -20,7 +20,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from dozencloud import RELEASE, facts, tls
+from dozencloud import RELEASE, facts, ovnseries, tls
 from dozencloud.cloud import Cloud, load
 from dozencloud.errors import Problem
 from dozencloud.facts.memory import disk, memory
@@ -57,6 +57,7 @@ def observed(cloud: Cloud) -> Report:
         issuer=_issuer(cloud),
         clock=time.time(),
         encapsulation=Plan.kept(cloud).node.encapsulation,
+        networks=ovnseries.installed("ovn-controller"),
     )
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dozencloud import plumbing
@@ -31,6 +32,8 @@ from dozencloud.services.rabbitmq import (
 CONTROL = "/usr/lib/rabbitmq/bin/rabbitmqctl"
 CONNECTIONS = 64
 """At one time; nova-compute has up to 30, and those of the one before it may not be gone yet."""
+SECONDS = 60.0
+"""Within which rabbitmqctl ends; Erlang takes a second to start, a slow board ten."""
 NO_USER, NO_QUEUE = "does not exist", "Queue not found"
 """What rabbitmqctl says where the user or the queue is not there."""
 
@@ -106,7 +109,7 @@ def _topics(user: str, exchange: str, write: str) -> dict[str, str]:
 
 def grant(cloud: Cloud, node: str, password: str) -> None:
     """Let the node in with this password; RabbitMQ keeps that."""
-    _control(cloud, "import_definitions", input=json.dumps(definitions(node, password)))
+    _define(cloud, definitions(node, password))
 
 
 def permit(cloud: Cloud) -> None:
@@ -114,7 +117,7 @@ def permit(cloud: Cloud) -> None:
     names = [member.name for member in members(cloud)]
     trusting = cloud.settings.nodes.migration
     said = [each for name in names for each in topics(name, names if trusting else ())]
-    _control(cloud, "import_definitions", input=json.dumps({"topic_permissions": said}))
+    _define(cloud, {"topic_permissions": said})
     if not trusting:
         # What a connection was once allowed RabbitMQ does not look up again.
         for name in names:
@@ -131,24 +134,37 @@ def revoke(cloud: Cloud, node: str) -> None:
         _control(cloud, "delete_queue", name, unless=NO_QUEUE)
 
 
-def _control(
-    cloud: Cloud, *words: str, input: str | None = None, unless: str | None = None
-) -> None:
+def _define(cloud: Cloud, said: Mapping[str, Any]) -> None:
+    """Add definitions to RabbitMQ's. From a file: from 4.0 on it never reads standard input."""
+    with tempfile.NamedTemporaryFile("w", dir=cloud.run, suffix=".json") as file:  # mode 0600
+        json.dump(said, file)
+        file.flush()
+        _control(cloud, "import_definitions", file.name)
+
+
+def _control(cloud: Cloud, *words: str, unless: str | None = None) -> None:
     """rabbitmqctl. unless: an error that is none."""
-    result = subprocess.run(
-        plumbing.in_network(cloud, [CONTROL, "--quiet", *words]),
-        env={
-            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-            "LANG": "C.UTF-8",
-            # It listens itself while it runs.
-            "RABBITMQ_CTL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
-            **environment(cloud),
-        },
-        input=input,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    try:
+        result = subprocess.run(
+            plumbing.in_network(cloud, [CONTROL, "--quiet", *words]),
+            env={
+                "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+                "LANG": "C.UTF-8",
+                # It listens itself while it runs.
+                "RABBITMQ_CTL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+                **environment(cloud),
+            },
+            stdin=subprocess.DEVNULL,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise Problem(
+            f"RabbitMQ did not do {words[0]} within {SECONDS:g} s.",
+            f"See: {cloud.command('logs', 'rabbitmq')}",
+        ) from None
     if result.returncode and not (unless and unless in result.stderr):
         raise Problem(
             f"RabbitMQ refused {words[0]}.",

@@ -36,9 +36,11 @@ class Controller:
     def report(self, name: str, secret: str, report: Mapping[str, Any]) -> dict[str, Any]:
         return self._post("report", report, (name, secret))
 
-    def in_nova(self, name: str, secret: str) -> bool:
-        """Whether servers can be placed on the node."""
-        return bool(self._post("state", {}, (name, secret))["nova"])
+    def lacking(self, name: str, secret: str) -> str:
+        """What the node waits for until servers can be placed on it; empty if they can."""
+        said = self._post("state", {}, (name, secret))
+        # A controller of the series before does not say what.
+        return "" if said["nova"] else str(said.get("lacking", "Nova to list this node as up"))
 
     def release(self, name: str, secret: str) -> str:
         """The controller's."""

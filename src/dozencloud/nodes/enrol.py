@@ -15,7 +15,7 @@ from typing import Any
 
 from cryptography import x509
 
-from dozencloud import RELEASE, seed, tls
+from dozencloud import RELEASE, ovnseries, seed, tls
 from dozencloud.cloud import Cloud
 from dozencloud.membership import Member, Membership, changing, members
 from dozencloud.nodes import authority, broker, identity, opening, tokens
@@ -30,7 +30,10 @@ NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
 
 @dataclass(frozen=True)
 class Request:
-    """What a machine says of itself when it wants to join."""
+    """What a machine says of itself when it wants to join.
+
+    networks: its series of OVN, such as 23.03; empty where it does not say.
+    """
 
     token: str
     name: str
@@ -38,6 +41,7 @@ class Request:
     csr: x509.CertificateSigningRequest
     address: str
     release: str
+    networks: str
 
     @classmethod
     def read(cls, data: object, seen: str) -> Request:
@@ -60,6 +64,7 @@ class Request:
             _signed(words["csr"]),
             address,
             words["release"],
+            str(data.get("networks", "")) if isinstance(data, Mapping) else "",
         )
 
 
@@ -90,6 +95,7 @@ def join(cloud: Cloud, request: Request) -> dict[str, Any]:
     identifier, _, secret = request.token.partition(".")
     tokens.check(cloud, identifier, secret)
     wanted(request.release)
+    understands(request.networks)
     key = authority.key_hash(request.csr)
     there = {member.name: member for member in members(cloud)}
     known = there.get(request.name)
@@ -116,11 +122,18 @@ def join(cloud: Cloud, request: Request) -> dict[str, Any]:
         rows.sort(key=lambda row: row["joined"])
     plan = Plan.kept(cloud)
     sdk = seed.connect(cloud, Secrets(cloud.etc / "secrets.json"))
-    identity.grant(sdk, request.name, passwords["identity"])
-    broker.grant(cloud, request.name, passwords["broker"])
-    if cloud.settings.nodes.migration:
-        broker.permit(cloud)
-    opening.apply(plan)
+    try:
+        identity.grant(sdk, request.name, passwords["identity"])
+        broker.grant(cloud, request.name, passwords["broker"])
+        if cloud.settings.nodes.migration:
+            broker.permit(cloud)
+        opening.apply(plan)
+    except Exception:
+        if not known:
+            # Its token is good for another try, which finds what has been done.
+            with changing(cloud, "members") as rows:
+                rows[:] = [row for row in rows if row["name"] != request.name]
+        raise
     given = Membership(
         controller=cloud.public_url,
         node=request.name,
@@ -189,6 +202,22 @@ def wanted(release: str) -> None:
     else:
         mend = "That is too old. On the node: git pull, then run the same command again."
     raise Refused(what, mend)
+
+
+def understands(networks: str) -> None:
+    """Refused where a machine with that series of OVN cannot read this controller's networks.
+
+    A newer ovn-controller reads what an older ovn-northd writes; the other way OVN promises nothing
+    (Documentation/intro/install/ovn-upgrades.rst), and 23.03 has no network under 25.03.
+    """
+    ours = ovnseries.installed()
+    if networks and ours and ovnseries.number(networks) < ovnseries.number(ours):
+        raise Refused(
+            f"The OVN of this machine ({networks[:20]}) is older than the controller's ({ours}),"
+            " and servers here would have no network.",
+            "Install a newer Debian or Ubuntu on this machine. Which go together: docs/nodes.md,"
+            " Systems.",
+        )
 
 
 def controller_name(cloud: Cloud) -> str:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from dozencloud import RELEASE, closed, plumbing, tls
+from dozencloud import RELEASE, closed, ovnseries, plumbing, tls
 from dozencloud.cloud import Cloud, template
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts import Facts
@@ -66,6 +66,7 @@ def enrol(cloud: Cloud, url: str, token: Token, *, name: str = "", address: str 
                 # Seen from outside, one with a namespace of its own is the machine around it.
                 "address": address or (cloud.link[1] if cloud.root else ""),
                 "release": RELEASE,
+                "networks": ovnseries.coming(),
             }
         )
         given = known(Membership, answer["membership"])

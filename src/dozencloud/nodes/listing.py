@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from dozencloud import RELEASE, seed, status
+from dozencloud import RELEASE, ovnseries, reachable, seed, status
 from dozencloud.cloud import Cloud
 from dozencloud.errors import Exit, Problem
 from dozencloud.membership import Member, members
@@ -26,6 +26,8 @@ class Condition(StrEnum):
     UP = "up"
     DRAINED = "drained"
     """It runs, but takes no new servers."""
+    CUT_OFF = "no network"
+    """It runs, but the cloud's networks do not reach its servers."""
     DOWN = "down"
     """Nova hears nothing of it; its servers may still run."""
     JOINING = "joining"
@@ -38,12 +40,14 @@ class Row:
 
     member: None for the controller, and for a node that was shut out with servers on it.
     report: the newest; None if none came since the controller started.
+    unread: its OVN does not take up what the controller's says.
     """
 
     name: str
     role: str
     address: str
     condition: Condition
+    unread: bool
     servers: tuple[str, ...]
     member: Member | None
     report: Report | None
@@ -65,10 +69,11 @@ class Row:
     @property
     def troubles(self) -> tuple[str, ...]:
         """What is wrong with the machine, a sentence each with its mend."""
-        report = self.report
+        report, found = self.report, []
+        if self.condition is Condition.CUT_OFF:
+            found.append(self._cut_off())
         if report is None:
-            return ()
-        found = []
+            return tuple(found)
         if report.free < status.LITTLE_DISK:
             found.append(
                 f"{self.name}: only {report.free} MiB of its disk are free. Make room;"
@@ -84,6 +89,19 @@ class Row:
             found.append(f"{self.name}: {words}")
         return tuple(found)
 
+    def _cut_off(self) -> str:
+        theirs, ours = self.report.networks if self.report else "", ovnseries.installed()
+        if not self.unread:
+            return (
+                f"{self.name}: its OVN ({theirs}) is older than the controller's ({ours}), so its"
+                " servers have no network. Install a newer Debian or Ubuntu on it."
+            )
+        return (
+            f"{self.name}: its OVN does not take up the cloud's networks, so its servers may have"
+            " none. On it: sudo ./dozen restart ovn-controller; then: sudo ./dozen logs"
+            " ovn-controller"
+        )
+
     def to_json(self) -> dict[str, Any]:
         report = self.report
         return {
@@ -91,6 +109,7 @@ class Row:
             "role": self.role,
             "address": self.address,
             "condition": str(self.condition),
+            "networks": report.networks if report else None,
             "servers": list(self.servers),
             "architecture": report.architecture if report else None,
             "board": report.board if report else None,
@@ -132,18 +151,32 @@ def rows(cloud: Cloud) -> list[Row]:
     for server in sdk.compute.servers(all_projects=True):
         there.setdefault(server.compute_host or "", []).append(server.name)
 
+    plan, joined = Plan.kept(cloud), members(cloud)
+    own = plan.node.name
+    chassis = {own: plan.node.chassis} | {member.name: member.chassis for member in joined}
+    up = {name for name, service in services.items() if service.state == "up"}
+    late = reachable.behind(cloud, [each for name, each in chassis.items() if name in up])
+
     def row(name: str, address: str, member: Member | None, report: Report | None) -> Row:
         role = "control, compute" if name == own else "compute"
         servers = tuple(sorted(there.get(name, ())))
-        return Row(name, role, address, _condition(services.get(name)), servers, member, report)
+        unread, condition = chassis.get(name) in late, _condition(services.get(name))
+        if condition is Condition.UP and (unread or _outdated(report)):
+            condition = Condition.CUT_OFF
+        return Row(name, role, address, condition, unread, servers, member, report)
 
-    own, joined = Plan.kept(cloud).node.name, members(cloud)
     shut_out = sorted(services.keys() - {own} - {member.name for member in joined})
     return [
         row(own, cloud.address, None, agent.observed(cloud)),
         *(row(m.name, m.address, m, reports.last(cloud, m.name)) for m in joined),
         *(row(name, "", None, None) for name in shut_out),
     ]
+
+
+def _outdated(report: Report | None) -> bool:
+    """Whether its OVN is older than ours, whose networks it then cannot read."""
+    theirs = report.networks if report else ""
+    return bool(theirs) and ovnseries.number(theirs) < ovnseries.number(ovnseries.installed())
 
 
 def _condition(service: Any) -> Condition:

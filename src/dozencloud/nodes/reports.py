@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dozencloud import seed, tunnels
+from dozencloud import reachable, seed, tunnels
 from dozencloud.cloud import GENEVE, Cloud
 from dozencloud.membership import Member
 from dozencloud.nodes.tokens import Refused
@@ -27,7 +27,7 @@ class Report:
     temperature: degrees Celsius, of the hottest sensor; None without one.
     issuer: which authority its certificate is from (`authority.identifier`).
     clock: seconds since the epoch, by the node's clock.   seen: by the controller's.
-    encapsulation: of tunnels to it.
+    encapsulation: of tunnels to it.   networks: its series of OVN; empty where it does not say.
     """
 
     release: str
@@ -44,6 +44,7 @@ class Report:
     issuer: str
     clock: float
     encapsulation: str = GENEVE
+    networks: str = ""
     seen: float = 0.0
 
     @classmethod
@@ -54,7 +55,7 @@ class Report:
         try:
             clusters = tuple((str(m), int(n)) for m, n in data["clusters"])
             made = known(cls, {**data, "clusters": clusters})
-            texts = (made.release, made.architecture, made.board, made.issuer)
+            texts = (made.release, made.architecture, made.board, made.issuer, made.networks)
             numbers = (made.memory, made.available, made.disk, made.free, made.clock)
             if not all(isinstance(t, str) and t.isprintable() and len(t) < 200 for t in texts):
                 raise ValueError("texts")
@@ -91,11 +92,19 @@ def last(cloud: Cloud, name: str) -> Report | None:
         return None
 
 
-def in_nova(cloud: Cloud, name: str) -> bool:
-    """Whether Nova lists the node as up, and Placement knows what it has."""
+def lacks(cloud: Cloud, member: Member) -> str:
+    """What servers on the node would wait for, or miss; empty if they can be placed there."""
     sdk = seed.connect(cloud, Secrets(cloud.etc / "secrets.json"))
-    up = any(s.state == "up" for s in sdk.compute.services(binary="nova-compute", host=name))
+    services = sdk.compute.services(binary="nova-compute", host=member.name)
     there = {
-        h.name for h in sdk.compute.hypervisors(details=True) if h.service_details["host"] == name
+        each.name
+        for each in sdk.compute.hypervisors(details=True)
+        if each.service_details["host"] == member.name
     }
-    return up and any(p.name in there for p in sdk.placement.resource_providers())
+    if not any(service.state == "up" for service in services):
+        return "Nova to list this node as up"
+    if not any(provider.name in there for provider in sdk.placement.resource_providers()):
+        return "Placement to know what this node has"
+    if member.chassis in reachable.behind(cloud, [member.chassis]):
+        return "its OVN to take up the cloud's networks"
+    return ""

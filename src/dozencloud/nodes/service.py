@@ -6,7 +6,8 @@ six requests of at most 64 KiB, each checked before anything is done.
     POST /v1/join          a token, a name, a request for a certificate -> all that a node needs
     POST /v1/report        how the node is -> whose certificates are good, which nodes to trust,
                            what tunnels to speak
-    POST /v1/state         nothing -> whether servers can be placed on it, and our release
+    POST /v1/state         nothing -> whether servers can be placed on it, and what that waits for;
+                           our release
     POST /v1/certificate   a request for a certificate -> the certificate
     POST /v1/peers         a request for a certificate -> by what nodes know each other
     POST /v1/leave         the node goes, unless servers are on it
@@ -61,7 +62,8 @@ def report() -> Any:
 
 @application.post("/v1/state")
 def state() -> Any:
-    return jsonify({"nova": reports.in_nova(cloud, _member().name), "release": RELEASE})
+    lacking = reports.lacks(cloud, _member())
+    return jsonify({"nova": not lacking, "lacking": lacking, "release": RELEASE})
 
 
 @application.post("/v1/certificate")

@@ -167,6 +167,9 @@ class Service:
     after: services that must be ready before this one is started.
     prepare: brings what the process needs into being; idempotent, runs before every start.
     ready: true as soon as the service does its work; cheap.
+    settle: does what has to be done once it is ready; idempotent.
+    fault: what is not (any more) as `settle` left it, though the service runs: a sentence without
+        its dot; empty if nothing. Cheap.
     reads: files of others' making that it reads when it starts.
     reload: makes the running process (its pid) use changed files, without an end to what it is
         doing; false if it could not. Without, the service is restarted.
@@ -189,6 +192,7 @@ class Service:
     reload: Callable[[int], bool] | None = None
     prepare: Callable[[Step], None] | None = None
     settle: Callable[[Step], None] | None = None
+    fault: Callable[[], str] = lambda: ""
     listens: str = ""
     umask: int = 0o007
     nice: int = 0

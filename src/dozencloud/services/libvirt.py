@@ -125,6 +125,10 @@ def _common(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
             # own user, without them.
             'security_driver = "none"\nsecurity_default_confined = 0\n'
             f'user = "{USER}"\ngroup = "{USER}"\n'
+            # A crashed QEMU would leave its guest's memory on the disk. To set the limit that
+            # libvirt has by itself (none), it needs CAP_SYS_RESOURCE where the hard limit is 0, as
+            # under Debian 13's sudo.
+            "max_core = 0\n"
             f"remote_display_port_min = {SCREEN_PORTS[0]}\n"
             f"remote_display_port_max = {SCREEN_PORTS[1]}\n" + _moving(plan),
         ),

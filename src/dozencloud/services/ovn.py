@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import socket as sockets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -166,15 +166,33 @@ def switch_database(plan: Plan) -> Service:
     )
 
 
+def make_bridge(cloud: Cloud, step: Step, name: str, words: Sequence[str]) -> None:
+    """Have the switch make the bridge of that name (words: of ovs-vsctl), and wait for its device.
+
+    ovs-vsctl waits for what it changes only. After a power cut the database has the bridge already,
+    and the switch makes the device in its own time.
+    """
+    step.run(vsctl(cloud, *words))
+
+    def there() -> bool:
+        return plumbing.device(cloud, name) is not None
+
+    step.until(there, seconds=30, what=f"The network device {name}")
+
+
 def _switch_control(cloud: Cloud) -> Path:
     return cloud.run / "openvswitch" / "ovs-vswitchd.ctl"
 
 
+def _leads_tunnels(plan: Plan) -> bool:
+    return plan.node.datapath == "netdev" and bool(plan.has_nodes or plan.membership)
+
+
 def lead_tunnels(plan: Plan, step: Step) -> None:
     """Give the tunnels of the running switch a way to other nodes; the kernel's have one."""
-    if plan.node.datapath == "netdev" and (plan.has_nodes or plan.membership):
+    if _leads_tunnels(plan):
         tunnels.make_link(plan.cloud, step)
-        step.run(vsctl(plan.cloud, *tunnels.vsctl_words(plan.cloud)))
+        make_bridge(plan.cloud, step, tunnels.bridge(plan.cloud), tunnels.vsctl_words(plan.cloud))
         tunnels.connect(plan.cloud, step, _switch_control(plan.cloud), tunnel_address(plan))
 
 
@@ -188,6 +206,7 @@ def switch(plan: Plan) -> Service:
     ]
 
     bridges = (cloud.provider_bridge, tunnels.bridge(cloud))
+    address = f"{cloud.provider_address}/{cloud.provider.prefixlen}"
     userspace = plan.node.datapath == "netdev"
     starting = ("sh", str(USERSPACE), str(control), *bridges, tunnels.KERNEL) if userspace else ()
 
@@ -199,24 +218,31 @@ def switch(plan: Plan) -> Service:
 
     def provider_bridge(step: Step) -> None:
         bridge, kind = cloud.provider_bridge, plan.node.datapath
-        step.run(
-            vsctl(
-                cloud,
-                *("--may-exist", "add-br", bridge),
-                *("--", "set", "bridge", bridge, f"datapath_type={kind}"),
-                *("fail-mode=standalone", f"external-ids:dozen={cloud.name}"),
-            )
+        words = (
+            *("--may-exist", "add-br", bridge),
+            *("--", "set", "bridge", bridge, f"datapath_type={kind}"),
+            *("fail-mode=standalone", f"external-ids:dozen={cloud.name}"),
         )
+        make_bridge(cloud, step, bridge, words)
         if cloud.provider_address is None:
             end = uplink.link_devices(cloud)[1]
             step.run(vsctl(cloud, "--may-exist", "add-port", bridge, end))
             return
-        address = f"{cloud.provider_address}/{cloud.provider.prefixlen}"
         step.run(plumbing.ip(cloud, "address", "replace", address, "dev", bridge))
         step.run(plumbing.ip(cloud, "link", "set", bridge, "up"))
         if userspace:
             # See USERSPACE.
             step.run(plumbing.there(cloud, "ethtool", "-K", bridge, "tx", "off"))
+
+    def fault() -> str:
+        if not plan.membership:
+            if cloud.provider_address is None:
+                found = plumbing.device_fault(cloud, uplink.link_devices(cloud)[0])
+            else:
+                found = plumbing.device_fault(cloud, cloud.provider_bridge, address)
+            if found:
+                return found
+        return tunnels.fault(cloud, tunnel_address(plan)) if _leads_tunnels(plan) else ""
 
     return Service(
         name="ovs-switch",
@@ -227,6 +253,7 @@ def switch(plan: Plan) -> Service:
         after=("ovs-db",),
         confinement=Unconfined("makes network devices"),
         settle=settle,
+        fault=fault,
         ready=accepting(control),
     )
 

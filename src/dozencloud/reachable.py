@@ -1,0 +1,139 @@
+"""Whether projects' networks work as people feel it: asked of the networks, not of processes.
+
+A router answers an echo request to its address outside (ovn-northd(8), ingress table of logical
+routers: IP input), and floating IPs go the same way: so what does not answer has none that does.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from dozencloud.cloud import Cloud
+from dozencloud.errors import Problem
+from dozencloud.facts.run import ask
+from dozencloud.graph import Step
+from dozencloud.services import ovn
+
+OUTSIDE = "neutron:is_ext_gw"
+"""Neutron's mark on the port of a router that leads outside (neutron/common/ovn/constants.py)."""
+NAMED = 3
+"""Addresses in one sentence."""
+
+
+def routers(cloud: Cloud) -> list[str]:
+    """IPv4 addresses outside of all routers that are switched on; empty where OVN does not answer.
+
+    Cheap: one question to the northbound database.
+    """
+    rows = _rows(
+        cloud,
+        "ovn-nbctl",
+        *("--columns=enabled,ports", "list", "Logical_Router", "--"),
+        *("--columns=_uuid,networks,external_ids", "list", "Logical_Router_Port"),
+    )
+    if not rows:
+        return []
+    off = {port for row in rows[0] if row["enabled"] == [False] for port in row["ports"]}
+    return [
+        network.partition("/")[0]
+        for row in rows[1]
+        if row["external_ids"].get(OUTSIDE, "").lower() == "true" and row["_uuid"][0] not in off
+        for network in row["networks"]
+        if ipaddress.ip_interface(network).version == 4
+    ]
+
+
+def _rows(cloud: Cloud, program: str, *words: str) -> list[list[dict[str, Any]]]:
+    """What ovn-nbctl or ovn-sbctl lists, a table for each command: columns by name, as lists."""
+    path = {"ovn-nbctl": ovn.northbound_socket, "ovn-sbctl": ovn.southbound_socket}[program](cloud)
+    answer = ask(program, f"--db=unix:{path}", "--format=json", *words)
+    if not answer.ok:
+        return []
+    tables = [json.loads(line) for line in answer.output.splitlines() if line]
+    return [
+        [dict(zip(each["headings"], map(_value, row), strict=True)) for row in each["data"]]
+        for each in tables
+    ]
+
+
+def _value(cell: Any) -> Any:
+    """A column's value: RFC 7047, 5.1."""
+    match cell:
+        case ["map", pairs]:
+            return dict(pairs)
+        case ["set", members]:
+            return [_atom(member) for member in members]
+        case _:
+            return [_atom(cell)]
+
+
+def _atom(cell: Any) -> Any:
+    return cell[1] if isinstance(cell, list) else cell
+
+
+def silent(cloud: Cloud) -> list[str]:
+    """Those of `routers` that do not answer this machine within half a second, asked twice."""
+    addresses = routers(cloud)
+    if not addresses:
+        return []
+    # fping(8): -u shows what is unreachable; its errors are about those, too.
+    asked = ask("fping", "-q", "-u", "-r", "1", "-t", "500", *addresses, timeout=30)
+    return asked.output.split()
+
+
+def fault(cloud: Cloud) -> str:
+    """What is wrong, as a sentence without its dot; empty if every router answers."""
+    found = silent(cloud)
+    if not found:
+        return ""
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return (
+        f"No answer came from the router with the address {found[0]}"
+        if len(found) == 1
+        else f"No answer came from the routers with the addresses {', '.join(found[:NAMED])}{more}"
+    ) + ", so floating IPs behind it cannot be reached"
+
+
+def behind(cloud: Cloud, chassis: Iterable[str], seconds: float = 5.0) -> frozenset[str]:
+    """Those of the chassis that do not take up the newest configuration within that time.
+
+    Each writes into the southbound database which it has (Chassis_Private.nb_cfg, ovn-sb(5)). All
+    of them, where OVN's databases do not answer.
+    """
+    wanted = frozenset(chassis)
+    where = f"--db=unix:{ovn.northbound_socket(cloud)}"
+    # Numbers the configuration of now, and waits until it is in the southbound database.
+    if not ask("ovn-nbctl", where, "--timeout=5", "--wait=sb", "sync", timeout=10).ok:
+        return wanted
+    end = time.monotonic() + seconds
+    while True:
+        rows = _rows(
+            cloud,
+            "ovn-sbctl",
+            *("--columns=nb_cfg", "list", "SB_Global", "--"),
+            *("--columns=name,nb_cfg", "list", "Chassis_Private"),
+        )
+        newest = rows[0][0]["nb_cfg"] if rows else [0]
+        late = (
+            wanted - {row["name"][0] for row in rows[1] if row["nb_cfg"] >= newest}
+            if rows
+            else wanted
+        )
+        if not late or time.monotonic() > end:
+            return late
+        time.sleep(0.1)
+
+
+def await_answers(cloud: Cloud, step: Step) -> None:
+    """Until every router answers; Problem where one does not within a minute."""
+    try:
+        step.until(
+            lambda: fault(cloud) or True, seconds=60, every=0.5, what="The way to floating IPs"
+        )
+    except Problem as problem:
+        mend = f"To see what is wrong: {cloud.command('doctor')}"
+        raise Problem(f"{problem.detail}.", mend) from problem
