@@ -21,6 +21,8 @@ KEPT = 3
 SETTINGS = (CLOUD_FILE, "secrets.json", "keystone/fernet-keys", "keystone/credential-keys")
 """What the content of the databases goes with. Everything else is rendered anew, or must not go
 back: whoever was shut out since stays so."""
+HOUR = 3600.0
+"""s that one step takes at most, with databases of many GiB on a slow disk."""
 FACTS, DUMP = "backup.json", "databases.sql.gz"
 
 
@@ -82,11 +84,11 @@ def make(plan: Plan, release: str, step: Step) -> Backup:
         # The first says which of them are filled.
         *("--databases", "dozencloud", *sorted(schema.loaded(plan, step))),
     ]
-    step.run(words)
-    step.run(["gzip", str(dump)])
+    step.run(words, timeout=HOUR)
+    step.run(["gzip", str(dump)], timeout=HOUR)
     facts = {"release": release, "made": now}
     write_private(aside / FACTS, json.dumps(facts, indent=2) + "\n")
-    step.run(["sync", "--file-system", str(aside)])
+    step.run(["sync", "--file-system", str(aside)], timeout=HOUR)
     aside.rename(folder)
     return Backup(folder, release, now)
 
@@ -102,8 +104,8 @@ def put_back_settings(cloud: Cloud, backup: Backup, step: Step) -> None:
 def _copy(source: Path, target: Path, step: Step) -> None:
     """A file or folder with its owners and rights, in the place of what is there."""
     aside = target.with_name(f".{target.name}.new")
-    step.run(["rm", "--recursive", "--force", str(aside)])
-    step.run(["cp", "--archive", str(source), str(aside)])
+    step.run(["rm", "--recursive", "--force", str(aside)], timeout=HOUR)
+    step.run(["cp", "--archive", str(source), str(aside)], timeout=HOUR)
     if target.is_dir():
         shutil.rmtree(target)
     aside.rename(target)
@@ -114,8 +116,8 @@ def load(plan: Plan, backup: Backup, step: Step) -> None:
     dump = backup.folder / DUMP
     text = dump.with_suffix("")
     try:
-        step.run(["gzip", "--decompress", "--keep", "--force", str(dump)])
-        step.run([*mariadb.client(plan), f"--execute=source {text}"])
+        step.run(["gzip", "--decompress", "--keep", "--force", str(dump)], timeout=HOUR)
+        step.run([*mariadb.client(plan), f"--execute=source {text}"], timeout=HOUR)
     finally:
         text.unlink(missing_ok=True)
 

@@ -419,7 +419,7 @@ class Bringup:
         # Some packages carry templates that are no Python; they make the exit status useless.
         (folder,) = self.plan.environment.glob("lib/python3.*/site-packages")
         command = [self.plan.python, "-m", "compileall", "-qq", "-x", "/tests?/", str(folder)]
-        step.run(command, check=False)
+        step.run(command, check=False, timeout=3600)
         self._bytecode_stamp.write_text(self._code_fingerprint)
 
     def _bytecode_there(self) -> bool:
@@ -598,7 +598,7 @@ class Bringup:
         self.state.set(f"service.{service.name}", fingerprint)
         self.supervisor.start(service.name)
         if service.nice:
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, PermissionError):  # no CAP_SYS_NICE in a container
                 # supervisor makes each program the leader of a process group.
                 os.setpriority(
                     os.PRIO_PGRP, self.supervisor.process(service.name).pid, service.nice

@@ -19,7 +19,6 @@ import os
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,9 +27,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dozencloud.facts.run import ask
 from dozencloud.locks import open_lock
 from dozencloud.secret import write_private
 
+SECONDS = 60.0
+"""Within which ip(8) ends, also on a busy board."""
 FIRST, PATIENCE = 2.0, 10.0
 """s that neighbours have to answer before the move, and again after it."""
 MOST_ASKED = 8
@@ -132,10 +134,10 @@ def route_words(text: str, *, prefixes: bool) -> tuple[Words, ...]:
 
 def ip(*words: str) -> str:
     """ip(8), where this process is."""
-    done = subprocess.run(["ip", *words], check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise OSError(done.stderr.strip() or f"ip {' '.join(words)} failed")
-    return done.stdout
+    done = ask("ip", *words, timeout=SECONDS)
+    if not done.ok:
+        raise OSError(done.error.strip() or f"ip {' '.join(words)} failed")
+    return done.output
 
 
 def batch(lines: Iterable[str], *, force: bool = False) -> None:
@@ -143,11 +145,11 @@ def batch(lines: Iterable[str], *, force: bool = False) -> None:
 
     force: go on where one fails, since it may have been done before.
     """
-    words = ["ip", *(("-force",) if force else ()), "-batch", "-"]
     text = "".join(f"{line}\n" for line in lines)
-    done = subprocess.run(words, input=text, check=False, capture_output=True, text=True)
-    if done.returncode and not force:
-        raise OSError(done.stderr.strip())
+    words = ("-force", "-batch", "-") if force else ("-batch", "-")
+    done = ask("ip", *words, timeout=SECONDS, input=text)
+    if not (done.ok or force):
+        raise OSError(done.error.strip())
 
 
 def exists(device: str) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts import Datapath, Facts, KvmState, Traces, Wall
+from dozencloud.facts.capabilities import HELPFUL
 from dozencloud.facts.reach import Outcome
 from dozencloud.facts.system import (
     FOR_BOARDS_NAME,
@@ -174,6 +175,7 @@ def _system(facts: Facts, needs: Needs) -> Iterator[Verdict]:
             _another_architecture(architecture),
         )
 
+    yield from _capabilities(facts)
     yield Verdict(
         "init",
         Level.OK,
@@ -189,6 +191,26 @@ def _system(facts: Facts, needs: Needs) -> Iterator[Verdict]:
             f"The clock says {system.now:%Y-%m-%d}, but this release is of {RELEASE_YEAR}: "
             "certificates would not be valid.",
             "Set it: sudo date -u -s 'YYYY-MM-DD HH:MM'",
+        )
+
+
+def _capabilities(facts: Facts) -> Iterator[Verdict]:
+    if not facts.system.root:
+        return
+    needed = [name for name in facts.incapable if name not in HELPFUL]
+    named = _named(f"CAP_{name.upper()}" for name in needed or facts.incapable)
+    if needed:
+        yield Verdict(
+            "capabilities",
+            Level.BAD,
+            f"Root lacks {named} here, as in a container that was not given them.",
+            "Allow them there (Docker: --privileged), or use a virtual machine.",
+        )
+    elif facts.incapable:
+        yield Verdict(
+            "capabilities",
+            Level.NOTE,
+            f"Root lacks {named} here; the cloud does without.",
         )
 
 

@@ -30,6 +30,8 @@ from dozencloud.timings import State as State
 
 TICK = 0.1  # s; how soon a running command notices that the run stops
 TERM_GRACE = 5.0  # s between SIGTERM and SIGKILL
+LONGEST = 900.0
+"""s that a command may take that has no time of its own; a small board needs minutes for much."""
 TAIL = 12  # lines of a command's output that go into a Problem
 DECODER = codecs.getincrementaldecoder("utf-8")
 
@@ -94,7 +96,7 @@ class Step:
         *,
         env: Mapping[str, str] | None = None,
         input: str | None = None,
-        timeout: float | None = None,
+        timeout: float = LONGEST,
         check: bool = True,
         cwd: Path | str | None = None,
     ) -> subprocess.CompletedProcess[str]:
@@ -125,7 +127,7 @@ class Step:
                 what = f"{name} did not start: {error.strerror} ({error.filename})."
                 raise Problem(what) from error
         try:
-            out, err, tail, late = self._follow(process, timeout or math.inf)
+            out, err, tail, late = self._follow(process, timeout)
         except BaseException:
             _signal_group(process, signal.SIGKILL)
             process.wait()

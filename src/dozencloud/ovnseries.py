@@ -6,7 +6,7 @@ import re
 
 from dozencloud.facts.run import ask
 
-SERIES = re.compile(r"(\d+\.\d+)\.\d+")
+SERIES = re.compile(r"\d{2}\.\d{2}")
 
 
 def installed(program: str = "ovn-northd") -> str:
@@ -19,11 +19,22 @@ def coming() -> str:
     return installed("ovn-controller") or _first(ask("apt-cache", "policy", "ovn-host").output)
 
 
-def number(series: str) -> tuple[int, ...]:
-    """By which series are compared; empty, which is the least, where it is none."""
-    return tuple(map(int, series.split("."))) if re.fullmatch(r"\d+\.\d+", series) else ()
+def reads(node: str, controller: str) -> bool:
+    """Whether an ovn-controller of the one series reads what an ovn-northd of the other writes.
+
+    A newer one does; the other way OVN promises nothing (ovn-upgrades.rst in its documentation),
+    and 23.03 leaves out what it cannot read of 25.03, which is every connection. An unknown series
+    is believed to.
+    """
+    if not (SERIES.fullmatch(node) and SERIES.fullmatch(controller)):
+        return True
+    return _numbers(node) >= _numbers(controller)
+
+
+def _numbers(series: str) -> tuple[int, ...]:
+    return tuple(map(int, series.split(".")))
 
 
 def _first(text: str) -> str:
-    found = SERIES.search(text)
+    found = re.search(rf"({SERIES.pattern})\.\d+", text)
     return found[1] if found else ""

@@ -9,7 +9,6 @@ import json
 import os
 import socket
 import struct
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -32,6 +31,8 @@ from dozencloud.graph import Step
 ETHERNET = 1500
 """Bytes of a packet. More would need every wire and switch between the machines to take them."""
 SIOCGIFADDR, SIOCGIFMTU = 0x8915, 0x8921  # netdevice(7)
+SECONDS = 60.0
+"""Within which ip(8), nft(8) and their like end, also on a busy board."""
 FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 FORWARDED = Path("/run/dozencloud-forwarding")
 """There while forwarding is on only because a cloud turned it on; gone at a restart, as that is."""
@@ -162,8 +163,7 @@ def linked(cloud: Cloud, *, floating: bool) -> bool:
     if not namespace_exists(cloud):
         return False
     show = ip(cloud, "link", "show", "up", "dev", cloud.link_devices[1])
-    result = subprocess.run(show, check=False, capture_output=True, text=True)
-    if cloud.link_devices[1] not in result.stdout:
+    if cloud.link_devices[1] not in ask(*show, timeout=SECONDS).output:
         return False
     networks = cloud.floating_networks if floating else ()
     return all(cloud.link_devices[0] in ways_into(network) for network in networks)
@@ -172,8 +172,8 @@ def linked(cloud: Cloud, *, floating: bool) -> bool:
 def ways_into(network: ipaddress.IPv4Network) -> set[str]:
     """Devices by which this machine reaches addresses of that network, beside the default one."""
     show = ["ip", "-json", "route", "show", "root", str(network)]
-    said = subprocess.run(show, check=True, capture_output=True, text=True).stdout
-    return {str(route.get("dev")) for route in json.loads(said)}
+    said = ask(*show, timeout=SECONDS).output
+    return {str(route.get("dev")) for route in json.loads(said or "[]")}
 
 
 def others(cloud: Cloud) -> dict[str, str]:
@@ -195,7 +195,7 @@ class Device:
 
 def device(cloud: Cloud, name: str) -> Device | None:
     """The device of that name in the cloud's network; None if there is none."""
-    said = ask(*ip(cloud, "-json", "address", "show", "dev", name))
+    said = ask(*ip(cloud, "-json", "address", "show", "dev", name), timeout=SECONDS)
     if not said.ok:
         return None
     (found,) = json.loads(said.output)
@@ -354,20 +354,13 @@ def way_out_is_open(cloud: Cloud) -> bool:
             str(cloud.settings.internal.node_consoles),
         ),
     )
-    try:
-        return all(
-            words in subprocess.run(show, check=False, capture_output=True, text=True).stdout
-            for show, words in tables
-        )
-    except FileNotFoundError:
-        return False
+    return all(words in ask(*show, timeout=SECONDS).output for show, words in tables)
 
 
 def drop_tables(*names: str) -> None:
     """Remove tables of nftables from the machine, as far as they are there."""
     drop = "".join(f"table inet {name}\ndelete table inet {name}\n" for name in names)
-    with suppress(FileNotFoundError):  # without nft there is none
-        subprocess.run(["nft", "-f", "-"], input=drop, text=True, check=False, capture_output=True)
+    ask("nft", "-f", "-", timeout=SECONDS, input=drop)  # without nft there is none
 
 
 def close_way_out(cloud: Cloud, *, last: bool) -> None:
@@ -387,12 +380,11 @@ def switch_devices(cloud: Cloud) -> list[str]:
         return []  # they go with the namespace
     file = cloud.lib / "openvswitch" / "conf.db"
     select = {"op": "select", "table": "Interface", "where": [], "columns": ["name", "type"]}
-    query = ["ovsdb-tool", "query", str(file), json.dumps(["Open_vSwitch", select])]
-    try:
-        result = subprocess.run(query, check=True, capture_output=True, text=True)
-    except (OSError, subprocess.CalledProcessError):
+    query = ("ovsdb-tool", "query", str(file), json.dumps(["Open_vSwitch", select]))
+    answer = ask(*query, timeout=SECONDS)
+    if not answer.ok:
         return []
-    rows = json.loads(result.stdout)[0]["rows"]
+    rows = json.loads(answer.output)[0]["rows"]
     return [row["name"] for row in rows if row["type"] in ("", "internal")]
 
 
@@ -408,10 +400,9 @@ def remove_devices(cloud: Cloud, devices: Sequence[str]) -> None:
         devices = [*devices, "ovs-netdev"]
     for device in {*devices, cloud.provider_bridge}:
         if Path("/sys/class/net", device).exists():
-            subprocess.run(["ip", "link", "delete", device], check=False, capture_output=True)
+            ask("ip", "link", "delete", device, timeout=SECONDS)
     if not cloud.namespace and Path("/sys/class/net", cloud.provider_bridge).exists():
         # A port of the kernel's datapath, whose daemon is gone.
-        datapath = ["ovs-dpctl", "del-dp", "system@ovs-system"]
-        subprocess.run(datapath, check=False, capture_output=True)
+        ask("ovs-dpctl", "del-dp", "system@ovs-system", timeout=SECONDS)
     if cloud.namespace and namespace_exists(cloud):
-        subprocess.run(["ip", "netns", "delete", cloud.namespace], check=False, capture_output=True)
+        ask("ip", "netns", "delete", cloud.namespace, timeout=SECONDS)

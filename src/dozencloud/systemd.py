@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from dozencloud.cloud import Cloud
+from dozencloud.facts.run import ask
 from dozencloud.graph import Step
 from dozencloud.supervise import clean_environment
 
 FOLDER = Path("/etc/systemd/system")
+SECONDS = 600.0
+"""Within which a unit stops, with all services (TimeoutStopSec of systemd is 90 s)."""
 SUPERVISOR, SERVICES = "dozencloud.service", "dozencloud-services.service"
 
 
@@ -85,7 +87,7 @@ def _present(cloud: Cloud) -> bool:
 
 
 def _systemctl(*words: str) -> None:
-    subprocess.run(["systemctl", *words], check=False, capture_output=True)
+    ask("systemctl", *words, timeout=SECONDS)
 
 
 def stop(cloud: Cloud) -> None:

@@ -10,11 +10,11 @@ machine's.
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 from dozencloud import plumbing
 from dozencloud.cloud import GENEVE, VXLAN, Cloud
+from dozencloud.facts.run import ask
 from dozencloud.graph import Step
 
 PORTS = {GENEVE: 6081, VXLAN: 4789}
@@ -135,4 +135,4 @@ def remove(cloud: Cloud) -> None:
     plumbing.drop_tables(table(cloud))
     device = link_devices(cloud)[0]
     if Path("/sys/class/net", device).exists():
-        subprocess.run(["ip", "link", "delete", device], check=False, capture_output=True)
+        ask("ip", "link", "delete", device, timeout=plumbing.SECONDS)

@@ -7,7 +7,6 @@ databases are those of this release. Servers go on meanwhile.
 from __future__ import annotations
 
 import io
-import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +17,7 @@ from dozencloud.bringup import Bringup, make_plan
 from dozencloud.cloud import Cloud, load
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.memory import disk
+from dozencloud.facts.run import ask
 from dozencloud.graph import RunFailed, Step, Task
 from dozencloud.lineage import MADE_BY, Unfinished
 from dozencloud.membership import Membership, account, members, membership
@@ -139,9 +139,9 @@ def _room(cloud: Cloud) -> None:
 def _nothing_moves(cloud: Cloud) -> None:
     """Problem while a server is being made, moved or deleted: its work would be cut off."""
     sql = "SELECT hostname FROM nova.instances WHERE deleted = 0 AND task_state IS NOT NULL"
-    command = [*mariadb.client(Plan.kept(cloud)), "--skip-column-names", f"--execute={sql}"]
+    client = mariadb.client(Plan.kept(cloud))
     # Where the database does not answer the cloud is stopped.
-    busy = subprocess.run(command, check=False, capture_output=True, text=True).stdout.split()
+    busy = ask(*client, "--skip-column-names", f"--execute={sql}", timeout=60).output.split()
     if busy:
         raise Problem(
             f"Nova is at work on {len(busy)} server(s): {', '.join(busy)}.",

@@ -13,7 +13,6 @@ A card that is a bridge already is only linked.
 from __future__ import annotations
 
 import ipaddress
-import subprocess
 import sys
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from dozencloud.cloud import Cloud
 from dozencloud.doctor import Level, Verdict
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.card import Card, card
+from dozencloud.facts.run import ask
 from dozencloud.graph import Step
 
 STATE = "provider-interface"
@@ -194,9 +194,7 @@ def remove(cloud: Cloud) -> str:
         return ""
     end = link_devices(cloud)[0]
     if look(cloud, end):
-        words = plumbing.ip(cloud, "link", "delete", end)
-        subprocess.run(words, check=False, capture_output=True)
+        ask(*plumbing.ip(cloud, "link", "delete", end), timeout=plumbing.SECONDS)
     if look(cloud, bridge(cloud)) is None:
         return ""
-    given = subprocess.run(_move(cloud, "give"), check=False, capture_output=True, text=True)
-    return given.stderr.strip()
+    return ask(*_move(cloud, "give"), timeout=2 * plumbing.SECONDS).error.strip()

@@ -150,10 +150,16 @@ def quiet(*command: str) -> None:
 class Machine:
     """One fresh machine, switched on; use as a context manager, or call `destroy`."""
 
-    def __init__(self, suite: str, workdir: Path) -> None:
+    def __init__(self, suite: str, workdir: Path, without: Sequence[str] = ()) -> None:
+        """without: capabilities that root lacks there; core dumps are forbidden with it."""
         if reason := missing():
             raise MachineError(f"A fresh machine cannot be made here: {reason}.")
         self.suite = suite
+        dropped = ",".join(f"-{name}" for name in ("sys_time", *without))
+        self._limits = [
+            *(("prlimit", "--core=0:0") if without else ()),
+            *("setpriv", f"--bounding-set={dropped}"),
+        ]
         self.base = base(suite)
         self.state = Path(tempfile.mkdtemp(prefix=f"{suite}-", dir=workdir))
         self.number, self._slot = self._take_slot()
@@ -169,9 +175,11 @@ class Machine:
         }
 
     @classmethod
-    def start(cls, suite: str, workdir: Path, checkout: Path = CHECKOUT) -> Self:
+    def start(
+        cls, suite: str, workdir: Path, checkout: Path = CHECKOUT, without: Sequence[str] = ()
+    ) -> Self:
         """Make a machine with the checkout, read-only, in /root/dozencloud and switch it on."""
-        machine = cls(suite, workdir)
+        machine = cls(suite, workdir, without)
         try:
             copy_checkout(checkout, machine.state / "checkout")
             machine.power_on()
@@ -221,9 +229,8 @@ class Machine:
         self._init = subprocess.Popen(
             [
                 *self._in_cgroups(),
-                "setpriv",
-                "--pdeathsig=KILL",
-                "--bounding-set=-sys_time",
+                *self._limits,
+                *("setpriv", "--pdeathsig=KILL"),
                 "unshare",
                 *flags,
                 *init,
@@ -286,7 +293,7 @@ class Machine:
         setting = ["env", "-i", *(f"{name}={value}" for name, value in variables.items())]
         options = {"stdin": subprocess.DEVNULL, "text": True, "start_new_session": True} | options
         return subprocess.Popen(
-            [*self._in_cgroups(), "nsenter", *flags, *setting, *argv], **options
+            [*self._in_cgroups(), "nsenter", *flags, *self._limits, *setting, *argv], **options
         )
 
     def run(

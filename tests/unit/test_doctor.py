@@ -111,6 +111,20 @@ def test_a_good_machine_has_no_complaint() -> None:
             "Run: sudo ./dozen up",
         ),
         (
+            "capabilities",
+            replace(GOOD, incapable=("sys_admin", "sys_resource")),
+            Level.BAD,
+            "Root lacks CAP_SYS_ADMIN here, as in a container that was not given them.",
+            "Allow them there (Docker: --privileged), or use a virtual machine.",
+        ),
+        (
+            "capabilities",
+            replace(GOOD, incapable=("sys_nice", "sys_resource")),
+            Level.NOTE,
+            "Root lacks CAP_SYS_NICE, CAP_SYS_RESOURCE here; the cloud does without.",
+            "",
+        ),
+        (
             "system",
             replace(
                 GOOD,

@@ -10,6 +10,7 @@ from subprocess import PIPE
 import pytest
 
 from dozencloud.facts import clock
+from dozencloud.facts.capabilities import parse_lacking
 from dozencloud.facts.clock import parse_settable
 
 MODULE = importlib.import_module("dozencloud.facts.clock")
@@ -28,6 +29,21 @@ MODULE = importlib.import_module("dozencloud.facts.clock")
 def test_settable(bounding: str, settable: bool) -> None:
     status = f"Name:\tpython3\nCapEff:\t0000000000000000\nCapBnd:\t{bounding}\nNoNewPrivs:\t0\n"
     assert parse_settable(status) is settable
+
+
+@pytest.mark.parametrize(
+    ("bounding", "lacking"),
+    [
+        ("000001ffffffffff", ()),
+        ("000001fffeffffff", ("sys_resource",)),
+        (
+            "00000000a80425fb",  # Docker's default
+            ("net_admin", "sys_ptrace", "sys_admin", "sys_nice", "sys_resource"),
+        ),
+    ],
+)
+def test_capabilities_that_root_lacks(bounding: str, lacking: tuple[str, ...]) -> None:
+    assert parse_lacking(f"Name:\tpython3\nCapBnd:\t{bounding}\nCapAmb:\t0\n") == lacking
 
 
 def test_a_program_that_keeps_the_clock_is_seen_and_ours_is_not(

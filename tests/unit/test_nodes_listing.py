@@ -8,9 +8,12 @@ from dataclasses import replace
 import nodes_kit
 import pytest
 
+from dozencloud import ovnseries
 from dozencloud.membership import Member
+from dozencloud.nodes import enrol
 from dozencloud.nodes.listing import Condition, Row
 from dozencloud.nodes.reports import Report
+from dozencloud.nodes.tokens import Refused
 
 DAY = 86400.0
 MEMBER = nodes_kit.MEMBER
@@ -39,6 +42,45 @@ def test_what_is_wrong_with_it_is_said(report: Report | None, said: tuple[str, .
     found = row(report).troubles
     assert len(found) == len(said)
     assert all(words in text for words, text in zip(said, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("unread", "said"),
+    [
+        (True, "its OVN does not take up the cloud's networks"),
+        (False, "its OVN (23.03) is older than the controller's"),
+    ],
+)
+def test_why_its_servers_have_no_network_is_said_also_before_it_has_reported(
+    unread: bool, said: str
+) -> None:
+    cut_off = replace(row(replace(REPORT, networks="23.03")), condition=Condition.CUT_OFF)
+    (found,) = replace(cut_off, unread=unread).troubles
+    assert said in found
+    assert replace(cut_off, unread=True, report=None).troubles
+
+
+@pytest.mark.parametrize(
+    ("node", "controller", "fits"),
+    [
+        ("23.03", "25.03", False),
+        ("24.03", "25.03", False),
+        ("23.03", "24.03", False),
+        ("25.03", "23.03", True),
+        ("25.03", "25.03", True),
+        ("24.09", "24.03", True),
+        ("", "25.03", True),
+        ("23.03", "", True),
+        ("25.3.1", "26.03", True),
+    ],
+)
+def test_which_ovn_reads_which(node: str, controller: str, fits: bool) -> None:
+    assert ovnseries.reads(node, controller) is fits
+    if fits:
+        enrol.understands(node, controller)
+    else:
+        with pytest.raises(Refused, match=f"{node}.*{controller}.*no network"):
+            enrol.understands(node, controller)
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,17 @@ def test_all_running() -> None:
     assert not example("running", "fatal").all_running
 
 
+def test_faults_say_what_a_running_service_lacks_or_else_what_people_feel() -> None:
+    well = example("running", "running")
+    assert well.faults == {}
+    silent = replace(well, unreachable="No answer came")
+    assert silent.faults == {"No answer came.": ("restart", "ovs-switch", "ovn-controller")}
+    lacking = replace(well.services[0], fault="its bridge is down")
+    both = replace(silent, services=(lacking, well.services[1]))
+    assert both.faults == {"s0 runs, but its bridge is down.": ("start",)}
+    assert both.to_json()["faults"] == ["s0 runs, but its bridge is down."]
+
+
 def test_losses_count_servers_and_images_only(tmp_path: Path) -> None:
     cloud = Cloud(tmp_path)
     uuid = "01234567-89ab-cdef-0123-456789abcde"

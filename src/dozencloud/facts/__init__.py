@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from dozencloud.facts.board import board, temperature
+from dozencloud.facts.capabilities import lacking
 from dozencloud.facts.clock import Clock, clock
 from dozencloud.facts.cpu import Cpu, cpu
 from dozencloud.facts.datapath import Datapath, Network, network
@@ -69,6 +70,8 @@ class Facts:
     network: Network
     packages: Packages
     listeners: tuple[Listener, ...]
+    incapable: tuple[str, ...] = ()
+    """Capabilities that root lacks here (`capabilities.NUMBERS`)."""
     walls: tuple[Wall, ...] = ()
     disks: tuple[Disk, ...] = ()
     reach: Reach | None = None
@@ -134,6 +137,7 @@ def _local() -> Facts:
             memory=memory(),
             emulators=emulators(),
             listeners=listeners(),
+            incapable=lacking(),
             network=network_.result(),
             packages=packages_.result(),
             system=system_.result(),

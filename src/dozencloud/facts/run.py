@@ -23,14 +23,14 @@ class Answer:
         return self.code == 0
 
 
-def ask(*command: str, timeout: float = 5.0) -> Answer:
+def ask(*command: str, timeout: float = 5.0, input: str = "") -> Answer:
     """Run `command` in the C locale, so that its words can be read by a parser."""
     environment = {"PATH": _PATH, "LC_ALL": "C", "HOME": os.environ.get("HOME", "/")}
     try:
         done = subprocess.run(
             command,
             env=environment,
-            stdin=subprocess.DEVNULL,
+            input=input,
             capture_output=True,
             text=True,
             errors="replace",

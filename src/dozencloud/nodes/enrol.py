@@ -95,7 +95,7 @@ def join(cloud: Cloud, request: Request) -> dict[str, Any]:
     identifier, _, secret = request.token.partition(".")
     tokens.check(cloud, identifier, secret)
     wanted(request.release)
-    understands(request.networks)
+    understands(request.networks, ovnseries.installed())
     key = authority.key_hash(request.csr)
     there = {member.name: member for member in members(cloud)}
     known = there.get(request.name)
@@ -204,17 +204,12 @@ def wanted(release: str) -> None:
     raise Refused(what, mend)
 
 
-def understands(networks: str) -> None:
-    """Refused where a machine with that series of OVN cannot read this controller's networks.
-
-    A newer ovn-controller reads what an older ovn-northd writes; the other way OVN promises nothing
-    (Documentation/intro/install/ovn-upgrades.rst), and 23.03 has no network under 25.03.
-    """
-    ours = ovnseries.installed()
-    if networks and ours and ovnseries.number(networks) < ovnseries.number(ours):
+def understands(node: str, controller: str) -> None:
+    """Refused where a machine with that series of OVN cannot read this controller's networks."""
+    if not ovnseries.reads(node, controller):
         raise Refused(
-            f"The OVN of this machine ({networks[:20]}) is older than the controller's ({ours}),"
-            " and servers here would have no network.",
+            f"The OVN of this machine ({node}) is older than the controller's ({controller}), and"
+            " servers here would have no network.",
             "Install a newer Debian or Ubuntu on this machine. Which go together: docs/nodes.md,"
             " Systems.",
         )

@@ -154,6 +154,7 @@ def rows(cloud: Cloud) -> list[Row]:
     plan, joined = Plan.kept(cloud), members(cloud)
     own = plan.node.name
     chassis = {own: plan.node.chassis} | {member.name: member.chassis for member in joined}
+    ours = ovnseries.installed()
     up = {name for name, service in services.items() if service.state == "up"}
     late = reachable.behind(cloud, [each for name, each in chassis.items() if name in up])
 
@@ -161,7 +162,8 @@ def rows(cloud: Cloud) -> list[Row]:
         role = "control, compute" if name == own else "compute"
         servers = tuple(sorted(there.get(name, ())))
         unread, condition = chassis.get(name) in late, _condition(services.get(name))
-        if condition is Condition.UP and (unread or _outdated(report)):
+        readable = ovnseries.reads(report.networks if report else "", ours)
+        if condition is Condition.UP and (unread or not readable):
             condition = Condition.CUT_OFF
         return Row(name, role, address, condition, unread, servers, member, report)
 
@@ -171,12 +173,6 @@ def rows(cloud: Cloud) -> list[Row]:
         *(row(m.name, m.address, m, reports.last(cloud, m.name)) for m in joined),
         *(row(name, "", None, None) for name in shut_out),
     ]
-
-
-def _outdated(report: Report | None) -> bool:
-    """Whether its OVN is older than ours, whose networks it then cannot read."""
-    theirs = report.networks if report else ""
-    return bool(theirs) and ovnseries.number(theirs) < ovnseries.number(ovnseries.installed())
 
 
 def _condition(service: Any) -> Condition:

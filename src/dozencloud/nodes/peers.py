@@ -7,7 +7,6 @@ other nova-compute is restarted, too.
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +17,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from dozencloud import tls
 from dozencloud.cloud import Cloud
 from dozencloud.errors import Exit, Problem
+from dozencloud.facts.run import ask
 from dozencloud.membership import Membership, keep
 from dozencloud.nodes import joining
 from dozencloud.nodes.controller import Controller
 from dozencloud.secret import write_private
 from dozencloud.services import libvirt
+
+RESTART_SECONDS = 900.0
+"""Within which services of a busy board are restarted."""
 
 
 def meet(cloud: Cloud, given: Membership, controller: Controller) -> Membership:
@@ -81,13 +84,13 @@ def restart(cloud: Cloud) -> None:
         return
     root = ("--root", str(cloud.root)) if cloud.root else ()
     words = [sys.executable, "-P", "-m", "dozencloud", *root, "restart", *names]
-    done = subprocess.run(words, check=False, capture_output=True, text=True)
-    if done.returncode == Exit.BUSY:
+    done = ask(*words, timeout=RESTART_SECONDS)
+    if done.code == Exit.BUSY:
         return
-    if done.returncode:
+    if not done.ok:
         raise Problem(
             f"{' and '.join(names)} could not be restarted to take up which nodes to trust.",
             f"See: {cloud.command('status')}",
-            detail=done.stderr.strip(),
+            detail=done.error.strip(),
         )
     _todo(cloud).unlink()
