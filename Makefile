@@ -1,8 +1,16 @@
-.PHONY: check arm-host arm-node arm-board arm-pair
+.PHONY: check cuts pairs arm-host arm-node arm-board arm-pair
 
 # Checks and tests all that this machine can.
 check:
 	./tests/run
+
+# Pulls the plug of a controller and of a node ten times, on each system.
+cuts:
+	./tests/run -m long tests/fresh/test_cuts.py
+
+# Lets nodes of each system join controllers of each system.
+pairs:
+	./tests/run -m long tests/fresh/test_pairs.py
 
 # Runs servers with KVM in emulated ARMv8 machines: docs/arm-host.md
 arm-host:
