@@ -23,6 +23,7 @@ from dozencloud import (
     closed,
     environments,
     lifecycle,
+    ovnseries,
     packages,
     plumbing,
     processes,
@@ -234,16 +235,21 @@ class Bringup:
                 ("keystone", "gateway"),
                 accounts.ACCOUNTS,
             ),
-        ]
-        tasks.append(
+            Task(
+                "older-ovn",
+                "OVN that all nodes read",
+                partial(ovnseries.fetch, self.cloud),
+                after=("packages",),
+                done=lambda: ovnseries.there(self.cloud),
+            ),
             Task(
                 "floating-ips",
                 "Routers answer",
                 partial(reachable.await_answers, self.cloud),
                 after=("ovs-switch", "ovn-nb", "ovn-northd", "ovn-controller"),
                 done=lambda: not reachable.fault(self.cloud),
-            )
-        )
+            ),
+        ]
         if self.cloud.settings.network.provider_interface:
             tasks.append(
                 Task(
@@ -571,6 +577,8 @@ class Bringup:
             extra += ("schema",)
         if service.name == "ovs-switch" and self.cloud.settings.network.provider_interface:
             extra += ("card",)
+        if service.name == "ovn-northd":
+            extra += ("older-ovn",)
         if service.name == "nova-compute":
             extra += ("accounts",)
         if service.name == "gateway":

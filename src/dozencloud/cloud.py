@@ -46,6 +46,8 @@ DATAPATHS = ("auto", "system", "netdev")
 GENEVE, VXLAN = "geneve", "vxlan"
 """Encapsulations, as OVN names them (ovn-encap-type, ovn-controller(8))."""
 TUNNELS = ("auto", GENEVE, VXLAN)
+OLDEST_OVN = "23.03"
+"""Of the systems that nodes may have."""
 VIRT_TYPES = ("auto", "kvm", "qemu")
 # AF_UNIX paths end at 107 bytes (unix(7)); the longest one below `run` is libvirt's
 # `libvirt/virtlogd-admin-sock`, and OVN adds `openvswitch/ovn-controller.PID.ctl`.
@@ -142,6 +144,11 @@ class Nodes:
         False,
         "Servers migrate between nodes that joined. These must trust each other for it: who takes "
         "over one of them can then take over all, but not the controller.",
+    )
+    ovn: str = setting(
+        "",
+        "Series of OVN that networks are written in; empty: this system's. Nodes with an older "
+        f'one read only "{OLDEST_OVN}", which is that of Debian 12.',
     )
 
 
@@ -467,6 +474,7 @@ def _check(settings: Settings, where: str) -> None:
         ("network.datapath", settings.network.datapath, DATAPATHS),
         ("network.tunnels", settings.network.tunnels, TUNNELS),
         ("compute.virt_type", settings.compute.virt_type, VIRT_TYPES),
+        ("nodes.ovn", settings.nodes.ovn, ("", OLDEST_OVN)),
     ):
         if value not in choices:
             raise _wrong(where, name, f"one of {', '.join(choices)}", value)

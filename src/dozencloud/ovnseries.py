@@ -1,15 +1,32 @@
-"""Which series of OVN this machine has, or will have: what its flows are written in."""
+"""Series of OVN: which understands which, and the older one that a controller may write in.
+
+A controller with a newer system than one of its nodes runs the ovn-northd of Debian 12, whose
+flows every node reads. It works on the databases of the newer OVN: it knows a part of their
+columns. Only that one program is taken, from Debian's archive, with its signatures checked.
+"""
 
 from __future__ import annotations
 
 import re
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from dozencloud.cloud import OLDEST_OVN, Cloud
 from dozencloud.facts.run import ask
+from dozencloud.graph import Step
+from dozencloud.images import apt, debs
+from dozencloud.images.tiny import KEYRING
 
+NORTHD = "ovn-northd"
+SUITE = "bookworm"
+"""Debian's release that has OLDEST_OVN."""
+THERE = ("libc6", "libcap-ng0", "libssl3", "libunbound8", "lsb-release", "openvswitch-common")
+"""What its package asks for, and this system's own OVN has brought."""
 SERIES = re.compile(r"\d{2}\.\d{2}")
 
 
-def installed(program: str = "ovn-northd") -> str:
+def installed(program: str = NORTHD) -> str:
     """Of the program, such as `25.03`; empty where it is not installed."""
     return _first(ask(program, "--version").output)
 
@@ -17,6 +34,11 @@ def installed(program: str = "ovn-northd") -> str:
 def coming() -> str:
     """Of ovn-controller on a node: as it is, or as apt would install it; empty where unknown."""
     return installed("ovn-controller") or _first(ask("apt-cache", "policy", "ovn-host").output)
+
+
+def written(cloud: Cloud) -> str:
+    """In which this controller writes flows; empty where unknown."""
+    return cloud.settings.nodes.ovn or installed()
 
 
 def reads(node: str, controller: str) -> bool:
@@ -38,3 +60,42 @@ def _numbers(series: str) -> tuple[int, ...]:
 def _first(text: str) -> str:
     found = re.search(rf"({SERIES.pattern})\.\d+", text)
     return found[1] if found else ""
+
+
+# ---- the older one ------------------------------------------------------------------------
+
+
+def northd(cloud: Cloud) -> str:
+    """Which ovn-northd this controller runs."""
+    return str(_kept(cloud)) if _wants(cloud) else NORTHD
+
+
+def _wants(cloud: Cloud) -> bool:
+    """Whether the settings ask for another one than this system's."""
+    return cloud.settings.nodes.ovn not in ("", installed())
+
+
+def _kept(cloud: Cloud) -> Path:
+    return cloud.lib / f"ovn-{OLDEST_OVN}" / NORTHD
+
+
+def there(cloud: Cloud) -> bool:
+    """What `northd` names is there."""
+    return not _wants(cloud) or installed(str(_kept(cloud))) == OLDEST_OVN
+
+
+def fetch(cloud: Cloud, step: Step) -> None:
+    """Take it from Debian's archive; Problem where that cannot be reached."""
+    kept, source = _kept(cloud), apt.Source(cloud.settings.image.mirror, SUITE, KEYRING)
+    architecture = ask("dpkg", "--print-architecture").output.strip()
+    step.note(f"OVN {OLDEST_OVN} from {source.mirror}")
+    with TemporaryDirectory(dir=cloud.lib, prefix=".ovn-") as work:
+        packages = debs.fetch_exactly(
+            source, architecture, ["ovn-central"], Path(work), without=THERE
+        )
+        root = Path(work) / "root"
+        debs.unpack(packages, root)
+        kept.parent.mkdir(mode=0o755, exist_ok=True)
+        shutil.copyfile(root / "usr" / "bin" / NORTHD, kept.with_suffix(".new"))
+    kept.with_suffix(".new").chmod(0o755)
+    kept.with_suffix(".new").rename(kept)

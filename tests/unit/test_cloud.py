@@ -47,7 +47,7 @@ OTHER = Settings(
     internal=Internal(
         api=1, broker=65535, broker_cluster=3, broker_names=4, consoles=5, node_consoles=8
     ),
-    nodes=Nodes(broker=6, southbound=7, migration=True),
+    nodes=Nodes(broker=6, southbound=7, migration=True, ovn="23.03"),
     services=Services(preload=False, threads=64),
     image=Image(
         mirror='http://mirror.example/"quoted"\\',

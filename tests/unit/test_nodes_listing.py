@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import nodes_kit
 import pytest
 
 from dozencloud import ovnseries
+from dozencloud.cloud import Cloud, parse
 from dozencloud.membership import Member
 from dozencloud.nodes import enrol
 from dozencloud.nodes.listing import Condition, Row
@@ -76,11 +78,15 @@ def test_why_its_servers_have_no_network_is_said_also_before_it_has_reported(
 )
 def test_which_ovn_reads_which(node: str, controller: str, fits: bool) -> None:
     assert ovnseries.reads(node, controller) is fits
-    if fits:
-        enrol.understands(node, controller)
-    else:
-        with pytest.raises(Refused, match=f"{node}.*{controller}.*no network"):
-            enrol.understands(node, controller)
+
+
+def test_a_machine_with_an_older_ovn_is_told_what_to_do_on_the_controller(tmp_path: Path) -> None:
+    cloud = Cloud(tmp_path, parse({"nodes": {"ovn": "23.03"}}))
+    enrol.understands(cloud, "23.03")
+    enrol.understands(cloud, "")
+    with pytest.raises(Refused, match="older than the controller's") as refused:
+        enrol.understands(cloud, "22.09")
+    assert refused.value.mend == "Install a newer Debian or Ubuntu on this machine."
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from typing import Any
 from cryptography import x509
 
 from dozencloud import RELEASE, ovnseries, seed, tls
-from dozencloud.cloud import Cloud
+from dozencloud.cloud import OLDEST_OVN, Cloud
 from dozencloud.membership import Member, Membership, changing, members
 from dozencloud.nodes import authority, broker, identity, opening, tokens
 from dozencloud.nodes.tokens import Refused
@@ -95,7 +95,7 @@ def join(cloud: Cloud, request: Request) -> dict[str, Any]:
     identifier, _, secret = request.token.partition(".")
     tokens.check(cloud, identifier, secret)
     wanted(request.release)
-    understands(request.networks, ovnseries.installed())
+    understands(cloud, request.networks)
     key = authority.key_hash(request.csr)
     there = {member.name: member for member in members(cloud)}
     known = there.get(request.name)
@@ -204,15 +204,20 @@ def wanted(release: str) -> None:
     raise Refused(what, mend)
 
 
-def understands(node: str, controller: str) -> None:
+def understands(cloud: Cloud, node: str) -> None:
     """Refused where a machine with that series of OVN cannot read this controller's networks."""
-    if not ovnseries.reads(node, controller):
-        raise Refused(
-            f"The OVN of this machine ({node}) is older than the controller's ({controller}), and"
-            " servers here would have no network.",
-            "Install a newer Debian or Ubuntu on this machine. Which go together: docs/nodes.md,"
-            " Systems.",
-        )
+    ours = ovnseries.written(cloud)
+    if ovnseries.reads(node, ours):
+        return
+    older = ovnseries.reads(node, OLDEST_OVN)
+    raise Refused(
+        f"The OVN of this machine ({node}) is older than the controller's ({ours}), and servers"
+        " here would have no network.",
+        f'On the controller, set ovn = "{OLDEST_OVN}" under [nodes] in {cloud.file} and run:'
+        f" {cloud.command('up')}. Then run the same command here again."
+        if older
+        else "Install a newer Debian or Ubuntu on this machine.",
+    )
 
 
 def controller_name(cloud: Cloud) -> str:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from dozencloud import RELEASE, ovnseries, reachable, seed, status
-from dozencloud.cloud import Cloud
+from dozencloud.cloud import OLDEST_OVN, Cloud
 from dozencloud.errors import Exit, Problem
 from dozencloud.membership import Member, members
 from dozencloud.nodes import agent, reports
@@ -90,11 +90,11 @@ class Row:
         return tuple(found)
 
     def _cut_off(self) -> str:
-        theirs, ours = self.report.networks if self.report else "", ovnseries.installed()
-        if not self.unread:
+        if not self.unread and self.report:
             return (
-                f"{self.name}: its OVN ({theirs}) is older than the controller's ({ours}), so its"
-                " servers have no network. Install a newer Debian or Ubuntu on it."
+                f"{self.name}: its OVN ({self.report.networks}) is older than the controller's, so"
+                f' its servers have no network. On the controller, set ovn = "{OLDEST_OVN}" under'
+                " [nodes] in its cloud.toml, then: sudo ./dozen up"
             )
         return (
             f"{self.name}: its OVN does not take up the cloud's networks, so its servers may have"
@@ -154,7 +154,7 @@ def rows(cloud: Cloud) -> list[Row]:
     plan, joined = Plan.kept(cloud), members(cloud)
     own = plan.node.name
     chassis = {own: plan.node.chassis} | {member.name: member.chassis for member in joined}
-    ours = ovnseries.installed()
+    ours = ovnseries.written(cloud)
     up = {name for name, service in services.items() if service.state == "up"}
     late = reachable.behind(cloud, [each for name, each in chassis.items() if name in up])
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dozencloud import plumbing, tls, tunnels, uplink
+from dozencloud import ovnseries, plumbing, tls, tunnels, uplink
 from dozencloud.cloud import INTEGRATION_BRIDGE, Cloud
 from dozencloud.confinement import Confinement, Unconfined
 from dozencloud.graph import Step
@@ -341,7 +341,7 @@ def northd(plan: Plan) -> Service:
         title="Networks to flows (OVN northd)",
         role=Role.CONTROL,
         command=[
-            *("ovn-northd", f"--ovnnb-db=unix:{northbound_socket(cloud)}"),
+            *(ovnseries.northd(cloud), f"--ovnnb-db=unix:{northbound_socket(cloud)}"),
             *(f"--ovnsb-db=unix:{southbound_socket(cloud)}", f"--unixctl={control}", *LOGGING),
         ],
         user=USER,
