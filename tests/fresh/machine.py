@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +31,14 @@ from typing import Any, Self
 CHECKOUT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("DOZEN_FRESH_CACHE", "/var/cache/dozencloud-fresh"))
 SUITES = ("bookworm", "trixie")
+UBUNTU = {"noble": "http://archive.ubuntu.com/ubuntu"}
+"""Other systems that a machine may have -> their mirror."""
+UBUNTU_KEYS = (
+    "http://archive.ubuntu.com/ubuntu/pool/main/u/ubuntu-keyring/"
+    "ubuntu-keyring_2023.11.28.1_all.deb",
+    "36de43b15853ccae0028e9a767613770c704833f82586f28eb262f0311adb8a8",
+)
+"""Debian has no package of Ubuntu's keys: address and SHA-256 of Ubuntu's."""
 INCLUDE = "ca-certificates,iproute2,mount"
 BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 HOME = "/root/dozencloud"
@@ -66,14 +76,29 @@ def base(suite: str) -> Path:
         half = CACHE / f"{root.name}.half"
         shutil.rmtree(half, ignore_errors=True)
         command = ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={INCLUDE}"]
+        if suite in UBUNTU:
+            command += [f"--keyring={ubuntu_keys()}", "--components=main,universe"]
         command += [suite, str(half)]
-        if mirror := os.environ.get("DOZEN_FRESH_MIRROR"):
+        if mirror := UBUNTU.get(suite) or os.environ.get("DOZEN_FRESH_MIRROR"):
             command.append(mirror)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise MachineError(f"mmdebstrap could not make {suite}:\n{done.stderr[-2000:]}")
         half.rename(root)
     return root
+
+
+def ubuntu_keys() -> Path:
+    """The keys that Ubuntu's packages are signed with."""
+    address, digest = UBUNTU_KEYS
+    with urllib.request.urlopen(address, timeout=60) as answer:  # noqa: S310  (checked below)
+        package = answer.read()
+    if hashlib.sha256(package).hexdigest() != digest:
+        raise MachineError(f"What {address} sent is not what it was.")
+    file, folder = CACHE / "ubuntu-keyring.deb", CACHE / "ubuntu-keyring"
+    file.write_bytes(package)
+    subprocess.run(["dpkg-deb", "--extract", file, folder], check=True)
+    return folder / "usr/share/keyrings/ubuntu-archive-keyring.gpg"
 
 
 def copy_checkout(source: Path, target: Path) -> None:
@@ -372,7 +397,7 @@ class Machine:
 def main() -> int:
     """Run one command, or a shell, in a new machine."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("suite", choices=SUITES)
+    parser.add_argument("suite", choices=(*SUITES, *UBUNTU))
     parser.add_argument("command", nargs="*", default=["bash"])
     arguments = parser.parse_args()
     term = {"TERM": os.environ.get("TERM", "dumb")}

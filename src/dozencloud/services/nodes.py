@@ -16,7 +16,7 @@ def service(plan: Plan) -> Service:
         environment={
             **({"DOZEN_ROOT": str(cloud.root)} if cloud.root else {}),
             # It reads these when it starts; by this others start it anew.
-            "DOZEN_NODES": f"{ours.broker},{ours.southbound},{ours.migration}",
+            "DOZEN_NODES": f"{ours.broker},{ours.southbound},{ours.migration},{ours.ovn}",
         },
         folders=(Folder(cloud.run / "nodes"), api_folder(cloud, "nodes")),
         confinement=Unconfined("makes accounts in the broker, and starts services anew"),
