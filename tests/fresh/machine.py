@@ -78,6 +78,7 @@ def base(suite: str) -> Path:
         command = ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={INCLUDE}"]
         if suite in UBUNTU:
             command += [f"--keyring={ubuntu_keys()}", "--components=main,universe"]
+            command += ["--include=apt"]  # no part of its minbase
         command += [suite, str(half)]
         if mirror := UBUNTU.get(suite) or os.environ.get("DOZEN_FRESH_MIRROR"):
             command.append(mirror)
