@@ -41,6 +41,22 @@ def need_cloud(cloud: Cloud) -> None:
         )
 
 
+def need_controller(cloud: Cloud, *words: str) -> None:
+    """Problem on a node: the cloud is elsewhere. words: the command that the person typed."""
+    if given := membership(cloud):
+        raise Problem(
+            f"This machine is {given.node}, a node; the cloud is on {given.host}.",
+            f"Run on {given.host}: {cloud.command(*words)}",
+        )
+
+
+def need_running(cloud: Cloud, *words: str) -> None:
+    """Problem unless the cloud is on this machine, and runs. words: what the person typed."""
+    need_controller(cloud, *words)
+    if not Supervisor(cloud).alive():
+        raise Problem("The cloud is stopped.", f"Run: {cloud.command('start')}", code=Exit.DEGRADED)
+
+
 @contextmanager
 def locked(cloud: Cloud) -> Iterator[None]:
     """Keep every other `dozen` from changing this cloud; the kernel drops the lock if we die.

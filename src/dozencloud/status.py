@@ -62,7 +62,9 @@ class SupervisorStatus:
 class Status:
     """The whole cloud at one moment. servers: how many run, and their memory.
 
+    address: of the APIs; a node's are its controller's.
     disk_free: MiB, of the file system that holds servers.
+    node: what the cloud calls this machine, if it is one that joined.
     """
 
     cloud: str
@@ -72,6 +74,7 @@ class Status:
     servers: int
     servers_mib: float
     disk_free: int
+    node: str = ""
 
     @property
     def disk_full(self) -> bool:
@@ -95,6 +98,7 @@ class Status:
         values = {
             "cloud": self.cloud,
             "address": self.address,
+            "node": self.node,
             "services": [asdict(service) for service in self.services],
             "servers": {"count": self.servers, "memory_mib": servers},
             "supervisor": asdict(self.supervisor),
@@ -214,6 +218,7 @@ def make(
 def collect(cloud: Cloud) -> Status:
     """Ask the supervisor and the kernel."""
     plan = Plan.kept(cloud)
+    given = plan.membership
     supervisor = Supervisor(cloud)
     try:
         supervised = supervisor.processes()
@@ -242,7 +247,7 @@ def collect(cloud: Cloud) -> Status:
     started = (cloud.run / "supervisord.pid").stat().st_mtime if pid else now
     return Status(
         cloud=cloud.name,
-        address=cloud.public_url,
+        address=given.controller if given else cloud.public_url,
         services=tuple(rows),
         supervisor=SupervisorStatus(
             state="running" if pid else "stopped",
@@ -253,6 +258,7 @@ def collect(cloud: Cloud) -> Status:
         servers=len(servers),
         servers_mib=memory(servers),
         disk_free=disk(cloud.lib).free,
+        node=given.node if given else "",
     )
 
 

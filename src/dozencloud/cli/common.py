@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
 import traceback
 from dataclasses import dataclass
 from functools import cached_property
@@ -49,6 +50,14 @@ class Invocation:
         need_root(self.cloud, *words)
         return self.existing()
 
+    def as_admin(self, *words: str) -> Cloud:
+        """The cloud, which runs here; Problem otherwise, or if we are not root."""
+        from dozencloud.preflight import need_running
+
+        cloud = self.as_root(*words)
+        need_running(cloud, *words)
+        return cloud
+
 
 pass_invocation = click.make_pass_decorator(Invocation, ensure=True)
 
@@ -87,6 +96,25 @@ def echo_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
+class Name(click.ParamType[str]):
+    """What somebody called a server or a node: one line of text."""
+
+    name = "name"
+    LONGEST = 255  # characters, as Nova has it
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        shown = legible.line(value)
+        if not value.strip():
+            self.fail("it is empty.", param, ctx)
+        if len(value) > self.LONGEST:
+            self.fail(f"it has {len(value)} characters, and names have at most 255.", param, ctx)
+        if shown != value:
+            self.fail(f"{shown} has characters that no name has.", param, ctx)
+        if {".", ".."} & set(value.split("/")):
+            self.fail(f"{shown} is a path.", param, ctx)
+        return str(value)
+
+
 class Root(click.Group):
     """The group of all commands; turns every failure into a sentence and an exit status."""
 
@@ -103,7 +131,7 @@ class Root(click.Group):
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise
-            self._fail(ctx, unforeseen(error))
+            self._fail(ctx, foreseen(error) or unforeseen(error))
 
     def _fail(self, ctx: click.Context, problem: Problem) -> NoReturn:
         invocation = ctx.find_object(Invocation)
@@ -113,15 +141,31 @@ class Root(click.Group):
         ctx.exit(problem.code)
 
 
-def unforeseen(error: Exception) -> Problem:
-    """A sentence for what no part of the program expected."""
+def foreseen(error: Exception) -> Problem | None:
+    """A sentence for what the system or the cloud's APIs refused; None for a fault of ours."""
+    problem = None
     if isinstance(error, PermissionError) and os.geteuid():
         problem = Problem(f"{error.filename} cannot be opened.", "Use sudo.")
-    else:
-        text = " ".join(str(error).split())
-        problem = Problem(
-            f"An error that nobody foresaw: {type(error).__name__}: {text}.",
-            "The same command with --debug (dozen --debug ...) shows where.",
-        )
+    elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        problem = Problem("The disk is full.", "Make room; to see where it went: df -h")
+    elif isinstance(error, OSError) and error.filename and error.strerror:
+        shown = str(error.filename)
+        problem = Problem(f"{shown[:200]} cannot be used: {error.strerror}.")
+    elif "openstack" in sys.modules:
+        from dozencloud.client import refusal
+
+        problem = refusal(error)
+    if problem:
+        problem.__cause__ = error
+    return problem
+
+
+def unforeseen(error: Exception) -> Problem:
+    """A sentence for what no part of the program expected."""
+    text = " ".join(str(error).split())
+    problem = Problem(
+        f"An error that nobody foresaw: {type(error).__name__}: {text}.",
+        "The same command with --debug (dozen --debug ...) shows where.",
+    )
     problem.__cause__ = error
     return problem

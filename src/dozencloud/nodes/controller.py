@@ -137,11 +137,11 @@ def _reason(error: BaseException) -> str:
 def checked_url(text: str) -> str:
     """The controller's address as people may type it, as a URL; Problem (USAGE) on a wrong one."""
     url = text if "://" in text else f"https://{text}"
-    parts = urlsplit(url.rstrip("/"))
     try:
+        parts = urlsplit(url.rstrip("/"))
         whole = parts.scheme == "https" and parts.hostname and parts.port != 0
     except ValueError:
-        whole = False
+        parts, whole = urlsplit(""), False
     if not whole or parts.path or parts.query or parts.username:
         raise Problem(
             f"{text} is not the address of a controller.",
