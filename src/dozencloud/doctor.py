@@ -6,9 +6,11 @@ Pure: facts and needs in, verdicts out. `dozen doctor` shows them all; `dozen up
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import combinations
 from pathlib import Path
 
 from dozencloud.errors import Exit, Problem
@@ -77,6 +79,28 @@ class Space:
 
 
 @dataclass(frozen=True)
+class Range:
+    """Addresses that the cloud takes.
+
+    what: for people.   setting: what moves it; empty: a --root of another name does.
+    routed: this machine gets a route to it. Else only servers are in it, which then do not reach
+        others with these addresses.
+    fixed: small, and may lie in a wider network of the machine.
+    shared: a network that was there before, with machines of others in it.
+    """
+
+    what: str
+    network: ipaddress.IPv4Network
+    setting: str = ""
+    routed: bool = True
+    fixed: bool = False
+    shared: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.what[0].upper()}{self.what[1:]} ({self.network})"
+
+
+@dataclass(frozen=True)
 class Needs:
     """What the cloud asks of the machine.
 
@@ -88,6 +112,8 @@ class Needs:
     node: the machine joins a cloud, or did.
     keeps_time: `up` sees to the clock where nothing else does.
     passing: devices of the cloud from and to which packets go through this machine.
+    ranges: addresses that the cloud takes.   own: its devices, which may lead there.
+    far: addresses that must be reached from here or by servers, each with its name for people.
     """
 
     ports: tuple[Port, ...] = ()
@@ -103,6 +129,9 @@ class Needs:
     node: bool = False
     keeps_time: bool = True
     passing: tuple[str, ...] = ()
+    ranges: tuple[Range, ...] = ()
+    own: frozenset[str] = frozenset()
+    far: tuple[tuple[str, str], ...] = ()
     settings: Path = Path("/etc/dozencloud/cloud.toml")
     destroy: str = "sudo ./dozen destroy --yes"
 
@@ -117,6 +146,7 @@ def examine(facts: Facts, needs: Needs) -> list[Verdict]:
         *_network(facts),
         *_forwarding(facts, needs),
         *_outside(facts, needs),
+        *_ranges(facts, needs),
         *_ports(facts, needs),
         *_leftovers(needs),
     ]
@@ -447,6 +477,87 @@ def _mend_reach(outcome: Outcome) -> str:
     if outcome.proxy:
         return "Check the proxy settings (http_proxy, https_proxy, /etc/apt/apt.conf.d)."
     return f"Try: curl -I {outcome.url}; behind a proxy, set https_proxy and http_proxy."
+
+
+def _ranges(facts: Facts, needs: Needs) -> Iterator[Verdict]:
+    if not needs.ranges:
+        return
+    clashes = [
+        Verdict(
+            "addresses",
+            Level.BAD,
+            f"{one} and {other.what} ({other.network}) overlap.",
+            _move(other if other.setting else one, needs),
+        )
+        for one, other in combinations(needs.ranges, 2)
+        if one.network.overlaps(other.network)
+    ]
+    for each in (each for each in needs.ranges if not each.shared):
+        clashes += _in_the_way(each, facts, needs)
+        clashes += _swallowed(each, facts, needs)
+    yield from clashes
+    if not clashes:
+        fact = f"Nothing else has {_named(str(each.network) for each in needs.ranges)}."
+        yield Verdict("addresses", Level.OK, fact)
+
+
+def _in_the_way(ours: Range, facts: Facts, needs: Needs) -> Iterator[Verdict]:
+    """Routes of this machine to addresses of that range."""
+    for route in facts.routes:
+        there = route.network
+        if route.device in needs.own or not there.overlaps(ours.network):
+            continue
+        wider = there != ours.network and there.supernet_of(ours.network)
+        if wider and ours.fixed:
+            continue
+        if not ours.routed:
+            yield Verdict(
+                "addresses",
+                Level.WARN,
+                f"{ours} has addresses of {there}, which "
+                f"{route.device} leads to: servers do not reach what is there.",
+                _move(ours, needs),
+            )
+        elif wider and route.gateway:
+            yield Verdict(
+                "addresses",
+                Level.WARN,
+                f"{ours} would hide a part of {there}, which is behind {route.gateway}, from this "
+                "machine.",
+                _move(ours, needs),
+            )
+        else:
+            yield Verdict(
+                "addresses",
+                Level.BAD,
+                f"The network {ours.network} of {ours.what} leads to the device {route.device} "
+                "already.",
+                _move(ours, needs),
+            )
+
+
+def _swallowed(ours: Range, facts: Facts, needs: Needs) -> Iterator[Verdict]:
+    """Machines that would not be reached any more."""
+    far = [*needs.far, *(("this machine's name server", each) for each in facts.name_servers)]
+    for name, address in far:
+        if ipaddress.IPv4Address(address) in ours.network:
+            whose = "this machine" if ours.routed else "servers"
+            yield Verdict(
+                "addresses",
+                Level.BAD if ours.routed else Level.WARN,
+                f"{ours} would hide {name}, {address}, from {whose}.",
+                _move(ours, needs),
+            )
+
+
+def _move(ours: Range, needs: Needs) -> str:
+    if not ours.setting:
+        return "Choose another --root: its name decides the addresses."
+    section, _, name = ours.setting.partition(".")
+    return (
+        f'Choose one that is free, e.g. {name} = "10.99.0.0/24" under [{section}] in '
+        f"{needs.settings}."
+    )
 
 
 def _ports(facts: Facts, needs: Needs) -> Iterator[Verdict]:

@@ -174,15 +174,6 @@ def ways_into(network: ipaddress.IPv4Network) -> set[str]:
     return {str(route.get("dev")) for route in json.loads(said)}
 
 
-def others(cloud: Cloud) -> dict[str, str]:
-    """Networks of this cloud's floating IPs that lead elsewhere already -> the device."""
-    if cloud.namespace is None:
-        return {}
-    own = cloud.link_devices[0]
-    found = {str(each): ways_into(each) - {own} for each in cloud.floating_networks}
-    return {network: min(devices) for network, devices in found.items() if devices}
-
-
 def make_namespace(cloud: Cloud, step: Step, *, floating: bool) -> None:
     """The network namespace of a cloud with a root of its own, linked to the machine by veth.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import ipaddress
 import json
 import os
 import shutil
@@ -206,6 +207,9 @@ def examine(cloud: Cloud, *, joining: bool = False) -> tuple[facts.Facts, list[d
         node=node,
         keeps_time=cloud.root is None,
         passing=passing(cloud, found, node=node) if found.walls else (),
+        ranges=ranges(cloud, node=node),
+        own=own_devices(cloud),
+        far=() if node or not system.root else far(cloud),
         settings=cloud.file,
         destroy=cloud.command("destroy", "--yes"),
     )
@@ -213,7 +217,7 @@ def examine(cloud: Cloud, *, joining: bool = False) -> tuple[facts.Facts, list[d
         needs = replace(needs, memory=NODE_MEMORY[0], available=NODE_MEMORY[1])
     verdicts = [*doctor.examine(found, needs), *foreign_switch(cloud), *closed_folder(cloud)]
     if not node:
-        verdicts += [*provider_card(cloud), *floating_networks(cloud)]
+        verdicts += provider_card(cloud)
     return found, [_allowed(verdict) for verdict in verdicts]
 
 
@@ -286,20 +290,42 @@ def provider_card(cloud: Cloud) -> list[doctor.Verdict]:
     return [uplink.judge(uplink.look(cloud, name), cloud)]
 
 
-def floating_networks(cloud: Cloud) -> list[doctor.Verdict]:
-    """Whether the floating IPs are free on this machine: another cloud may have them."""
-    if not shutil.which("ip"):
-        return []  # a new machine, which has no other cloud
-    return [
-        doctor.Verdict(
-            "floating IPs",
-            doctor.Level.BAD,
-            f"The network {network} of the floating IPs leads to the device {device} already.",
-            f'Choose one that is free, e.g. provider_cidr = "10.99.0.0/24" under [network] in '
-            f"{cloud.file}.",
+def ranges(cloud: Cloud, *, node: bool) -> tuple[doctor.Range, ...]:
+    """Addresses that this machine gives to its part of the cloud."""
+    link = ipaddress.IPv4Network(f"{cloud.link[0]}/30", strict=False)
+    tunnel = ipaddress.IPv4Network(f"{tunnels.SWITCH}/30", strict=False)
+    found = [doctor.Range("the link to the cloud", link, fixed=True)] if cloud.root else []
+    if not cloud.namespace and (node or members(cloud)):
+        found.append(doctor.Range("the tunnels between nodes", tunnel, fixed=True))
+    if node:
+        return tuple(found)
+    network = cloud.settings.network
+    floating = doctor.Range("the floating IPs", cloud.provider, "network.provider_cidr")
+    if network.provider_interface:
+        floating = replace(floating, shared=True)
+    servers = doctor.Range("the servers' network", cloud.tenant, "network.tenant_cidr", False)
+    return (*found, floating, servers)
+
+
+def own_devices(cloud: Cloud) -> frozenset[str]:
+    """Devices that lead to the cloud's own addresses."""
+    name = cloud.settings.network.provider_interface
+    return frozenset(
+        (
+            *(cloud.provider_bridge, uplink.bridge(cloud), *cloud.link_devices),
+            *tunnels.link_devices(cloud),
+            *((name,) if name else ()),
         )
-        for network, device in plumbing.others(cloud).items()
-    ]
+    )
+
+
+def far(cloud: Cloud) -> tuple[tuple[str, str], ...]:
+    """Machines with an address that the cloud must not hide."""
+    names = [(f"the node {member.name}", member.address) for member in members(cloud)]
+    for server in cloud.settings.network.dns:
+        if ipaddress.ip_address(server).version == 4:
+            names.append(("a name server of servers", server))
+    return tuple(names)
 
 
 def service_verdicts(cloud: Cloud) -> list[doctor.Verdict]:

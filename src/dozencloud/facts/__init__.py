@@ -24,6 +24,7 @@ from dozencloud.facts.memory import Disk, Memory, disk, memory
 from dozencloud.facts.packages import Packages, packages
 from dozencloud.facts.ports import Listener, Protocol, listeners, owner_in, port_owner
 from dozencloud.facts.reach import Reach, Target, reach
+from dozencloud.facts.routes import Route, name_servers, routes
 from dozencloud.facts.system import System, system
 from dozencloud.facts.traces import Markers, Trace, Traces, find_traces
 
@@ -42,6 +43,7 @@ __all__ = [
     "Network",
     "Packages",
     "Reach",
+    "Route",
     "System",
     "Target",
     "Trace",
@@ -70,6 +72,8 @@ class Facts:
     packages: Packages
     listeners: tuple[Listener, ...]
     walls: tuple[Wall, ...] = ()
+    routes: tuple[Route, ...] = ()
+    name_servers: tuple[str, ...] = ()
     disks: tuple[Disk, ...] = ()
     reach: Reach | None = None
     """None: nobody asked for the servers outside."""
@@ -134,6 +138,8 @@ def _local() -> Facts:
             memory=memory(),
             emulators=emulators(),
             listeners=listeners(),
+            routes=routes(),
+            name_servers=name_servers(),
             network=network_.result(),
             packages=packages_.result(),
             system=system_.result(),
