@@ -144,7 +144,7 @@ def examine(facts: Facts, needs: Needs) -> list[Verdict]:
         *_processors(facts),
         *_packages(facts, needs),
         *_network(facts),
-        *_forwarding(facts, needs),
+        *forwarding(facts, needs),
         *_outside(facts, needs),
         *_ranges(facts, needs),
         *_ports(facts, needs),
@@ -160,6 +160,11 @@ def preflight(verdicts: Iterable[Verdict]) -> None:
     first, *rest = bad
     detail = "\n".join(f"{verdict.fact} {verdict.mend}".strip() for verdict in rest)
     raise Problem(first.fact, first.mend, detail=detail, code=Exit.UNFIT)
+
+
+def warnings(verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
+    """What a person should hear of, though it stops nothing."""
+    return tuple(verdict for verdict in verdicts if verdict.level is Level.WARN)
 
 
 def plain(verdicts: Iterable[Verdict]) -> str:
@@ -411,7 +416,8 @@ def _network(facts: Facts) -> Iterator[Verdict]:
             )
 
 
-def _forwarding(facts: Facts, needs: Needs) -> Iterator[Verdict]:
+def forwarding(facts: Facts, needs: Needs) -> Iterator[Verdict]:
+    """Whether other firewalls of this machine let pass what the cloud's devices carry."""
     if not (facts.walls and needs.passing):
         return
     closed = [(w, device) for w in facts.walls for device in needs.passing if not w.lets(device)]

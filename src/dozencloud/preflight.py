@@ -165,6 +165,20 @@ def passing(cloud: Cloud, found: facts.Facts, *, node: bool) -> tuple[str, ...]:
     return tuple(devices)
 
 
+def warnings(
+    cloud: Cloud, found: facts.Facts, verdicts: list[doctor.Verdict], *, node: bool
+) -> tuple[doctor.Verdict, ...]:
+    """What a person should hear of after a run, though it stopped nothing.
+
+    Firewalls are looked at again: before the first run there may have been no program that shows
+    them, and what they are about to drop.
+    """
+    now = replace(found, walls=facts.walls())
+    needs = doctor.Needs(passing=passing(cloud, now, node=node) if now.walls else ())
+    heard = [verdict for verdict in verdicts if verdict.name != "forwarding"]
+    return doctor.warnings([*heard, *doctor.forwarding(now, needs)])
+
+
 NODE_MEMORY = (900, 500)
 """MiB that a node has, and that must be free on it: some 350 for its services, and a small server.
 

@@ -59,6 +59,23 @@ class Invocation:
         return cloud
 
 
+UPTIME = Path("/proc/uptime")
+
+
+def uptime() -> float:
+    """Seconds by a clock that nobody sets, and that the launcher can read, too (proc(5))."""
+    return float(UPTIME.read_text().split()[0])
+
+
+BEGAN = float(os.environ.pop("DOZEN_BEGAN", 0)) or uptime()
+"""When the person pressed Enter: the launcher says it."""
+
+
+def waited() -> float:
+    """Seconds since then."""
+    return max(0.0, uptime() - BEGAN)
+
+
 pass_invocation = click.make_pass_decorator(Invocation, ensure=True)
 
 

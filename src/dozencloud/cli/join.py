@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from dozencloud.cli.common import Invocation, pass_invocation, say
+from dozencloud.cli.common import Invocation, pass_invocation, say, waited
 
 
 @click.command()
@@ -44,11 +44,12 @@ def join(
     outcome, given = runs.join(
         cloud, url, parsed, name=name, address=address, say=say, verbose=verbose
     )
-    took = outcome.report.seconds
     if outcome.changed:
-        say(f"This machine is the node {given.node}. It took {took:.1f} s.")
+        say(f"This machine is the node {given.node}. It took {waited():.1f} s.")
     else:
-        say(f"Nothing to change: the node {given.node} runs. ({took:.1f} s)")
+        say(f"Nothing to change: the node {given.node} runs. ({waited():.1f} s)")
+    for warning in outcome.warnings:
+        say("", f"Warning: {warning.fact}", *filter(None, [warning.mend]))
     say("On the controller: sudo ./dozen node list")
 
 

@@ -55,6 +55,7 @@ __all__ = [
     "gather",
     "port_owner",
     "temperature",
+    "walls",
 ]
 
 
