@@ -25,6 +25,7 @@ from dozencloud import (
     lifecycle,
     packages,
     plumbing,
+    preflight,
     processes,
     schema,
     seed,
@@ -426,6 +427,11 @@ class Bringup:
         stamps = [self.plan.environment / name for name in (".dependencies", ".package")]
         return digest(*(s.read_bytes() if s.exists() else b"" for s in stamps))
 
+    @property
+    def _parent_fingerprint(self) -> str:
+        """Of the process that Python services are forked from, or started by."""
+        return digest(self._code_fingerprint, self.cloud.settings.services.preload)
+
     def _users(self) -> dict[str, str]:
         """Name -> group. Users that a guest may break out to are not in the services'."""
         # Firewall rules name the console proxy's user, on every node.
@@ -474,10 +480,10 @@ class Bringup:
     def _supervisor(self, step: Step) -> None:
         environments.use(self.cloud, self.state, self.plan.environment)
         if self.supervisor.alive():
-            if self.state.get("supervisor") == self._code_fingerprint:
+            if self.state.get("supervisor") == self._parent_fingerprint:
                 self.supervisor.reload()
                 return
-            step.note("the services to stop: the Python environment has changed")
+            step.note("the services to stop: what they are forked from has changed")
             lifecycle.stop_services(self.cloud)
         processes.end(self.cloud)
         self.supervisor.cloud.supervisor_socket.unlink(missing_ok=True)
@@ -496,7 +502,7 @@ class Bringup:
             assignments = [f"{k}={v}" for k, v in clean_environment(self.cloud).items()]
             step.run(["env", "--ignore-environment", *assignments, *command])
         step.until(self.supervisor.alive, seconds=20, every=0.05, what="The supervisor")
-        self.state.set("supervisor", self._code_fingerprint)
+        self.state.set("supervisor", self._parent_fingerprint)
 
     def _preload(self, step: Step) -> None:
         self.supervisor.preload(control=self.plan.membership is None)
@@ -609,6 +615,7 @@ class Bringup:
     def _networks(self, step: Step) -> None:
         self.seed.networks(step)
         self.state.set(uplink.STATE, self.cloud.settings.network.provider_interface)
+        self.state.set(preflight.REGISTERED, self.cloud.registered)
 
     def _compute_node(self, step: Step) -> None:
         self.seed.hypervisor(step)

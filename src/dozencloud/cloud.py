@@ -320,6 +320,21 @@ class Cloud:
         return ipaddress.IPv4Network(self.settings.network.tenant_cidr)
 
     @property
+    def registered(self) -> dict[str, str]:
+        """What counts when `up` registers the first networks, and not again: setting -> value."""
+        network = self.settings.network
+        with_card = {
+            "network.provider_gateway": network.provider_gateway,
+            "network.floating_range": network.floating_range,
+        }
+        return {
+            "network.provider_cidr": str(self.provider),
+            "network.tenant_cidr": str(self.tenant),
+            "network.dns": ", ".join(network.dns),
+            **(with_card if network.provider_interface else {}),
+        }
+
+    @property
     def address(self) -> str:
         """Address under which users reach the gateway."""
         if self.settings.gateway.address:

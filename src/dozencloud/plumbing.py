@@ -118,12 +118,13 @@ def own_address(cloud: Cloud) -> str:
 
 def _is_here(cloud: Cloud, name: str) -> bool:
     """Whether it is an address of this machine, no name, and no other machine's that forwards."""
-    with within(cloud), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        # Before the first `up` there is no namespace, and no address in it.
+        with within(cloud), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.bind((str(ipaddress.IPv4Address(name)), 0))
-        except (OSError, ValueError):
-            return False
-        return True
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def mtu_of(address: str) -> int:

@@ -231,7 +231,7 @@ def examine(cloud: Cloud, *, joining: bool = False) -> tuple[facts.Facts, list[d
         needs = replace(needs, memory=NODE_MEMORY[0], available=NODE_MEMORY[1])
     verdicts = [*doctor.examine(found, needs), *foreign_switch(cloud), *closed_folder(cloud)]
     if not node:
-        verdicts += provider_card(cloud)
+        verdicts += [*provider_card(cloud), *kept_settings(cloud)]
     return found, [_allowed(verdict) for verdict in verdicts]
 
 
@@ -302,6 +302,41 @@ def provider_card(cloud: Cloud) -> list[doctor.Verdict]:
     if not shutil.which("ip"):
         return []  # a new machine: `up` installs it, and asks again before it touches the card
     return [uplink.judge(uplink.look(cloud, name), cloud)]
+
+
+REGISTERED = "registered"
+"""In the cloud's state: `Cloud.registered` when the first networks were made."""
+
+
+def kept_settings(cloud: Cloud) -> list[doctor.Verdict]:
+    """Settings that were changed too late to be applied."""
+    if os.geteuid():
+        return []  # the state cannot be read
+    verdicts = []
+    for name, before in (State.of(cloud).get(REGISTERED) or {}).items():
+        now = cloud.registered.get(name, before)
+        if now == before:
+            continue
+        fact = f"{name} is {json.dumps(now)} in {cloud.file}; the cloud was made with {before}"
+        if name in ("network.tenant_cidr", "network.dns"):
+            verdicts.append(
+                doctor.Verdict(
+                    "settings",
+                    doctor.Level.WARN,
+                    f"{fact}, which stays.",
+                    "Change that with the OpenStack client (openstack subnet set), or set it back.",
+                )
+            )
+        else:
+            verdicts.append(
+                doctor.Verdict(
+                    "settings",
+                    doctor.Level.BAD,
+                    f"{fact}.",
+                    "Set it back, or destroy the cloud and bring it up anew.",
+                )
+            )
+    return verdicts
 
 
 def ranges(cloud: Cloud, *, node: bool) -> tuple[doctor.Range, ...]:
