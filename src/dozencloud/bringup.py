@@ -23,6 +23,7 @@ from dozencloud import (
     closed,
     environments,
     lifecycle,
+    machine,
     packages,
     plumbing,
     preflight,
@@ -58,10 +59,10 @@ def decide_node(cloud: Cloud, facts: Facts) -> Node:
     path = cloud.lib / "node.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
     virt_type = cloud.settings.compute.virt_type
-    machine = facts.system.architecture.kernel
+    architecture = facts.system.architecture.kernel
     if virt_type == "auto":
         # KVM of another architecture than ARM cannot run ARM servers.
-        virt_type = "kvm" if facts.kvm.for_servers and machine != "x86_64" else "qemu"
+        virt_type = "kvm" if facts.kvm.for_servers and architecture != "x86_64" else "qemu"
     shared, dedicated = divide_cpus(cloud, facts.cpu)
     return Node(
         name=kept.get("name") or socket.gethostname(),
@@ -69,7 +70,7 @@ def decide_node(cloud: Cloud, facts: Facts) -> Node:
         virt_type=virt_type,
         datapath=plumbing.datapath(cloud, facts.network),
         encapsulation=plumbing.encapsulation(cloud, facts.network),
-        architecture=machine,
+        architecture=architecture,
         kvm_present=Path("/dev/kvm").exists(),
         shared_cpus=shared,
         dedicated_cpus=dedicated,
@@ -101,6 +102,7 @@ def divide_cpus(cloud: Cloud, cpu: Cpu) -> tuple[str, str]:
 def make_plan(cloud: Cloud, facts: Facts) -> Plan:
     """The plan of this node; its secrets and its identity are written at once."""
     closed.make_folders(cloud, GROUP)
+    machine.enter(cloud)
     if not cloud.file.exists():
         write_private(cloud.file, template(cloud.settings), 0o644)
     node = decide_node(cloud, facts)

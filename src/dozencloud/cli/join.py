@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from dozencloud.cli.common import Invocation, pass_invocation, say, waited
+from dozencloud.cli.destroy import clear_machine
 
 
 @click.command()
@@ -100,3 +101,4 @@ def leave(invocation: Invocation, yes: bool) -> None:
     say("This machine is no node any more.")
     if untold:
         say(f"{untold} On the controller, run: dozen node remove {given.node}")
+    clear_machine(cloud)
