@@ -82,7 +82,8 @@ def with_room(function: Application) -> Application:
 
 def main(arguments: list[str]) -> None:
     """Run what the command line names; returns when the service ends."""
-    if name := os.environ.get("SUPERVISOR_PROCESS_NAME"):
+    name = os.environ.get("SUPERVISOR_PROCESS_NAME", "")
+    if name:
         name_process(name)
     if folder := os.environ.get("TMPDIR"):
         # Neutron leaves files there that are keyed by its parent's pid and mean "I am not the
@@ -97,7 +98,8 @@ def main(arguments: list[str]) -> None:
         serve_wsgi(target, Path(socket), prefix, int(threads), lane)
     else:
         module, _, function = target.partition(":")
-        sys.argv = [module.rpartition(".")[2], *rest]
+        # Parents of several workers call themselves and these after it, too (cotyledon).
+        sys.argv = [name or module.rpartition(".")[2], *rest]
         sys.exit(getattr(importlib.import_module(module), function)())
 
 

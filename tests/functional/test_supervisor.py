@@ -220,7 +220,7 @@ def test_then_a_service_is_a_fork_of_the_parent(
     assert (report["uid"], report["gid"]) == (account.pw_uid, account.pw_gid)
     assert 0 not in report["groups"]
     assert report["parent"] == running[2] == supervisor.pid()
-    assert report["arguments"] == ["tiny_services", "--word"]
+    assert report["arguments"] == ["after", "--word"]
     assert (report["title"], report["name"]) == ("after", "after")
     assert report["folder"] == "/"
     assert report["umask"] == 0o027

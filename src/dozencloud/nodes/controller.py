@@ -16,7 +16,7 @@ from cryptography import x509
 
 from dozencloud import tls
 from dozencloud.errors import Exit, Problem
-from dozencloud.nodes.tokens import Refused, Token
+from dozencloud.nodes.tokens import Reason, Refused, Token
 
 SECONDS = 30
 JOIN_SECONDS = 120
@@ -87,8 +87,12 @@ def _content(url: str, answer: requests.Response) -> dict[str, Any]:
         said = dict(answer.json())
         if answer.ok:
             return said
-        kind = Refused if answer.status_code == 403 else Problem
-        raise kind(str(said["what"]), str(said["mend"]))
+        what, mend = str(said["what"]), str(said["mend"])
+        if answer.status_code != 403:
+            raise Problem(what, mend)
+        reason = said.get("reason")
+        known = reason in list(Reason)
+        raise Refused(what, mend, reason=Reason(reason) if known else Reason.OTHER)
     except (ValueError, KeyError, TypeError):
         pass
     if answer.status_code == 404:
