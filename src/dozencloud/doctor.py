@@ -113,6 +113,7 @@ class Needs:
     keeps_time: `up` sees to the clock where nothing else does.
     passing: devices of the cloud from and to which packets go through this machine.
     ranges: addresses that the cloud takes.   own: its devices, which may lead there.
+    environment: where the Python environment is to be made; None where it is there.
     far: addresses that must be reached from here or by servers, each with its name for people.
     """
 
@@ -132,6 +133,7 @@ class Needs:
     ranges: tuple[Range, ...] = ()
     own: frozenset[str] = frozenset()
     far: tuple[tuple[str, str], ...] = ()
+    environment: Path | None = None
     settings: Path = Path("/etc/dozencloud/cloud.toml")
     destroy: str = "sudo ./dozen destroy --yes"
 
@@ -149,6 +151,7 @@ def examine(facts: Facts, needs: Needs) -> list[Verdict]:
         *_ranges(facts, needs),
         *_ports(facts, needs),
         *_leftovers(needs),
+        *_environment(needs),
     ]
 
 
@@ -182,7 +185,12 @@ def _system(facts: Facts, needs: Needs) -> Iterator[Verdict]:
     if system.root:
         yield Verdict("root", Level.OK, "Running as root.")
     else:
-        yield Verdict("root", Level.BAD, "This needs root.", "Run: sudo ./dozen up")
+        yield Verdict(
+            "root",
+            Level.NOTE,
+            f"Without root these cannot be seen: {', '.join(_unseen(facts))}.",
+            "For all of it: sudo ./dozen doctor",
+        )
 
     found, architecture = system.distribution, system.architecture
     if found.supported:
@@ -225,6 +233,21 @@ def _system(facts: Facts, needs: Needs) -> Iterator[Verdict]:
             "certificates would not be valid.",
             "Set it: sudo date -u -s 'YYYY-MM-DD HH:MM'",
         )
+
+
+def _unseen(facts: Facts) -> Iterator[str]:
+    """What is hidden from who is not root."""
+    yield from ("services", "firewalls", "who listens on a port", "who installs packages")
+    if facts.kvm.state is KvmState.UNUSABLE:
+        yield "whether KVM works"
+    network = facts.network
+    for what, works in (
+        ("TAP devices", network.tun),
+        ("network namespaces", network.namespaces),
+        ("nftables", network.nftables),
+    ):
+        if not works:
+            yield f"whether {what} can be used"
 
 
 def _clock(facts: Facts, needs: Needs) -> Verdict:
@@ -316,6 +339,8 @@ def _processors(facts: Facts) -> Iterator[Verdict]:
         yield Verdict("cpu", Level.OK, f"{count} may be used ({cpu.model}).")
 
     why = f" ({kvm.reason})" if kvm.reason else ""
+    if kvm.state is KvmState.UNUSABLE and not facts.system.root:
+        return  # who is not root may only lack the right to look
     if kvm.for_servers and arm:
         width = "64-bit and 32-bit" if kvm.aarch32_el1 else "64-bit"
         emulated = "" if kvm.aarch32_el1 else "; 32-bit ones run under emulation"
@@ -573,6 +598,10 @@ def _ports(facts: Facts, needs: Needs) -> Iterator[Verdict]:
         if owner is None or owner.pid in port.ours:
             free.append(port.port)
             continue
+        if owner.pid is None and not facts.system.root:
+            fact = f"Port {port.port} is taken; without root it cannot be seen by whom."
+            yield Verdict(f"port {port.name}", Level.NOTE, fact)
+            continue
         stop = (
             f"Stop it, or set {port.setting} in {needs.settings}." if port.setting else "Stop it."
         )
@@ -593,6 +622,12 @@ def _leftovers(needs: Needs) -> Iterator[Verdict]:
             f"An earlier cloud was removed only in part: {_named(needs.leftovers.lines())}.",
             f"Run: {needs.destroy}",
         )
+
+
+def _environment(needs: Needs) -> Iterator[Verdict]:
+    if needs.environment:
+        fact = f"The Python environment in {needs.environment} is not there yet; `up` makes it."
+        yield Verdict("environment", Level.NOTE, fact)
 
 
 def _named(things: Iterable[str]) -> str:

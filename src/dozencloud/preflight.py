@@ -20,7 +20,6 @@ from dozencloud.facts.reach import Target
 from dozencloud.locks import open_lock
 from dozencloud.membership import members, membership
 from dozencloud.state import State
-from dozencloud.status import collect, own_pids
 from dozencloud.supervise import Supervisor
 
 LOCK = "lock"
@@ -134,7 +133,12 @@ def ports(cloud: Cloud) -> tuple[doctor.Port, ...]:
     """Ports of the machine that this cloud binds; none if it has a namespace of its own."""
     if cloud.namespace:
         return ()
-    ours = own_pids(cloud)
+    # Needs the services' libraries, which a new machine has not (bootstrap/early.py).
+    ours = frozenset[int]()
+    if Supervisor(cloud).pid():
+        from dozencloud.status import own_pids
+
+        ours = own_pids(cloud)
     everywhere, settings = "0.0.0.0", cloud.settings  # noqa: S104  (asked about, not bound)
     gateway = doctor.Port("gateway", settings.gateway.port, everywhere, "gateway.port", ours)
     internal = (
@@ -185,11 +189,19 @@ NODE_MEMORY = (900, 500)
 A board of 1 GiB has some 920."""
 
 
-def examine(cloud: Cloud, *, joining: bool = False) -> tuple[facts.Facts, list[doctor.Verdict]]:
+ENVIRONMENT = 900
+"""MiB that the Python environment needs (bootstrap/environment.sh)."""
+
+
+def examine(
+    cloud: Cloud, *, joining: bool = False, base: Path | None = None, index: str = ""
+) -> tuple[facts.Facts, list[doctor.Verdict]]:
     """The facts, and whether this machine is fit to bring up the cloud, or to be a node of one.
 
-    Servers outside are asked only if something must come from there. The Python package index is
-    not: the environment that this runs in is complete.
+    Servers outside are asked only if something must come from there.
+
+    base, index: where the Python environment is to be made, and from which package index; None
+        where this runs in it.
     """
     system = facts.gather().system
     node = joining or membership(cloud) is not None
@@ -207,13 +219,19 @@ def examine(cloud: Cloud, *, joining: bool = False) -> tuple[facts.Facts, list[d
         disk = {path: path.stat().st_dev for path in (Path("/usr"), Path("/var"))}
         there = next(p for p in (cloud.lib, *cloud.lib.parents) if p.exists()).stat().st_dev
         spaces += [doctor.Space(p, 2 * GIB, 3 * GIB) for p in disk if disk[p] != there]
-    found = facts.gather(
-        tuple(space.path for space in spaces), (Target(mirror, apt=True),) if mirror else ()
+    if base:
+        spaces.append(doctor.Space(base, ENVIRONMENT, ENVIRONMENT))
+    targets = (
+        *((Target(mirror, apt=True),) if mirror else ()),
+        *((Target(index),) if index else ()),
     )
+    found = facts.gather(tuple(space.path for space in spaces), targets)
     needs = doctor.Needs(
         ports=() if node else ports(cloud),
         spaces=tuple(spaces),
         mirror=mirror,
+        index=index,
+        environment=base,
         installed=complete,
         cut_off=cut_off,
         leftovers=leftovers(cloud),
@@ -379,6 +397,8 @@ def far(cloud: Cloud) -> tuple[tuple[str, str], ...]:
 
 def service_verdicts(cloud: Cloud) -> list[doctor.Verdict]:
     """How the services of a cloud that exists are."""
+    from dozencloud.status import collect
+
     try:
         now = collect(cloud)
     except Problem as problem:

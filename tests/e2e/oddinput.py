@@ -68,6 +68,9 @@ def cases(path: tuple[str, ...], command: click.Command) -> Iterator[Case]:
     takers = [
         p for p in command.params if not (isinstance(p, click.Option) and (p.is_flag or p.count))
     ]
+    yield Case(path, "no words at all")
+    for flag in (p for p in command.params if isinstance(p, click.Option) and p.is_flag):
+        yield Case((*path, flag.opts[0]), flag.opts[0])
     for odd in takers:
         for value in ODD:
             options: list[str] = []

@@ -21,7 +21,7 @@ from dozencloud.cloud import Cloud
 from dozencloud.errors import Exit
 from dozencloud.membership import keep
 
-MACHINE = {("up",), ("start",), ("destroy",)}
+MACHINE = {("up",), ("start",), ("destroy",), ("upgrade",), ("leave",), ("certs", "rotate")}
 """These have no words of a person's, and would change this machine."""
 COMMANDS = [(path, command) for path, command in oddinput.leaves() if path not in MACHINE]
 PLACES = ("no cloud", "stopped", "node")

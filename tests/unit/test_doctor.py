@@ -107,13 +107,6 @@ def test_a_good_machine_has_no_complaint() -> None:
     ("name", "facts", "level", "fact", "mend"),
     [
         (
-            "root",
-            replace(GOOD, system=replace(GOOD.system, root=False)),
-            Level.BAD,
-            "This needs root.",
-            "Run: sudo ./dozen up",
-        ),
-        (
             "system",
             replace(
                 GOOD,
@@ -477,15 +470,15 @@ def test_many_leftovers_are_counted() -> None:
 
 def test_preflight_names_all_that_is_bad_at_once() -> None:
     facts = replace(GOOD, memory=Memory(1990, 1500, 0), listeners=(NGINX,))
-    facts = replace(facts, system=replace(GOOD.system, root=False))
+    facts = replace(facts, packages=replace(GOOD.packages, present=False))
     with pytest.raises(Problem) as caught:
         preflight(examine(facts, NEEDS))
     problem = caught.value
-    assert (problem.what, problem.mend) == ("This needs root.", "Run: sudo ./dozen up")
+    assert problem.what == "This machine has 1.9 GiB of memory; DozenCloud needs 3.0 GiB."
+    assert problem.mend == "Use a machine with more memory."
     assert problem.code is Exit.UNFIT
     assert problem.detail.splitlines() == [
-        "This machine has 1.9 GiB of memory; DozenCloud needs 3.0 GiB. "
-        "Use a machine with more memory.",
+        "There is no apt-get and dpkg here. Use Debian 12, Debian 13 and Ubuntu 24.04.",
         "Port 443 is taken by nginx (pid 812). "
         "Stop it, or set gateway.port in /etc/dozencloud/cloud.toml.",
     ]
@@ -630,3 +623,36 @@ def test_a_setting_that_moves_addresses_is_named() -> None:
         preflight([verdict])
     other = replace(HERE, routes=(Route(IPv4Network("198.18.0.4/30"), "dz12345-h"),))
     assert "another --root" in judge("addresses", other, replace(RANGES, ranges=(LINK,))).mend
+
+
+BLIND = replace(
+    GOOD,
+    system=replace(GOOD.system, root=False),
+    kvm=Kvm(KvmState.UNUSABLE, "/dev/kvm may not be opened by this user"),
+    network=replace(GOOD.network, tun=False, namespaces=False, nftables=False),
+    listeners=(Listener("tcp", "0.0.0.0", 443, None, ""),),  # noqa: S104
+)
+
+
+@pytest.mark.parametrize("architecture", [GOOD.system.architecture, ARM.architecture])
+def test_what_cannot_be_seen_without_root_is_not_called_bad(architecture: Architecture) -> None:
+    facts = replace(BLIND, system=replace(BLIND.system, architecture=architecture))
+    verdicts = {verdict.name: verdict for verdict in examine(facts, NEEDS)}
+    assert {verdict.level for verdict in verdicts.values()} == {Level.OK, Level.NOTE}
+    assert verdicts["root"].fact == (
+        "Without root these cannot be seen: services, firewalls, who listens on a port, who "
+        "installs packages, whether KVM works, whether TAP devices can be used, whether network "
+        "namespaces can be used, whether nftables can be used."
+    )
+    assert "sudo ./dozen doctor" in verdicts["root"].mend
+    fact = "Port 443 is taken; without root it cannot be seen by whom."
+    assert verdicts["port gateway"].fact == fact
+    assert "kvm" not in verdicts
+
+
+def test_what_can_be_seen_without_root_is_judged() -> None:
+    mine = Listener("tcp", "0.0.0.0", 443, 812, "nginx")  # noqa: S104
+    assert judge("port gateway", replace(BLIND, listeners=(mine,))).level is Level.BAD
+    assert (
+        judge("kvm", replace(BLIND, kvm=Kvm(KvmState.ABSENT, "there is none"))).level is Level.NOTE
+    )

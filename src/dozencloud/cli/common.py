@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -57,6 +58,22 @@ class Invocation:
         cloud = self.as_root(*words)
         need_running(cloud, *words)
         return cloud
+
+
+@dataclass(frozen=True)
+class Missing:
+    """The Python environment is not there yet (bootstrap/early.py).
+
+    base: where it is going to be.   index: URL of the packages that it is made from.
+    """
+
+    base: Path
+    index: str
+
+
+MISSING: Missing | None = None
+NEEDED = 64
+"""Exit status that the launcher takes for: make the environment and ask again."""
 
 
 UPTIME = Path("/proc/uptime")
@@ -111,6 +128,15 @@ def show(problem: Problem) -> None:
 def echo_json(value: Any) -> None:
     """JSON has escapes of its own."""
     click.echo(json.dumps(value, indent=2))
+
+
+def leaves(command: click.Command) -> Iterator[click.Command]:
+    """The command, or all below the group, that are no groups."""
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            yield from leaves(below)
+    else:
+        yield command
 
 
 class Name(click.ParamType[str]):

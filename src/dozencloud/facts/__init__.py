@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import datetime
 from functools import cache
+from ipaddress import IPv4Network
 from pathlib import Path
 
 from dozencloud.facts.board import board, temperature
@@ -157,4 +158,4 @@ def _plain(value: object) -> object:
         return [_plain(each) for each in value]
     if isinstance(value, datetime):
         return value.isoformat(timespec="seconds")
-    return str(value) if isinstance(value, Path) else value
+    return str(value) if isinstance(value, Path | IPv4Network) else value

@@ -90,7 +90,7 @@ def _content(url: str, answer: requests.Response) -> dict[str, Any]:
         what, mend = str(said["what"]), str(said["mend"])
         if answer.status_code != 403:
             raise Problem(what, mend)
-        reason = said.get("reason")
+        reason = str(said.get("reason", ""))
         known = reason in list(Reason)
         raise Refused(what, mend, reason=Reason(reason) if known else Reason.OTHER)
     except (ValueError, KeyError, TypeError):
