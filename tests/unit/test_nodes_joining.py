@@ -362,21 +362,32 @@ def test_a_report_is_read_as_it_was_written() -> None:
     assert Report.read(json.loads(json.dumps(asdict(REPORT)))) == REPORT
 
 
+TEXT = "is not a line of text of less than 200 characters"
+
+
 @pytest.mark.parametrize(
-    "changed",
+    ("changed", "why"),
     [
-        {"board": "a\x1b[2Jb"},
-        {"board": "x" * 300},
-        {"board": None},
-        {"memory": "much"},
-        {"clusters": 3},
-        {"clusters": [["a"]]},
+        ({"board": "a\x1b[2Jb"}, f"board {TEXT}"),
+        ({"board": "x" * 300}, f"board {TEXT}"),
+        ({"board": None}, f"board {TEXT}"),
+        ({"issuer": 7}, f"issuer {TEXT}"),
+        ({"memory": "much"}, "memory is no number"),
+        ({"encapsulation": "gre"}, "encapsulation is none of geneve, vxlan"),
+        ({"clusters": 3}, "it is not of the form that this release expects"),
+        ({"clusters": [["a"]]}, "it is not of the form that this release expects"),
     ],
     ids=str,
 )
-def test_a_report_that_is_none(changed: dict[str, object]) -> None:
-    with pytest.raises(ValueError):
-        Report.read({**asdict(REPORT), **changed})
+def test_a_report_that_is_none(cloud: Cloud, changed: dict[str, object], why: str) -> None:
+    with pytest.raises(Refused) as refused:
+        reports.keep(cloud, MEMBER, {**asdict(REPORT), **changed})
+    assert refused.value.what == f"The report of {MEMBER.name} cannot be read: {why}."
+
+
+def test_a_report_that_lacks_something(cloud: Cloud) -> None:
+    with pytest.raises(Refused, match="cannot be read: clusters is missing"):
+        reports.keep(cloud, MEMBER, {})
 
 
 def test_this_machine_reports_itself(cloud: Cloud) -> None:
