@@ -10,6 +10,7 @@ import difflib
 import ipaddress
 import json
 import re
+import shlex
 import socket
 import tomllib
 import zlib
@@ -365,7 +366,7 @@ class Cloud:
     def command(self, *words: str) -> str:
         """How a person types a `dozen` command for this cloud, for messages."""
         root = ("--root", str(self.root)) if self.root else ()
-        return " ".join(("sudo ./dozen", *root, *words))
+        return " ".join(("sudo ./dozen", *map(shlex.quote, (*root, *words))))
 
 
 def main_address() -> str:

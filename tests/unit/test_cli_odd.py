@@ -120,3 +120,12 @@ def test_what_is_the_controllers_is_not_done_on_a_node(
     if request.node.callspec.params["place"] == "node":
         assert f"This machine is {GIVEN.node}, a node" in oddinput.run(place, words).stderr
         assert not (place / "etc" / "nodes").exists()
+
+
+def test_who_joins_without_root_is_told_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not `up`, which would make a second cloud."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    words = ["join", "https://192.0.2.1", "--token", "dz1.x", "--name", "pi-1"]
+    result = oddinput.run(Path("/nowhere"), words)
+    assert result.exit_code == Exit.UNFIT
+    assert result.stderr.splitlines()[-1] == f"Run: sudo ./dozen --root /nowhere {' '.join(words)}"

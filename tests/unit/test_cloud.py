@@ -445,3 +445,9 @@ def test_the_machine_is_reached_by_its_own_address() -> None:
 def test_command_as_a_person_types_it() -> None:
     assert MACHINE.command("logs", "keystone") == "sudo ./dozen logs keystone"
     assert ROOTED.command("up") == "sudo ./dozen --root /srv/test up"
+
+
+def test_a_command_can_be_typed_as_it_is_shown() -> None:
+    assert Cloud().command("ssh", "my server") == "sudo ./dozen ssh 'my server'"
+    command = Cloud(Path("/srv/a b")).command("join", "https://192.0.2.1", "--token", "dz1.x")
+    assert command == "sudo ./dozen --root '/srv/a b' join https://192.0.2.1 --token dz1.x"

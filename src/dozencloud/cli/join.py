@@ -38,7 +38,9 @@ def join(
     from dozencloud.preflight import need_root
 
     cloud = invocation.cloud
-    need_root(cloud, "join", controller, "--token", "...")
+    chosen = (("--name", name), ("--address", address))
+    options = (word for option in chosen if option[1] for word in option)
+    need_root(cloud, "join", controller, "--token", token, *options)
     url, parsed = checked_url(controller), tokens.Token.parse(token)
     from dozencloud import runs
 
