@@ -81,7 +81,7 @@ def cli(ctx: click.Context, root: Path | None, debug: bool) -> None:
     \b
     sudo ./dozen up                       bring the cloud up
     sudo ./dozen openstack server list    use it
-    sudo ./dozen destroy                  remove every trace
+    sudo ./dozen destroy                  remove it again
     """
     ctx.obj = Invocation(root, debug)
 
