@@ -18,7 +18,7 @@ from dozencloud.cloud import INTEGRATION_BRIDGE, Cloud, Internal
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.reach import Target
 from dozencloud.locks import open_lock
-from dozencloud.membership import members, membership
+from dozencloud.membership import Member, members, membership, membership_file
 from dozencloud.state import State
 from dozencloud.supervise import Supervisor
 
@@ -204,7 +204,8 @@ def examine(
         where this runs in it.
     """
     system = facts.gather().system
-    node = joining or membership(cloud) is not None
+    # Who is not root sees that it is there, and not what is in it.
+    node = joining or membership_file(cloud).exists()
     wanted = packages.wanted_by(cloud, facts.gather(), control=not node)
     lacking = facts.gather().packages.present and bool(packages.missing(wanted))
     state = State.of(cloud)
@@ -241,7 +242,7 @@ def examine(
         passing=passing(cloud, found, node=node) if found.walls else (),
         ranges=ranges(cloud, node=node),
         own=own_devices(cloud),
-        far=() if node or not system.root else far(cloud),
+        far=() if node else far(cloud),
         settings=cloud.file,
         destroy=cloud.command("destroy", "--yes"),
     )
@@ -362,7 +363,7 @@ def ranges(cloud: Cloud, *, node: bool) -> tuple[doctor.Range, ...]:
     link = ipaddress.IPv4Network(f"{cloud.link[0]}/30", strict=False)
     tunnel = ipaddress.IPv4Network(f"{tunnels.SWITCH}/30", strict=False)
     found = [doctor.Range("the link to the cloud", link, fixed=True)] if cloud.root else []
-    if not cloud.namespace and (node or members(cloud)):
+    if not cloud.namespace and (node or _members(cloud)):
         found.append(doctor.Range("the tunnels between nodes", tunnel, fixed=True))
     if node:
         return tuple(found)
@@ -386,9 +387,14 @@ def own_devices(cloud: Cloud) -> frozenset[str]:
     )
 
 
+def _members(cloud: Cloud) -> tuple[Member, ...]:
+    """The nodes that joined, as far as we may know."""
+    return () if os.geteuid() else members(cloud)
+
+
 def far(cloud: Cloud) -> tuple[tuple[str, str], ...]:
     """Machines with an address that the cloud must not hide."""
-    names = [(f"the node {member.name}", member.address) for member in members(cloud)]
+    names = [(f"the node {member.name}", member.address) for member in _members(cloud)]
     for server in cloud.settings.network.dns:
         if ipaddress.ip_address(server).version == 4:
             names.append(("a name server of servers", server))

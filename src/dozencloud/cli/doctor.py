@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -35,7 +36,7 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
 
     cloud = ctx.ensure_object(Invocation).cloud
     missing = common.MISSING
-    if missing and cloud.exists:
+    if missing and cloud.exists and not os.geteuid():
         ctx.exit(common.NEEDED)  # its services are judged with their libraries
     found, verdicts = preflight.examine(
         cloud, base=missing.base if missing else None, index=missing.index if missing else ""
