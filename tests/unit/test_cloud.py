@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dozencloud.cloud import (
@@ -379,6 +379,7 @@ def test_paths_with_root_are_all_below_it() -> None:
     assert "socket=/srv/test/run/" in ROOTED.libvirt_uri
 
 
+@settings(deadline=None)  # of a busy machine
 @given(st.none() | st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
 def test_names_fit_whatever_the_root(text: str | None) -> None:
     cloud = Cloud(Path("/", text) if text else None)
