@@ -86,6 +86,7 @@ ASKING = [
     ["image", "import", __file__],
     ["image", "inspect", "00000000-0000-0000-0000-000000000000"],
     ["node", "list"],
+    ["node", "token"],
     ["node", "show", "pi-1"],
     ["node", "drain", "pi-1"],
     ["node", "remove", "pi-1"],

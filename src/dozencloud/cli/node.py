@@ -38,14 +38,12 @@ def token(invocation: Invocation, ttl: str, role: str, name: str) -> None:
     Example:
       sudo ./dozen node token --ttl 2h --name pi-3
     """
-    cloud = invocation.as_root("node", "token")
+    cloud = invocation.as_admin("node", "token")
     from dozencloud import runs
     from dozencloud.errors import Exit, Problem
     from dozencloud.nodes import enrol, tokens
-    from dozencloud.preflight import need_controller
     from dozencloud.services.base import Role
 
-    need_controller(cloud, "node", "token")
     seconds = tokens.seconds(ttl)
     if name and not enrol.NAME.fullmatch(name):
         raise Problem(
