@@ -48,9 +48,28 @@ has_stamp() { # NAME VALUE
 
 is_ready() { has_stamp package "$source_hash" && [ -x "$environment/bin/python" ]; }
 
-make_environment() ( # a subshell: umask, lock and variables end with it
+can_python() { # there is one that knows our words
+    [ -x "$python" ] && "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+}
+
+# What needs no environment ends here: help, doctor, and what was mistyped.
+early() { # WORD...
+    status=0
+    "$python" -I -B "$checkout/bootstrap/early.py" "$base" "$(index_url)" "$@" || status=$?
+    [ "$status" = 64 ] || exit "$status"
+}
+
+quoted() { # WORD...: as a person would type them, each after a blank
+    for word in "$@"; do
+        case $word in
+        "" | *[!A-Za-z0-9_./:=@%+,-]*) printf " '%s'" "$(printf %s "$word" | tr -d '\000-\037\177' | sed "s/'/'\\\\''/g")" ;;
+        *) printf ' %s' "$word" ;;
+        esac
+    done
+}
+
+enter_base() { # the folder that all is made in, for one dozen at a time
     umask 022
-    started=$(date +%s%N)
     check_system
     { mkdir -p "$base" 2>/dev/null && [ -w "$base" ]; } || fail 3 "$base cannot be written." \
         "Make it writable, or choose another place: DOZEN_ENV_DIR=/some/directory."
@@ -61,6 +80,16 @@ make_environment() ( # a subshell: umask, lock and variables end with it
         say "Another dozen is making the environment; waiting for it."
         flock 9
     fi
+}
+
+make_python() ( # a subshell: umask, lock and variables end with it
+    enter_base
+    step "Python from this system's packages" install_packages
+)
+
+make_environment() ( # as above
+    started=$(date +%s%N)
+    enter_base
     find_environment "$base" "$kind"
     ! is_ready || exit 0
     if ! has_stamp dependencies "$kind" || [ ! -x "$environment/bin/python" ]; then

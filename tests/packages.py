@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from dozencloud import facts, packages
+from dozencloud import facts, machine, packages
 from dozencloud.graph import Step
 from dozencloud.state import State
 
@@ -15,6 +15,7 @@ wanted = packages.wanted(
     system.distribution.id, system.distribution.version, system.architecture.kernel
 )
 with tempfile.TemporaryDirectory() as folder:
+    machine.RECORD = Path(folder, "machine.json")  # no cloud of this machine has asked for them
     state = State(Path(folder, "state.json"))
     packages.install(Step(sys.stderr), wanted, state)
 packages.link_bindings(Path(sys.prefix))

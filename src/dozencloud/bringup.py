@@ -23,9 +23,11 @@ from dozencloud import (
     closed,
     environments,
     lifecycle,
+    machine,
     ovnseries,
     packages,
     plumbing,
+    preflight,
     processes,
     reachable,
     schema,
@@ -59,10 +61,10 @@ def decide_node(cloud: Cloud, facts: Facts) -> Node:
     path = cloud.lib / "node.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
     virt_type = cloud.settings.compute.virt_type
-    machine = facts.system.architecture.kernel
+    architecture = facts.system.architecture.kernel
     if virt_type == "auto":
         # KVM of another architecture than ARM cannot run ARM servers.
-        virt_type = "kvm" if facts.kvm.for_servers and machine != "x86_64" else "qemu"
+        virt_type = "kvm" if facts.kvm.for_servers and architecture != "x86_64" else "qemu"
     shared, dedicated = divide_cpus(cloud, facts.cpu)
     return Node(
         name=kept.get("name") or socket.gethostname(),
@@ -70,7 +72,7 @@ def decide_node(cloud: Cloud, facts: Facts) -> Node:
         virt_type=virt_type,
         datapath=plumbing.datapath(cloud, facts.network),
         encapsulation=plumbing.encapsulation(cloud, facts.network),
-        architecture=machine,
+        architecture=architecture,
         kvm_present=Path("/dev/kvm").exists(),
         shared_cpus=shared,
         dedicated_cpus=dedicated,
@@ -102,6 +104,7 @@ def divide_cpus(cloud: Cloud, cpu: Cpu) -> tuple[str, str]:
 def make_plan(cloud: Cloud, facts: Facts) -> Plan:
     """The plan of this node; its secrets and its identity are written at once."""
     closed.make_folders(cloud, GROUP)
+    machine.enter(cloud)
     if not cloud.file.exists():
         write_private(cloud.file, template(cloud.settings), 0o644)
     node = decide_node(cloud, facts)
@@ -442,6 +445,11 @@ class Bringup:
         stamps = [self.plan.environment / name for name in (".dependencies", ".package")]
         return digest(*(s.read_bytes() if s.exists() else b"" for s in stamps))
 
+    @property
+    def _parent_fingerprint(self) -> str:
+        """Of the process that Python services are forked from, or started by."""
+        return digest(self._code_fingerprint, self.cloud.settings.services.preload)
+
     def _users(self) -> dict[str, str]:
         """Name -> group. Users that a guest may break out to are not in the services'."""
         # Firewall rules name the console proxy's user, on every node.
@@ -490,10 +498,10 @@ class Bringup:
     def _supervisor(self, step: Step) -> None:
         environments.use(self.cloud, self.state, self.plan.environment)
         if self.supervisor.alive():
-            if self.state.get("supervisor") == self._code_fingerprint:
+            if self.state.get("supervisor") == self._parent_fingerprint:
                 self.supervisor.reload()
                 return
-            step.note("the services to stop: the Python environment has changed")
+            step.note("the services to stop: what they are forked from has changed")
             lifecycle.stop_services(self.cloud)
         processes.end(self.cloud)
         self.supervisor.cloud.supervisor_socket.unlink(missing_ok=True)
@@ -512,7 +520,7 @@ class Bringup:
             assignments = [f"{k}={v}" for k, v in clean_environment(self.cloud).items()]
             step.run(["env", "--ignore-environment", *assignments, *command])
         step.until(self.supervisor.alive, seconds=20, every=0.05, what="The supervisor")
-        self.state.set("supervisor", self._code_fingerprint)
+        self.state.set("supervisor", self._parent_fingerprint)
 
     def _preload(self, step: Step) -> None:
         self.supervisor.preload(control=self.plan.membership is None)
@@ -628,6 +636,7 @@ class Bringup:
     def _networks(self, step: Step) -> None:
         self.seed.networks(step)
         self.state.set(uplink.STATE, self.cloud.settings.network.provider_interface)
+        self.state.set(preflight.REGISTERED, self.cloud.registered)
 
     def _compute_node(self, step: Step) -> None:
         self.seed.hypervisor(step)

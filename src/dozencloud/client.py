@@ -10,6 +10,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from dozencloud import preflight
 from dozencloud.cloud import Cloud
 from dozencloud.errors import Problem
 
@@ -19,6 +20,8 @@ CLOUD_NAME = "dozen"
 
 def clouds_yaml(cloud: Cloud) -> Path:
     """The administrator's clouds.yaml; Problem if it cannot be read."""
+    preflight.need_cloud(cloud)
+    preflight.need_controller(cloud)
     path = cloud.etc / "clouds.yaml"
     if not path.exists():
         raise Problem("This cloud was never brought up completely.", f"Run: {cloud.command('up')}")
@@ -41,9 +44,39 @@ def connect(cloud: Cloud) -> Any:
                 f"The settings of your OpenStack client are not complete: {error}",
                 "See OS_CLOUD and clouds.yaml.",
             ) from error
-    files = [str(clouds_yaml(cloud))]
+    path = clouds_yaml(cloud)
+    preflight.need_running(cloud)
+    files = [str(path)]
     config = OpenStackConfig(config_files=files, load_envvars=False, app_name="dozen")
     return Connection(config=config.get_one(CLOUD_NAME))
+
+
+def refusal(error: Exception) -> Problem | None:
+    """What a failure of the cloud's APIs means for a person; None for any other error."""
+    from keystoneauth1 import exceptions as auth
+    from openstack import exceptions as sdk
+
+    if isinstance(error, sdk.HttpException | auth.HttpError):
+        status = getattr(error, "status_code", None) or getattr(error, "http_status", None) or 0
+        said = " ".join(str(error.details or error.message).split()).removesuffix(".")
+        if status == 401:
+            return Problem(
+                "The cloud does not take this user and password.", "See OS_CLOUD and clouds.yaml."
+            )
+        if status >= 500:
+            return Problem(
+                f"The cloud failed at this ({status}): {said}.",
+                "Its administrator sees more: dozen status, dozen logs",
+            )
+        return Problem(f"The cloud refuses this: {said}.")
+    if isinstance(error, auth.ConnectFailure | auth.SSLError | auth.DiscoveryFailure):
+        return Problem(
+            f"The cloud does not answer: {' '.join(str(error).split())[:300]}",
+            "Its administrator sees why: dozen status, dozen doctor",
+        )
+    if isinstance(error, auth.ClientException | sdk.SDKException):
+        return Problem(f"The cloud cannot be asked: {' '.join(str(error).split())[:300]}")
+    return None
 
 
 def find_server(sdk: Any, name: str) -> Any:

@@ -10,6 +10,7 @@ import difflib
 import ipaddress
 import json
 import re
+import shlex
 import socket
 import tomllib
 import zlib
@@ -327,6 +328,21 @@ class Cloud:
         return ipaddress.IPv4Network(self.settings.network.tenant_cidr)
 
     @property
+    def registered(self) -> dict[str, str]:
+        """What counts when `up` registers the first networks, and not again: setting -> value."""
+        network = self.settings.network
+        with_card = {
+            "network.provider_gateway": network.provider_gateway,
+            "network.floating_range": network.floating_range,
+        }
+        return {
+            "network.provider_cidr": str(self.provider),
+            "network.tenant_cidr": str(self.tenant),
+            "network.dns": ", ".join(network.dns),
+            **(with_card if network.provider_interface else {}),
+        }
+
+    @property
     def address(self) -> str:
         """Address under which users reach the gateway."""
         if self.settings.gateway.address:
@@ -357,7 +373,7 @@ class Cloud:
     def command(self, *words: str) -> str:
         """How a person types a `dozen` command for this cloud, for messages."""
         root = ("--root", str(self.root)) if self.root else ()
-        return " ".join(("sudo ./dozen", *root, *words))
+        return " ".join(("sudo ./dozen", *map(shlex.quote, (*root, *words))))
 
 
 def main_address() -> str:

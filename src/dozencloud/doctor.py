@@ -6,9 +6,11 @@ Pure: facts and needs in, verdicts out. `dozen doctor` shows them all; `dozen up
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import combinations
 from pathlib import Path
 
 from dozencloud.errors import Exit, Problem
@@ -78,6 +80,28 @@ class Space:
 
 
 @dataclass(frozen=True)
+class Range:
+    """Addresses that the cloud takes.
+
+    what: for people.   setting: what moves it; empty: a --root of another name does.
+    routed: this machine gets a route to it. Else only servers are in it, which then do not reach
+        others with these addresses.
+    fixed: small, and may lie in a wider network of the machine.
+    shared: a network that was there before, with machines of others in it.
+    """
+
+    what: str
+    network: ipaddress.IPv4Network
+    setting: str = ""
+    routed: bool = True
+    fixed: bool = False
+    shared: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.what[0].upper()}{self.what[1:]} ({self.network})"
+
+
+@dataclass(frozen=True)
 class Needs:
     """What the cloud asks of the machine.
 
@@ -89,6 +113,9 @@ class Needs:
     node: the machine joins a cloud, or did.
     keeps_time: `up` sees to the clock where nothing else does.
     passing: devices of the cloud from and to which packets go through this machine.
+    ranges: addresses that the cloud takes.   own: its devices, which may lead there.
+    environment: where the Python environment is to be made; None where it is there.
+    far: addresses that must be reached from here or by servers, each with its name for people.
     """
 
     ports: tuple[Port, ...] = ()
@@ -104,6 +131,10 @@ class Needs:
     node: bool = False
     keeps_time: bool = True
     passing: tuple[str, ...] = ()
+    ranges: tuple[Range, ...] = ()
+    own: frozenset[str] = frozenset()
+    far: tuple[tuple[str, str], ...] = ()
+    environment: Path | None = None
     settings: Path = Path("/etc/dozencloud/cloud.toml")
     destroy: str = "sudo ./dozen destroy --yes"
 
@@ -116,10 +147,12 @@ def examine(facts: Facts, needs: Needs) -> list[Verdict]:
         *_processors(facts),
         *_packages(facts, needs),
         *_network(facts),
-        *_forwarding(facts, needs),
+        *forwarding(facts, needs),
         *_outside(facts, needs),
+        *_ranges(facts, needs),
         *_ports(facts, needs),
         *_leftovers(needs),
+        *_environment(needs),
     ]
 
 
@@ -131,6 +164,11 @@ def preflight(verdicts: Iterable[Verdict]) -> None:
     first, *rest = bad
     detail = "\n".join(f"{verdict.fact} {verdict.mend}".strip() for verdict in rest)
     raise Problem(first.fact, first.mend, detail=detail, code=Exit.UNFIT)
+
+
+def warnings(verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
+    """What a person should hear of, though it stops nothing."""
+    return tuple(verdict for verdict in verdicts if verdict.level is Level.WARN)
 
 
 def plain(verdicts: Iterable[Verdict]) -> str:
@@ -148,7 +186,12 @@ def _system(facts: Facts, needs: Needs) -> Iterator[Verdict]:
     if system.root:
         yield Verdict("root", Level.OK, "Running as root.")
     else:
-        yield Verdict("root", Level.BAD, "This needs root.", "Run: sudo ./dozen up")
+        yield Verdict(
+            "root",
+            Level.NOTE,
+            f"Without root these cannot be seen: {', '.join(_unseen(facts))}.",
+            "For all of it: sudo ./dozen doctor",
+        )
 
     found, architecture = system.distribution, system.architecture
     if found.supported:
@@ -212,6 +255,21 @@ def _capabilities(facts: Facts) -> Iterator[Verdict]:
             Level.NOTE,
             f"Root lacks {named} here; the cloud does without.",
         )
+
+
+def _unseen(facts: Facts) -> Iterator[str]:
+    """What is hidden from who is not root."""
+    yield from ("services", "firewalls", "who listens on a port", "who installs packages")
+    if facts.kvm.state is KvmState.UNUSABLE:
+        yield "whether KVM works"
+    network = facts.network
+    for what, works in (
+        ("TAP devices", network.tun),
+        ("network namespaces", network.namespaces),
+        ("nftables", network.nftables),
+    ):
+        if not works:
+            yield f"whether {what} can be used"
 
 
 def _clock(facts: Facts, needs: Needs) -> Verdict:
@@ -303,6 +361,8 @@ def _processors(facts: Facts) -> Iterator[Verdict]:
         yield Verdict("cpu", Level.OK, f"{count} may be used ({cpu.model}).")
 
     why = f" ({kvm.reason})" if kvm.reason else ""
+    if kvm.state is KvmState.UNUSABLE and not facts.system.root:
+        return  # who is not root may only lack the right to look
     if kvm.for_servers and arm:
         width = "64-bit and 32-bit" if kvm.aarch32_el1 else "64-bit"
         emulated = "" if kvm.aarch32_el1 else "; 32-bit ones run under emulation"
@@ -403,7 +463,8 @@ def _network(facts: Facts) -> Iterator[Verdict]:
             )
 
 
-def _forwarding(facts: Facts, needs: Needs) -> Iterator[Verdict]:
+def forwarding(facts: Facts, needs: Needs) -> Iterator[Verdict]:
+    """Whether other firewalls of this machine let pass what the cloud's devices carry."""
     if not (facts.walls and needs.passing):
         return
     closed = [(w, device) for w in facts.walls for device in needs.passing if not w.lets(device)]
@@ -471,12 +532,97 @@ def _mend_reach(outcome: Outcome) -> str:
     return f"Try: curl -I {outcome.url}; behind a proxy, set https_proxy and http_proxy."
 
 
+def _ranges(facts: Facts, needs: Needs) -> Iterator[Verdict]:
+    if not needs.ranges:
+        return
+    clashes = [
+        Verdict(
+            "addresses",
+            Level.BAD,
+            f"{one} and {other.what} ({other.network}) overlap.",
+            _move(other if other.setting else one, needs),
+        )
+        for one, other in combinations(needs.ranges, 2)
+        if one.network.overlaps(other.network)
+    ]
+    for each in (each for each in needs.ranges if not each.shared):
+        clashes += _in_the_way(each, facts, needs)
+        clashes += _swallowed(each, facts, needs)
+    yield from clashes
+    if not clashes:
+        fact = f"Nothing else has {_named(str(each.network) for each in needs.ranges)}."
+        yield Verdict("addresses", Level.OK, fact)
+
+
+def _in_the_way(ours: Range, facts: Facts, needs: Needs) -> Iterator[Verdict]:
+    """Routes of this machine to addresses of that range."""
+    for route in facts.routes:
+        there = route.network
+        if route.device in needs.own or not there.overlaps(ours.network):
+            continue
+        wider = there != ours.network and there.supernet_of(ours.network)
+        if wider and ours.fixed:
+            continue
+        if not ours.routed:
+            yield Verdict(
+                "addresses",
+                Level.WARN,
+                f"{ours} has addresses of {there}, which "
+                f"{route.device} leads to: servers do not reach what is there.",
+                _move(ours, needs),
+            )
+        elif wider and route.gateway:
+            yield Verdict(
+                "addresses",
+                Level.WARN,
+                f"{ours} would hide a part of {there}, which is behind {route.gateway}, from this "
+                "machine.",
+                _move(ours, needs),
+            )
+        else:
+            yield Verdict(
+                "addresses",
+                Level.BAD,
+                f"The network {ours.network} of {ours.what} leads to the device {route.device} "
+                "already.",
+                _move(ours, needs),
+            )
+
+
+def _swallowed(ours: Range, facts: Facts, needs: Needs) -> Iterator[Verdict]:
+    """Machines that would not be reached any more."""
+    far = [*needs.far, *(("this machine's name server", each) for each in facts.name_servers)]
+    for name, address in far:
+        if ipaddress.IPv4Address(address) in ours.network:
+            whose = "this machine" if ours.routed else "servers"
+            yield Verdict(
+                "addresses",
+                Level.BAD if ours.routed else Level.WARN,
+                f"{ours} would hide {name}, {address}, from {whose}.",
+                _move(ours, needs),
+            )
+
+
+def _move(ours: Range, needs: Needs) -> str:
+    if not ours.setting:
+        return "Choose another --root: its name decides the addresses."
+    section, _, name = ours.setting.partition(".")
+    return (
+        f'Choose one that is free, e.g. {name} = "10.99.0.0/24" under [{section}] in '
+        f"{needs.settings}."
+    )
+
+
 def _ports(facts: Facts, needs: Needs) -> Iterator[Verdict]:
     free = []
     for port in needs.ports:
         owner = facts.port_owner(port.port, port.address)
         if owner is None or owner.pid in port.ours:
             free.append(port.port)
+            continue
+        if owner.pid is None and not facts.system.root:
+            fact = f"Port {port.port} is taken; without root it cannot be seen by whom."
+            yield Verdict(f"port {port.name}", Level.NOTE, fact)
             continue
         stop = (
             f"Stop it, or set {port.setting} in {needs.settings}." if port.setting else "Stop it."
@@ -498,6 +644,12 @@ def _leftovers(needs: Needs) -> Iterator[Verdict]:
             f"An earlier cloud was removed only in part: {_named(needs.leftovers.lines())}.",
             f"Run: {needs.destroy}",
         )
+
+
+def _environment(needs: Needs) -> Iterator[Verdict]:
+    if needs.environment:
+        fact = f"The Python environment in {needs.environment} is not there yet; `up` makes it."
+        yield Verdict("environment", Level.NOTE, fact)
 
 
 def _named(things: Iterable[str]) -> str:

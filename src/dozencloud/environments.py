@@ -8,7 +8,9 @@ a launcher may be about to.
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from dozencloud.cloud import Cloud
@@ -72,6 +74,46 @@ def free(folder: Path) -> bool:
         and not any(folder.name in _names(note) for note in notes.iterdir())
         and not any(_in_use(folder, pid) for pid in pids())
     )
+
+
+def users(own: Path) -> list[str]:
+    """Paths of the states of clouds that would run in one of these environments again."""
+    notes = [note for folder in own.parent.glob("env-*") for note in (folder / USERS).glob("*")]
+    return sorted({note.read_text().strip() for note in notes if _names(note)})
+
+
+def size(own: Path) -> int:
+    """MiB of all that the launcher has made."""
+    total = 0
+    for top in _made(own):
+        for folder, _, files in os.walk(top):
+            for name in files:
+                with suppress(OSError):
+                    total += os.lstat(os.path.join(folder, name)).st_blocks * 512  # noqa: PTH118
+    return total >> 20
+
+
+def remove(own: Path) -> None:
+    """Remove all that the launcher has made, also the environment that this process runs in.
+
+    What the process needs afterwards has to be imported before.
+    """
+    for path in _made(own):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    with suppress(OSError):  # something else is in there
+        own.parent.rmdir()
+
+
+def _made(own: Path) -> list[Path]:
+    """What the launcher has made: environments, uv, downloads; those of tests stay."""
+    if not _ours(own):
+        return []
+    shared = ("uv-*", "cache", "tmp", "lock", "*.lock", "setup.log", "requirements.txt")
+    patterns = ("env-*", *(() if any(own.parent.glob("dev-*")) else shared))
+    return [path for pattern in patterns for path in sorted(own.parent.glob(pattern))]
 
 
 def _names(note: Path) -> list[str]:

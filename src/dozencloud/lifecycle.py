@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from xmlrpc.client import Fault
 
-from dozencloud import packages, plumbing, processes, systemd, tunnels, uplink, users
+from dozencloud import machine, packages, plumbing, processes, systemd, tunnels, uplink, users
 from dozencloud.cloud import INTEGRATION_BRIDGE, Cloud
 from dozencloud.errors import Problem
 from dozencloud.services.base import GROUP
@@ -108,11 +108,12 @@ def stop(cloud: Cloud, say: Say) -> bool:
     return ran
 
 
-def destroy(cloud: Cloud, say: Say = lambda text: None, *, purge: bool = False) -> list[str]:
+def destroy(cloud: Cloud, say: Say = lambda text: None) -> list[str]:
     """Remove every trace of the cloud, whatever is left of it; returns what was removed."""
     removed: list[str] = []
     state = State.of(cloud)
-    installed: list[str] = state.get(packages.INSTALLED) or []
+    if installed := state.get(packages.INSTALLED):
+        machine.remember(installed)
     supervisor = Supervisor(cloud)
     devices = plumbing.switch_devices(cloud)
     with suppress(Problem, Fault):
@@ -153,10 +154,16 @@ def destroy(cloud: Cloud, say: Say = lambda text: None, *, purge: bool = False) 
         with suppress(OSError):
             if not processes.mounted(theirs):
                 Path(theirs).rmdir()
-    if not other_clouds(cloud):
+    if not (other_clouds(cloud) or machine.others(cloud)):
         users.remove("dozen-", GROUP)
+    machine.leave(cloud)
     packages.remove_policy()
-    installed = packages.removable(installed) if purge and installed else []
+    return removed
+
+
+def purge(say: Say) -> list[str]:
+    """Remove the packages that were installed for clouds of this machine; returns their names."""
+    installed = packages.removable(machine.packages())
     if installed:
         say(f"{len(installed)} packages go")
         environment = {**os.environ, **packages.APT_ENVIRONMENT}
@@ -164,12 +171,12 @@ def destroy(cloud: Cloud, say: Say = lambda text: None, *, purge: bool = False) 
         result = subprocess.run(words, check=False, capture_output=True, text=True, env=environment)
         if result.returncode:
             raise Problem(
-                "The cloud is gone, but its packages could not be removed.",
+                "The packages could not be removed.",
                 "Run: sudo apt-get purge --autoremove " + " ".join(installed),
                 detail="\n".join(result.stderr.splitlines()[-8:]),
             )
-        removed += installed
-    return removed
+    machine.forget_packages()
+    return installed
 
 
 def _delete_bridges(cloud: Cloud, supervisor: Supervisor) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from dozencloud import machine
 from dozencloud.cloud import Cloud
 from dozencloud.errors import Problem
 from dozencloud.facts import Facts
@@ -161,9 +162,11 @@ APT_ENVIRONMENT = {
 
 
 BEGUN = "packages-begun"
-"""In the cloud's state while packages are installed: OUR units that were enabled before."""
+"""In the cloud's state while packages are installed: those of UNITS that were in use before."""
 INSTALLED = "packages-installed"
-"""In the cloud's state: the packages that were not there before."""
+"""In the state of a cloud of a release before: what `machine` remembers now."""
+BOOTED = Path("/run/systemd/system")
+"""There where systemd runs the machine (sd_booted(3))."""
 
 
 def install(step: Step, names: tuple[str, ...], state: State) -> None:
@@ -172,9 +175,9 @@ def install(step: Step, names: tuple[str, ...], state: State) -> None:
     cut_off = state.get(BEGUN)
     if not todo and cut_off is None:
         return
-    enabled_before = _enabled() if cut_off is None else set(cut_off)
-    state.set(BEGUN, sorted(enabled_before))
-    state.set(INSTALLED, sorted({*(state.get(INSTALLED) or []), *todo}))
+    before = _in_use() if cut_off is None else set(cut_off)
+    state.set(BEGUN, sorted(before))
+    machine.remember(todo)
     remove_policy()
     if not POLICY.exists():
         POLICY.write_text(POLICY_TEXT)
@@ -192,7 +195,7 @@ def install(step: Step, names: tuple[str, ...], state: State) -> None:
         raise _explain(problem) from problem
     finally:
         remove_policy()
-    new = sorted(_enabled() - enabled_before)
+    new = sorted(_in_use() - before)
     if new:
         step.run(["systemctl", "disable", "--now", "--quiet", *new], check=False)
     state.set(BEGUN, None)
@@ -228,15 +231,17 @@ def _repair(step: Step) -> None:
     step.run(apt("--fix-broken", "install"), env=APT_ENVIRONMENT, timeout=1800)
 
 
-def _enabled() -> set[str]:
-    """Our UNITS that are enabled on this machine; none without systemd."""
-    if not Path("/run/systemd/system").is_dir():
+def _in_use() -> set[str]:
+    """Those of UNITS that are enabled or run on this machine; none without systemd."""
+    if not BOOTED.is_dir():
         return set()
-    result = subprocess.run(
-        ["systemctl", "is-enabled", *UNITS], check=False, capture_output=True, text=True
-    )
-    states = result.stdout.splitlines()
-    return {unit for unit, state in zip(UNITS, states, strict=False) if state == "enabled"}
+    show = ["systemctl", "show", "--property=UnitFileState,ActiveState", *UNITS]
+    result = subprocess.run(show, check=True, capture_output=True, text=True)
+    # A paragraph for each unit, in this order, also for one that is not there.
+    paragraphs = result.stdout.strip("\n").split("\n\n")
+    states = (set(paragraph.splitlines()) for paragraph in paragraphs)
+    used = {"UnitFileState=enabled", "ActiveState=active", "ActiveState=activating"}
+    return {unit for unit, state in zip(UNITS, states, strict=True) if state & used}
 
 
 def _explain(problem: Problem) -> Problem:

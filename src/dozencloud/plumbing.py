@@ -121,12 +121,13 @@ def own_address(cloud: Cloud) -> str:
 
 def _is_here(cloud: Cloud, name: str) -> bool:
     """Whether it is an address of this machine, no name, and no other machine's that forwards."""
-    with within(cloud), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        # Before the first `up` there is no namespace, and no address in it.
+        with within(cloud), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.bind((str(ipaddress.IPv4Address(name)), 0))
-        except (OSError, ValueError):
-            return False
-        return True
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def mtu_of(address: str) -> int:
@@ -174,15 +175,6 @@ def ways_into(network: ipaddress.IPv4Network) -> set[str]:
     show = ["ip", "-json", "route", "show", "root", str(network)]
     said = ask(*show, timeout=SECONDS).output
     return {str(route.get("dev")) for route in json.loads(said or "[]")}
-
-
-def others(cloud: Cloud) -> dict[str, str]:
-    """Networks of this cloud's floating IPs that lead elsewhere already -> the device."""
-    if cloud.namespace is None:
-        return {}
-    own = cloud.link_devices[0]
-    found = {str(each): ways_into(each) - {own} for each in cloud.floating_networks}
-    return {network: min(devices) for network, devices in found.items() if devices}
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import ipaddress
 import json
 import os
 import shutil
@@ -17,9 +18,8 @@ from dozencloud.cloud import INTEGRATION_BRIDGE, Cloud, Internal
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.reach import Target
 from dozencloud.locks import open_lock
-from dozencloud.membership import members, membership
+from dozencloud.membership import Member, members, membership, membership_file
 from dozencloud.state import State
-from dozencloud.status import collect, own_pids
 from dozencloud.supervise import Supervisor
 
 LOCK = "lock"
@@ -39,6 +39,22 @@ def need_cloud(cloud: Cloud) -> None:
         raise Problem(
             f"There is no cloud{where}.", f"Run: {cloud.command('up')}", code=Exit.NO_CLOUD
         )
+
+
+def need_controller(cloud: Cloud, *words: str) -> None:
+    """Problem on a node: the cloud is elsewhere. words: the command that the person typed."""
+    if given := membership(cloud):
+        raise Problem(
+            f"This machine is {given.node}, a node; the cloud is on {given.host}.",
+            f"Run on {given.host}: {cloud.command(*words)}",
+        )
+
+
+def need_running(cloud: Cloud, *words: str) -> None:
+    """Problem unless the cloud is on this machine, and runs. words: what the person typed."""
+    need_controller(cloud, *words)
+    if not Supervisor(cloud).alive():
+        raise Problem("The cloud is stopped.", f"Run: {cloud.command('start')}", code=Exit.DEGRADED)
 
 
 @contextmanager
@@ -117,7 +133,12 @@ def ports(cloud: Cloud) -> tuple[doctor.Port, ...]:
     """Ports of the machine that this cloud binds; none if it has a namespace of its own."""
     if cloud.namespace:
         return ()
-    ours = own_pids(cloud)
+    # Needs the services' libraries, which a new machine has not (bootstrap/early.py).
+    ours = frozenset[int]()
+    if Supervisor(cloud).pid():
+        from dozencloud.status import own_pids
+
+        ours = own_pids(cloud)
     everywhere, settings = "0.0.0.0", cloud.settings  # noqa: S104  (asked about, not bound)
     gateway = doctor.Port("gateway", settings.gateway.port, everywhere, "gateway.port", ours)
     internal = (
@@ -148,20 +169,43 @@ def passing(cloud: Cloud, found: facts.Facts, *, node: bool) -> tuple[str, ...]:
     return tuple(devices)
 
 
+def warnings(
+    cloud: Cloud, found: facts.Facts, verdicts: list[doctor.Verdict], *, node: bool
+) -> tuple[doctor.Verdict, ...]:
+    """What a person should hear of after a run, though it stopped nothing.
+
+    Firewalls are looked at again: before the first run there may have been no program that shows
+    them, and what they are about to drop.
+    """
+    now = replace(found, walls=facts.walls())
+    needs = doctor.Needs(passing=passing(cloud, now, node=node) if now.walls else ())
+    heard = [verdict for verdict in verdicts if verdict.name != "forwarding"]
+    return doctor.warnings([*heard, *doctor.forwarding(now, needs)])
+
+
 NODE_MEMORY = (900, 500)
 """MiB that a node has, and that must be free on it: some 350 for its services, and a small server.
 
 A board of 1 GiB has some 920."""
 
 
-def examine(cloud: Cloud, *, joining: bool = False) -> tuple[facts.Facts, list[doctor.Verdict]]:
+ENVIRONMENT = 900
+"""MiB that the Python environment needs (bootstrap/environment.sh)."""
+
+
+def examine(
+    cloud: Cloud, *, joining: bool = False, base: Path | None = None, index: str = ""
+) -> tuple[facts.Facts, list[doctor.Verdict]]:
     """The facts, and whether this machine is fit to bring up the cloud, or to be a node of one.
 
-    Servers outside are asked only if something must come from there. The Python package index is
-    not: the environment that this runs in is complete.
+    Servers outside are asked only if something must come from there.
+
+    base, index: where the Python environment is to be made, and from which package index; None
+        where this runs in it.
     """
     system = facts.gather().system
-    node = joining or membership(cloud) is not None
+    # Who is not root sees that it is there, and not what is in it.
+    node = joining or membership_file(cloud).exists()
     wanted = packages.wanted_by(cloud, facts.gather(), control=not node)
     lacking = facts.gather().packages.present and bool(packages.missing(wanted))
     state = State.of(cloud)
@@ -176,13 +220,19 @@ def examine(cloud: Cloud, *, joining: bool = False) -> tuple[facts.Facts, list[d
         disk = {path: path.stat().st_dev for path in (Path("/usr"), Path("/var"))}
         there = next(p for p in (cloud.lib, *cloud.lib.parents) if p.exists()).stat().st_dev
         spaces += [doctor.Space(p, 2 * GIB, 3 * GIB) for p in disk if disk[p] != there]
-    found = facts.gather(
-        tuple(space.path for space in spaces), (Target(mirror, apt=True),) if mirror else ()
+    if base:
+        spaces.append(doctor.Space(base, ENVIRONMENT, ENVIRONMENT))
+    targets = (
+        *((Target(mirror, apt=True),) if mirror else ()),
+        *((Target(index),) if index else ()),
     )
+    found = facts.gather(tuple(space.path for space in spaces), targets)
     needs = doctor.Needs(
         ports=() if node else ports(cloud),
         spaces=tuple(spaces),
         mirror=mirror,
+        index=index,
+        environment=base,
         installed=complete,
         cut_off=cut_off,
         leftovers=leftovers(cloud),
@@ -190,6 +240,9 @@ def examine(cloud: Cloud, *, joining: bool = False) -> tuple[facts.Facts, list[d
         node=node,
         keeps_time=cloud.root is None,
         passing=passing(cloud, found, node=node) if found.walls else (),
+        ranges=ranges(cloud, node=node),
+        own=own_devices(cloud),
+        far=() if node else far(cloud),
         settings=cloud.file,
         destroy=cloud.command("destroy", "--yes"),
     )
@@ -197,7 +250,7 @@ def examine(cloud: Cloud, *, joining: bool = False) -> tuple[facts.Facts, list[d
         needs = replace(needs, memory=NODE_MEMORY[0], available=NODE_MEMORY[1])
     verdicts = [*doctor.examine(found, needs), *foreign_switch(cloud), *closed_folder(cloud)]
     if not node:
-        verdicts += [*provider_card(cloud), *floating_networks(cloud)]
+        verdicts += [*provider_card(cloud), *kept_settings(cloud)]
     return found, [_allowed(verdict) for verdict in verdicts]
 
 
@@ -270,24 +323,88 @@ def provider_card(cloud: Cloud) -> list[doctor.Verdict]:
     return [uplink.judge(uplink.look(cloud, name), cloud)]
 
 
-def floating_networks(cloud: Cloud) -> list[doctor.Verdict]:
-    """Whether the floating IPs are free on this machine: another cloud may have them."""
-    if not shutil.which("ip"):
-        return []  # a new machine, which has no other cloud
-    return [
-        doctor.Verdict(
-            "floating IPs",
-            doctor.Level.BAD,
-            f"The network {network} of the floating IPs leads to the device {device} already.",
-            f'Choose one that is free, e.g. provider_cidr = "10.99.0.0/24" under [network] in '
-            f"{cloud.file}.",
+REGISTERED = "registered"
+"""In the cloud's state: `Cloud.registered` when the first networks were made."""
+
+
+def kept_settings(cloud: Cloud) -> list[doctor.Verdict]:
+    """Settings that were changed too late to be applied."""
+    if os.geteuid():
+        return []  # the state cannot be read
+    verdicts = []
+    for name, before in (State.of(cloud).get(REGISTERED) or {}).items():
+        now = cloud.registered.get(name, before)
+        if now == before:
+            continue
+        fact = f"{name} is {json.dumps(now)} in {cloud.file}; the cloud was made with {before}"
+        if name in ("network.tenant_cidr", "network.dns"):
+            verdicts.append(
+                doctor.Verdict(
+                    "settings",
+                    doctor.Level.WARN,
+                    f"{fact}, which stays.",
+                    "Change that with the OpenStack client (openstack subnet set), or set it back.",
+                )
+            )
+        else:
+            verdicts.append(
+                doctor.Verdict(
+                    "settings",
+                    doctor.Level.BAD,
+                    f"{fact}.",
+                    "Set it back, or destroy the cloud and bring it up anew.",
+                )
+            )
+    return verdicts
+
+
+def ranges(cloud: Cloud, *, node: bool) -> tuple[doctor.Range, ...]:
+    """Addresses that this machine gives to its part of the cloud."""
+    link = ipaddress.IPv4Network(f"{cloud.link[0]}/30", strict=False)
+    tunnel = ipaddress.IPv4Network(f"{tunnels.SWITCH}/30", strict=False)
+    found = [doctor.Range("the link to the cloud", link, fixed=True)] if cloud.root else []
+    if not cloud.namespace and (node or _members(cloud)):
+        found.append(doctor.Range("the tunnels between nodes", tunnel, fixed=True))
+    if node:
+        return tuple(found)
+    network = cloud.settings.network
+    floating = doctor.Range("the floating IPs", cloud.provider, "network.provider_cidr")
+    if network.provider_interface:
+        floating = replace(floating, shared=True)
+    servers = doctor.Range("the servers' network", cloud.tenant, "network.tenant_cidr", False)
+    return (*found, floating, servers)
+
+
+def own_devices(cloud: Cloud) -> frozenset[str]:
+    """Devices that lead to the cloud's own addresses."""
+    name = cloud.settings.network.provider_interface
+    return frozenset(
+        (
+            *(cloud.provider_bridge, uplink.bridge(cloud), *cloud.link_devices),
+            *tunnels.link_devices(cloud),
+            *((name,) if name else ()),
         )
-        for network, device in plumbing.others(cloud).items()
-    ]
+    )
+
+
+def _members(cloud: Cloud) -> tuple[Member, ...]:
+    """The nodes that joined, as far as we may know."""
+    return () if os.geteuid() else members(cloud)
+
+
+def far(cloud: Cloud) -> tuple[tuple[str, str], ...]:
+    """Machines with an address that the cloud must not hide."""
+    names = [(f"the node {member.name}", member.address) for member in _members(cloud)]
+    for server in cloud.settings.network.dns:
+        if ipaddress.ip_address(server).version == 4:
+            names.append(("a name server of servers", server))
+    return tuple(names)
 
 
 def service_verdicts(cloud: Cloud) -> list[doctor.Verdict]:
     """How the services of a cloud that exists are."""
+    from dozencloud.status import collect
+
     try:
         now = collect(cloud)
     except Problem as problem:

@@ -81,7 +81,7 @@ def _become_helper(arguments: list[str]) -> None:
 
         from dozencloud.serve import name_process
 
-        name_process("privsep-helper")
+        name_process("privsep-helper", *arguments)
         sys.argv = ["privsep-helper", *arguments]
         daemon.helper_main()
         status = 0

@@ -49,12 +49,16 @@ ADDRESS = "first-address"
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run that reached its end. login: the command that logs in to `first`, or empty."""
+    """A run that reached its end.
+
+    login: the command that logs in to `first`, or empty.   warnings: of what this machine is.
+    """
 
     cloud: Cloud
     report: Report
     changed: bool
     login: str = ""
+    warnings: tuple[doctor.Verdict, ...] = ()
 
 
 def up(cloud: Cloud, *, first_server: bool, verbose: bool) -> Outcome:
@@ -70,7 +74,8 @@ def up(cloud: Cloud, *, first_server: bool, verbose: bool) -> Outcome:
         changed = worked(report, tasks)
         wanted = first_server and not bringup.plan.membership
         login = _login(bringup, ask=changed) if wanted else ""
-        return Outcome(cloud, report, changed, login)
+        heard = preflight.warnings(cloud, found, verdicts, node=bool(bringup.plan.membership))
+        return Outcome(cloud, report, changed, login, heard)
 
 
 def join(
@@ -99,7 +104,8 @@ def join(
         bringup.state.set(lineage.MADE_BY, RELEASE)
         tasks = bringup.tasks()
         report = run(cloud, tasks, "join", found, verbose)
-        return Outcome(cloud, report, worked(report, tasks)), given
+        heard = preflight.warnings(cloud, found, verdicts, node=True)
+        return Outcome(cloud, report, worked(report, tasks), warnings=heard), given
 
 
 def take_nodes(cloud: Cloud) -> None:

@@ -23,12 +23,13 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any, cast
 
+import setproctitle
+
 from dozencloud import guard, legible
 
 STOP_SECONDS = 1
 BACKLOG = 512
 """Connections that wait to be taken; one more, and the gateway says that the service is away."""
-PR_SET_NAME = 15  # prctl(2)
 M_ARENA_MAX = -8  # mallopt(3)
 ARENAS = 2
 TRIM_SECONDS = 30
@@ -36,13 +37,13 @@ ROOM = 8300  # pointers: a little more than 64 KiB
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
-def name_process(name: str) -> None:
-    """Name a forked process for `ps -o comm` and `top`: 15 bytes count.
-
-    Its command line stays the parent's: writing a title there (setproctitle) would overwrite the
-    environment behind it, by which a cloud's processes are found.
-    """
-    ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode(), 0, 0, 0)
+def name_process(*words: str) -> None:
+    """Name this process for `ps` and `top`, which show the first 15 bytes of the first word."""
+    # Its title has the room of the command line only: behind that is the environment, by which a
+    # cloud's processes are found. A fork's is its parent's (proc(5)).
+    os.environ["SPT_NOENV"] = "1"
+    setproctitle.setproctitle(" ".join(words))
+    setproctitle.setthreadtitle(words[0])
 
 
 def return_memory() -> None:
@@ -81,6 +82,9 @@ def with_room(function: Application) -> Application:
 
 def main(arguments: list[str]) -> None:
     """Run what the command line names; returns when the service ends."""
+    name = os.environ.get("SUPERVISOR_PROCESS_NAME", "")
+    if name:
+        name_process(name)
     if folder := os.environ.get("TMPDIR"):
         # Neutron leaves files there that are keyed by its parent's pid and mean "I am not the
         # first worker" to its successor (neutron/common/wsgi_utils.py).
@@ -94,7 +98,8 @@ def main(arguments: list[str]) -> None:
         serve_wsgi(target, Path(socket), prefix, int(threads), lane)
     else:
         module, _, function = target.partition(":")
-        sys.argv = [module.rpartition(".")[2], *rest]
+        # Parents of several workers call themselves and these after it, too (cotyledon).
+        sys.argv = [name or module.rpartition(".")[2], *rest]
         sys.exit(getattr(importlib.import_module(module), function)())
 
 

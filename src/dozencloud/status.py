@@ -63,8 +63,10 @@ class SupervisorStatus:
 class Status:
     """The whole cloud at one moment. servers: how many run, and their memory.
 
+    address: of the APIs; a node's are its controller's.
     disk_free: MiB, of the file system that holds servers.
     unreachable: why floating IPs do not work, a sentence without its dot; empty if they do.
+    node: what the cloud calls this machine, if it is one that joined.
     """
 
     cloud: str
@@ -75,6 +77,7 @@ class Status:
     servers_mib: float
     disk_free: int
     unreachable: str = ""
+    node: str = ""
 
     @property
     def disk_full(self) -> bool:
@@ -109,6 +112,7 @@ class Status:
         values = {
             "cloud": self.cloud,
             "address": self.address,
+            "node": self.node,
             "services": [asdict(service) for service in self.services],
             "servers": {"count": self.servers, "memory_mib": servers},
             "supervisor": asdict(self.supervisor),
@@ -230,6 +234,7 @@ def make(
 def collect(cloud: Cloud) -> Status:
     """Ask the supervisor and the kernel."""
     plan = Plan.kept(cloud)
+    given = plan.membership
     supervisor = Supervisor(cloud)
     try:
         supervised = supervisor.processes()
@@ -258,7 +263,7 @@ def collect(cloud: Cloud) -> Status:
     started = (cloud.run / "supervisord.pid").stat().st_mtime if pid else now
     return Status(
         cloud=cloud.name,
-        address=cloud.public_url,
+        address=given.controller if given else cloud.public_url,
         services=tuple(rows),
         supervisor=SupervisorStatus(
             state="running" if pid else "stopped",
@@ -270,6 +275,7 @@ def collect(cloud: Cloud) -> Status:
         servers_mib=memory(servers),
         disk_free=disk(cloud.lib).free,
         unreachable=reachable.fault(cloud) if pid and not plan.membership else "",
+        node=given.node if given else "",
     )
 
 

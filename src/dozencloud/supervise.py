@@ -149,6 +149,10 @@ class Supervisor:
 
     def alive(self) -> bool:
         try:
+            self.cloud.supervisor_socket.stat()
+        except OSError:
+            return False
+        try:
             self._call("supervisor.getState")
         except Problem:
             return False

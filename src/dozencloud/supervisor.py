@@ -35,7 +35,7 @@ from supervisor import dispatchers, events, supervisord
 from supervisor.options import ServerOptions
 from supervisor.states import ProcessStates, SupervisorStates
 
-from dozencloud import legible
+from dozencloud import legible, serve
 from dozencloud.confinement import CONFINED, Confinement, drop_capabilities
 
 SERVE = "dozencloud.serve"
@@ -300,9 +300,6 @@ def run_in_child(arguments: list[str], env: dict[str, str]) -> None:
         os.environ.update(env)
         time.tzset()
         tempfile.tempdir = None  # found by the parent's TMPDIR
-        from dozencloud import serve
-
-        serve.name_process(env["SUPERVISOR_PROCESS_NAME"])
         serve.main(arguments)
         status = 0
     except SystemExit as end:
@@ -324,6 +321,8 @@ def run_in_child(arguments: list[str], env: dict[str, str]) -> None:
 
 def main() -> None:
     """`supervisord` with these options."""
+    # Before its environment changes: where that is in memory tells setproctitle where the title is.
+    serve.name_process("supervisord", *sys.argv[1:])
     os.umask(0o077)  # its logs; each service has its own
     supervisord.ServerOptions = Options
     dispatchers.POutputDispatcher = Output

@@ -17,7 +17,7 @@ from testcloud import Guest, TestCloud, eventually
 
 from dozencloud import processes
 from dozencloud.errors import Exit
-from dozencloud.services.base import Service
+from dozencloud.services.base import Plan, Service
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -94,6 +94,19 @@ def test_stop_leaves_nothing_running_and_start_brings_all_back(
     first.wait(seconds=60)
     assert first.run("cat /home/dozen/kept") == "kept"
     assert "Nothing to change" in cloud.dozen("start").stdout
+
+
+def test_ps_and_top_show_services_by_their_names(cloud: TestCloud) -> None:
+    """Python services, forks of one parent; what is started as a program has its own name."""
+    plan = Plan.kept(cloud.cloud)
+    pids = cloud.pids()
+    ours = [name for name, each in cloud.services().items() if each.command[0] == plan.python]
+    assert len(ours) > 10
+    for name in set(ours) & set(pids):
+        place = Path(f"/proc/{pids[name]}")
+        # 15 bytes (proc(5)); a parent of several workers adds to it.
+        assert (place / "comm").read_text().strip().startswith(name[:15])
+        assert (place / "cmdline").read_text().startswith(name)
 
 
 def inhabitants(cloud: TestCloud) -> dict[int, str]:

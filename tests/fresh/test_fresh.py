@@ -206,10 +206,17 @@ def test_another_machine_joins_runs_a_server_and_leaves(cloud: Cloud, workdir: P
 
 def test_destroy_leaves_nothing(cloud: Cloud) -> None:
     machine, _ = cloud
-    state = machine.run(["cat", "/var/lib/dozencloud/state.json"], check=True).stdout
-    packages = json.loads(state)["packages-installed"]
+    kept = "/var/lib/misc/dozencloud.json"
+    packages = json.loads(machine.run(["cat", kept], check=True).stdout)["packages"]
     assert "mariadb-server-core" in packages
-    machine.run(["./dozen", "destroy", "--yes", "--purge-packages"], check=True)
+    said = machine.run(["./dozen", "destroy", "--yes"], check=True).stdout
+    assert f"Left: {len(packages)} packages that were installed for it." in said
+    assert "Left: the Python environment in /opt/dozencloud, " in said
+    # What is left is remembered after the cloud, too.
+    both = ["./dozen", "destroy", "--purge-packages", "--environment"]
+    said = machine.run(both, check=True).stdout
+    assert "mariadb-server-core" in said and "Removed: /opt/dozencloud" in said
+    assert machine.run(["ls", "-d", kept, "/opt/dozencloud"]).stdout == ""
     status = machine.run(["dpkg-query", "--show", "--showformat=${db:Status-Status} ", *packages])
     # e2fsprogs is protected (deb-control(5)): a system keeps it once it has it.
     assert status.stdout.split().count("installed") == ("e2fsprogs" in packages)

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from dozencloud import lifecycle, plumbing, tls, users
 from dozencloud.bringup import make_folder
 from dozencloud.cloud import CONSOLE_USER, Cloud
+from dozencloud.facts.routes import routes
 from dozencloud.graph import Step
 from dozencloud.membership import Member, Membership
 from dozencloud.nodes import authority
@@ -94,7 +95,8 @@ def _clear(cloud: Cloud, supervisor: Supervisor) -> None:
 def free(root: Path) -> Path:
     """That root, or one like it whose floating IPs no other cloud of this machine has."""
     names = (root, *(root.with_name(f"{root.name}{number}") for number in range(256)))
-    return next(name for name in names if not plumbing.others(Cloud(name)))
+    taken = [route.network for route in routes()]
+    return next(n for n in names if not any(map(Cloud(n).provider.overlaps, taken)))
 
 
 def controller_plan(root: Path, members: Sequence[Member] = ()) -> Plan:

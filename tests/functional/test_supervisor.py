@@ -40,7 +40,8 @@ def report():
         "uid": os.getuid(), "gid": os.getgid(), "groups": os.getgroups(), "parent": os.getppid(),
         "arguments": sys.argv, "environment": dict(os.environ), "folder": os.getcwd(),
         "umask": os.umask(0), "loaded": sorted(sys.modules),
-        "title": open("/proc/self/cmdline").read(),
+        "title": open("/proc/self/cmdline").read().rstrip("\\0"),
+        "name": open("/proc/self/comm").read().strip(),
         "open": sorted(os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")
                        if os.path.exists(f"/proc/self/fd/{n}")),
     }), flush=True)
@@ -197,7 +198,7 @@ def test_before_the_libraries_are_loaded_python_is_started_anew(
     report = told(cloud, "before")
     assert report["uid"] == pwd.getpwnam(USER).pw_uid
     assert "oslo_messaging" not in report["loaded"]
-    assert report["title"].startswith(f"{sys.executable}\0-P\0-m\0dozencloud.serve\0main\0")
+    assert (report["title"], report["name"]) == ("before", "before")
     supervisor.stop("before")
 
 
@@ -219,7 +220,8 @@ def test_then_a_service_is_a_fork_of_the_parent(
     assert (report["uid"], report["gid"]) == (account.pw_uid, account.pw_gid)
     assert 0 not in report["groups"]
     assert report["parent"] == running[2] == supervisor.pid()
-    assert report["arguments"] == ["tiny_services", "--word"]
+    assert report["arguments"] == ["after", "--word"]
+    assert (report["title"], report["name"]) == ("after", "after")
     assert report["folder"] == "/"
     assert report["umask"] == 0o027
     assert {"oslo_messaging", "oslo_config.cfg", "sqlalchemy.orm"} <= set(report["loaded"])
@@ -227,6 +229,7 @@ def test_then_a_service_is_a_fork_of_the_parent(
     for name in ("eventlet", "nova", "neutron", "keystone", "glance", "placement"):
         assert name not in report["loaded"], name
     assert Path(f"/proc/{pid}/exe").resolve() == Path(sys.executable).resolve()
+    assert pid in processes.find(cloud), "the title must leave the environment, which marks it"
     supervisor.stop("after")
 
 

@@ -83,8 +83,8 @@ def pair() -> tuple[Result, Result]:
 
 def test_figures_in_their_units() -> None:
     guest = said(GUEST_SAID)
-    assert {(f.measure.name, f.parameter): f.median for f in guest.figures} == {
-        ("integer", 0): 1000.0,  # million operations a second
+    assert {(f.measure.name, f.parameter): f.best for f in guest.figures} == {
+        ("integer", 0): 2000.0,  # million operations a second
         ("syscall", 0): 2000.0,  # ns
         ("read", 16777216): 1000.0,  # MB/s
         ("latency", 8192): 9.0,
@@ -92,7 +92,7 @@ def test_figures_in_their_units() -> None:
     }
     assert [f.parameter for f in guest.latencies] == [4096, 8192]
     assert [f.measure.name for f in guest.plain] == ["integer", "read", "syscall"]
-    assert said(HOST_SAID).figure("fork", 0).median == 50.0  # type: ignore[union-attr]  # µs
+    assert said(HOST_SAID).figure("fork", 0).best == 50.0  # type: ignore[union-attr]  # µs
 
 
 def test_spread_is_the_middle_half_against_the_median() -> None:
@@ -250,7 +250,7 @@ def test_table_of_two() -> None:
     lines = plain([host, guest], host).splitlines()
     cells = [" ".join(line.split()) for line in lines]
     assert cells[0] == "unit this machine guest"
-    assert cells[1] == "integer operations M/s 8,000 ±0% 1,000 ±38% 8.0x slower"
+    assert cells[1] == "integer operations M/s 8,000 ±0% 2,000 ±38% 4.0x slower"
     assert "system call ns 100 ±0% 2,000 ±0% 20x slower" in cells
     assert "process, start and end µs 50 ±0% -" in cells
     assert "memory latency, 64 MiB ns 90 ±0% -" in cells
@@ -270,7 +270,7 @@ def test_a_busy_host_is_said() -> None:
 def test_any_may_be_the_baseline() -> None:
     host, guest = pair()
     text = plain([host, guest], guest)
-    assert "8.0x faster" in text
+    assert "4.0x faster" in text
     assert "Compared with guest." in text
 
 
@@ -292,11 +292,11 @@ def test_picture_of_two() -> None:
     host, guest = pair()
     root = parsed(svg([host, guest], host))
     written = list(root.itertext())
-    assert "8.0x slower" in written
+    assert "4.0x slower" in written
     assert "dozen bench: this machine and guest" in written
     assert len([r for r in root.iter(f"{SVG}rect") if r.get("class") == "bar1"]) == 1 + 3
     assert len(list(root.iter(f"{SVG}circle"))) == 2 + 3
-    assert "guest against this machine: integer operations 8.0x slower" in (
+    assert "guest against this machine: integer operations 4.0x slower" in (
         root.findtext(f"{SVG}desc") or ""
     )
 
@@ -416,3 +416,15 @@ def test_the_program_prints_every_measure() -> None:
     source = (run.PROGRAMS / "bench.c").read_text()
     for measure in MEASURES:
         assert f'"{measure.name}"' in source
+
+
+def test_what_else_a_host_does_is_not_taken_for_what_it_can() -> None:
+    """As measured on two cores with other work: most samples of the host are of half its speed."""
+    integer, read = BY_NAME["integer"], BY_NAME["syscall"]
+    busy = (488.0, 601.0, 1011.0, 2098.0, 2496.0, 2531.0, 2600.0, 2700.0, 7899.0, 7977.0, 8052.0)
+    idle = (6256.0, 6319.0, 6370.0, 6396.0, 6400.0, 6420.0, 6430.0, 6440.0, 6450.0, 6470.0, 6484.0)
+    host, guest = Figure(integer, 0, busy), Figure(integer, 0, idle)
+    assert guest.median / host.median > 2, "by the medians the emulated one is faster"
+    assert guest.faster_than(host) == pytest.approx(6484 / 8052)
+    slow, fast = Figure(read, 0, (900.0, 240.0, 800.0)), Figure(read, 0, (300.0, 310.0, 305.0))
+    assert fast.faster_than(slow) == pytest.approx(240 / 300)

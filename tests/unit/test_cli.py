@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner, Result
+from nodes_kit import GIVEN
 
-from dozencloud.cli import EPILOG, cli
+from dozencloud import runs
+from dozencloud.cli import EPILOG, cli, common
 from dozencloud.cli.common import Invocation, Root
 from dozencloud.cli.logs import follow
 from dozencloud.cli.status import duration
-from dozencloud.cloud import parse
+from dozencloud.cloud import Cloud, parse
+from dozencloud.doctor import Level, Verdict
 from dozencloud.errors import Exit, Problem
+from dozencloud.nodes.tokens import Token
 from dozencloud.timings import Record, Report, State
 
 
@@ -260,3 +268,38 @@ def test_what_nobody_foresaw_shows_its_place_under_debug_only() -> None:
 
 def test_interrupted() -> None:
     assert failing(KeyboardInterrupt()).exit_code == Exit.INTERRUPTED
+
+
+TOKEN = Token("0" * 64, "0" * 8, "0" * 48)
+REPORT = Report(datetime(2026, 1, 1, tzinfo=UTC), "dozen up", {}, ())
+DROPS = Verdict("forwarding", Level.WARN, "Docker drops what passes.", "Run: sudo iptables ...")
+
+
+@pytest.mark.parametrize("changed", [True, False])
+@pytest.mark.parametrize("words", [["up"], ["join", "https://192.0.2.1", "--token", f"{TOKEN}"]])
+def test_a_run_says_what_it_warns_of_and_how_long_one_waited(
+    words: list[str], changed: bool, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run itself is left out: it would make a cloud of this machine."""
+    outcome = runs.Outcome(Cloud(root), REPORT, changed, warnings=(DROPS,))
+    monkeypatch.setattr(runs, "up", lambda *_, **__: outcome)
+    monkeypatch.setattr(runs, "join", lambda *_, **__: (outcome, GIVEN))
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr(common, "BEGAN", common.uptime() - 80)
+    said = dozen("--root", root, *words).output
+    assert "Warning: Docker drops what passes.\nRun: sudo iptables" in said
+    assert re.search(r"\b8[0-9]\.[0-9] s", said), "what the launcher took counts, too"
+
+
+def test_the_launchers_start_counts() -> None:
+    program = "from dozencloud.cli import common; print(common.waited(), common.os.environ)"
+    began = common.uptime() - 42
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program],
+        env={"DOZEN_BEGAN": str(began)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert 42 <= float(done.stdout.split()[0]) < 60
+    assert "DOZEN_BEGAN" not in done.stdout, "no service is to have it"

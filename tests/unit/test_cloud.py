@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dozencloud.cloud import (
@@ -379,6 +379,7 @@ def test_paths_with_root_are_all_below_it() -> None:
     assert "socket=/srv/test/run/" in ROOTED.libvirt_uri
 
 
+@settings(deadline=None)  # of a busy machine
 @given(st.none() | st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
 def test_names_fit_whatever_the_root(text: str | None) -> None:
     cloud = Cloud(Path("/", text) if text else None)
@@ -445,3 +446,9 @@ def test_the_machine_is_reached_by_its_own_address() -> None:
 def test_command_as_a_person_types_it() -> None:
     assert MACHINE.command("logs", "keystone") == "sudo ./dozen logs keystone"
     assert ROOTED.command("up") == "sudo ./dozen --root /srv/test up"
+
+
+def test_a_command_can_be_typed_as_it_is_shown() -> None:
+    assert Cloud().command("ssh", "my server") == "sudo ./dozen ssh 'my server'"
+    command = Cloud(Path("/srv/a b")).command("join", "https://192.0.2.1", "--token", "dz1.x")
+    assert command == "sudo ./dozen --root '/srv/a b' join https://192.0.2.1 --token dz1.x"

@@ -72,3 +72,22 @@ def test_what_the_pages_load_is_there() -> None:
 def test_the_pages_load_nothing_from_elsewhere() -> None:
     for page in [*PAGES.glob("*/index.html"), *PAGES.glob("*/*.js")]:
         assert not re.search(r"https?://", page.read_text()), page
+
+
+FILES = Path(console.__file__).parent / "data" / "console"
+
+
+@pytest.mark.parametrize(
+    ("page", "ask"),
+    [
+        ("serial/serial.js", "dozen console --url SERVER"),
+        ("vnc/screen.js", "openstack console url show --novnc SERVER"),
+    ],
+)
+def test_a_page_names_what_prints_an_address_for_a_browser(page: str, ask: str) -> None:
+    """A link that was used is no end: `console url show --serial` prints a wss: address."""
+    program = (FILES / page).read_text()
+    assert f'"{ask}' in program
+    said = re.findall(r"(?s)[^.]\bsay\((.*?)\);", program)
+    assert sum("ASK" in words for words in said) == 2, "in each of its complaints"
+    assert "console url show" not in (FILES / "common.js").read_text()

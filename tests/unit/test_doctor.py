@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from dozencloud.doctor import (
     Level,
     Needs,
     Port,
+    Range,
     Space,
     Verdict,
     examine,
@@ -28,6 +30,7 @@ from dozencloud.facts import (
     Kvm,
     KvmState,
     Memory,
+    Route,
     Trace,
     Traces,
     Wall,
@@ -103,13 +106,6 @@ def test_a_good_machine_has_no_complaint() -> None:
 @pytest.mark.parametrize(
     ("name", "facts", "level", "fact", "mend"),
     [
-        (
-            "root",
-            replace(GOOD, system=replace(GOOD.system, root=False)),
-            Level.BAD,
-            "This needs root.",
-            "Run: sudo ./dozen up",
-        ),
         (
             "capabilities",
             replace(GOOD, incapable=("sys_admin", "sys_resource")),
@@ -488,15 +484,15 @@ def test_many_leftovers_are_counted() -> None:
 
 def test_preflight_names_all_that_is_bad_at_once() -> None:
     facts = replace(GOOD, memory=Memory(1990, 1500, 0), listeners=(NGINX,))
-    facts = replace(facts, system=replace(GOOD.system, root=False))
+    facts = replace(facts, packages=replace(GOOD.packages, present=False))
     with pytest.raises(Problem) as caught:
         preflight(examine(facts, NEEDS))
     problem = caught.value
-    assert (problem.what, problem.mend) == ("This needs root.", "Run: sudo ./dozen up")
+    assert problem.what == "This machine has 1.9 GiB of memory; DozenCloud needs 3.0 GiB."
+    assert problem.mend == "Use a machine with more memory."
     assert problem.code is Exit.UNFIT
     assert problem.detail.splitlines() == [
-        "This machine has 1.9 GiB of memory; DozenCloud needs 3.0 GiB. "
-        "Use a machine with more memory.",
+        "There is no apt-get and dpkg here. Use Debian 12, Debian 13 and Ubuntu 24.04.",
         "Port 443 is taken by nginx (pid 812). "
         "Stop it, or set gateway.port in /etc/dozencloud/cloud.toml.",
     ]
@@ -522,3 +518,155 @@ def test_every_sentence_ends_and_every_bad_one_has_a_mend() -> None:
     for verdict in (*examine(facts, NEEDS), *examine(GOOD, NEEDS)):
         assert verdict.fact.endswith(".")
         assert verdict.mend or verdict.level is not Level.BAD
+
+
+FLOATING = Range("the floating IPs", IPv4Network("172.24.4.0/24"), "network.provider_cidr")
+SERVERS = Range("the servers' network", IPv4Network("10.12.0.0/24"), "network.tenant_cidr", False)
+LINK = Range("the link to the cloud", IPv4Network("198.18.0.4/30"), fixed=True)
+HERE = replace(
+    GOOD,
+    routes=(
+        Route(IPv4Network("192.168.1.0/24"), "eth0"),
+        Route(IPv4Network("172.17.0.0/16"), "docker0"),
+        Route(IPv4Network("10.0.0.0/8"), "tun0", "192.168.1.9"),
+        Route(IPv4Network("172.24.4.0/24"), "br-dozen-ex"),
+        Route(IPv4Network("198.18.0.0/16"), "eth1"),
+    ),
+    name_servers=("192.0.2.53",),
+)
+RANGES = replace(
+    NEEDS,
+    ranges=(LINK, FLOATING, SERVERS),
+    own=frozenset({"br-dozen-ex"}),
+    far=(("the node pi-1", "192.0.2.7"),),
+)
+
+
+def moved(what: Range, to: str) -> Range:
+    return replace(what, network=IPv4Network(to))
+
+
+@pytest.mark.parametrize(
+    ("ranges", "level", "fact"),
+    [
+        # Against each other.
+        (
+            (FLOATING, moved(SERVERS, "172.24.4.0/24")),
+            Level.BAD,
+            "The floating IPs (172.24.4.0/24) and the servers' network (172.24.4.0/24) overlap.",
+        ),
+        (
+            (moved(FLOATING, "10.12.0.32/27"), SERVERS),
+            Level.BAD,
+            "The floating IPs (10.12.0.32/27) and the servers' network (10.12.0.0/24) overlap.",
+        ),
+        (
+            (LINK, moved(FLOATING, "198.18.0.0/24")),
+            Level.BAD,
+            "The link to the cloud (198.18.0.4/30) and the floating IPs (198.18.0.0/24) overlap.",
+        ),
+        # The machine's own network, all of it, a part, or more.
+        *(
+            (
+                (moved(FLOATING, network),),
+                Level.BAD,
+                f"The network {network} of the floating IPs leads to the device eth0 already.",
+            )
+            for network in ("192.168.1.0/24", "192.168.1.128/25", "192.168.0.0/16")
+        ),
+        (
+            (moved(FLOATING, "172.17.5.0/24"),),
+            Level.BAD,
+            "The network 172.17.5.0/24 of the floating IPs leads to the device docker0 already.",
+        ),
+        # What it reaches by a router.
+        (
+            (moved(FLOATING, "10.99.0.0/24"),),
+            Level.WARN,
+            "The floating IPs (10.99.0.0/24) would hide a part of 10.0.0.0/8, which is behind"
+            " 192.168.1.9, from this machine.",
+        ),
+        (
+            (moved(FLOATING, "192.0.2.0/24"),),
+            Level.BAD,
+            "The floating IPs (192.0.2.0/24) would hide the node pi-1, 192.0.2.7, from this"
+            " machine.",
+        ),
+        (
+            (moved(FLOATING, "192.0.2.32/27"),),
+            Level.BAD,
+            "The floating IPs (192.0.2.32/27) would hide this machine's name server, 192.0.2.53,"
+            " from this machine.",
+        ),
+        (
+            (moved(SERVERS, "192.168.1.0/24"),),
+            Level.WARN,
+            "The servers' network (192.168.1.0/24) has addresses of 192.168.1.0/24, which eth0"
+            " leads to: servers do not reach what is there.",
+        ),
+        (
+            (moved(SERVERS, "192.0.2.32/27"),),
+            Level.WARN,
+            "The servers' network (192.0.2.32/27) would hide this machine's name server,"
+            " 192.0.2.53, from servers.",
+        ),
+        # Good: its own devices; a small one in a wide one; a card's network.
+        ((FLOATING,), Level.OK, "Nothing else has 172.24.4.0/24."),
+        ((LINK,), Level.OK, "Nothing else has 198.18.0.4/30."),
+        (
+            (replace(moved(FLOATING, "192.168.1.0/24"), shared=True),),
+            Level.OK,
+            "Nothing else has 192.168.1.0/24.",
+        ),
+    ],
+)
+def test_addresses(ranges: tuple[Range, ...], level: Level, fact: str) -> None:
+    verdicts = examine(HERE, replace(RANGES, ranges=ranges))
+    found = {v.fact: v for v in verdicts if v.name == "addresses"}
+    assert found[fact].level == level
+    assert bool(found[fact].mend) == (level is not Level.OK)
+
+
+def test_a_setting_that_moves_addresses_is_named() -> None:
+    verdict = judge("addresses", HERE, replace(RANGES, ranges=(moved(FLOATING, "192.168.1.0/24"),)))
+    assert verdict.mend == (
+        'Choose one that is free, e.g. provider_cidr = "10.99.0.0/24" under [network] in '
+        "/etc/dozencloud/cloud.toml."
+    )
+    with pytest.raises(Problem):
+        preflight([verdict])
+    other = replace(HERE, routes=(Route(IPv4Network("198.18.0.4/30"), "dz12345-h"),))
+    assert "another --root" in judge("addresses", other, replace(RANGES, ranges=(LINK,))).mend
+
+
+BLIND = replace(
+    GOOD,
+    system=replace(GOOD.system, root=False),
+    kvm=Kvm(KvmState.UNUSABLE, "/dev/kvm may not be opened by this user"),
+    network=replace(GOOD.network, tun=False, namespaces=False, nftables=False),
+    listeners=(Listener("tcp", "0.0.0.0", 443, None, ""),),  # noqa: S104
+)
+
+
+@pytest.mark.parametrize("architecture", [GOOD.system.architecture, ARM.architecture])
+def test_what_cannot_be_seen_without_root_is_not_called_bad(architecture: Architecture) -> None:
+    facts = replace(BLIND, system=replace(BLIND.system, architecture=architecture))
+    verdicts = {verdict.name: verdict for verdict in examine(facts, NEEDS)}
+    assert {verdict.level for verdict in verdicts.values()} == {Level.OK, Level.NOTE}
+    assert verdicts["root"].fact == (
+        "Without root these cannot be seen: services, firewalls, who listens on a port, who "
+        "installs packages, whether KVM works, whether TAP devices can be used, whether network "
+        "namespaces can be used, whether nftables can be used."
+    )
+    assert "sudo ./dozen doctor" in verdicts["root"].mend
+    fact = "Port 443 is taken; without root it cannot be seen by whom."
+    assert verdicts["port gateway"].fact == fact
+    assert "kvm" not in verdicts
+
+
+def test_what_can_be_seen_without_root_is_judged() -> None:
+    mine = Listener("tcp", "0.0.0.0", 443, 812, "nginx")  # noqa: S104
+    assert judge("port gateway", replace(BLIND, listeners=(mine,))).level is Level.BAD
+    assert (
+        judge("kvm", replace(BLIND, kvm=Kvm(KvmState.ABSENT, "there is none"))).level is Level.NOTE
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import threading
@@ -129,6 +130,10 @@ def test_who_says_nothing_waits_for_nobody(pair: Any) -> None:
         metadata.request(Incoming(pair[0], seconds=0.05))
 
 
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="its service is root")
+
+
+@ROOT_ONLY
 def test_the_answer_goes_on_as_it_is(pair: Any) -> None:
     ours, theirs = pair
     body = bytes(range(256))
@@ -147,6 +152,7 @@ def test_the_answer_goes_on_as_it_is(pair: Any) -> None:
     assert asked == [("ours", ip_address("10.0.0.9"), Request("GET", "/x", "", b""))]
 
 
+@ROOT_ONLY
 def test_each_network_has_a_door_of_its_own(tmp_path: Path) -> None:
     def answering(network: str, _address: Any, _request: Request) -> Answer:
         return Answer(200, "OK", "text/plain", network.encode(), len(network))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import json
 import os
 import runpy
 import shutil
 import subprocess
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +20,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 INTERPRETER = """#!/bin/sh
 printf '%s\\n' "$DOZEN_CHECKOUT" "${PYTHONPATH-unset}" "$PWD" "$@"
 """
-ROOT_ONCE = "This needs root once, to make DozenCloud's environment. Run: sudo ./dozen up"
+ROOT_ONCE = "This needs root once, to make DozenCloud's environment. Run: sudo ./dozen"
 
 
 @pytest.fixture
@@ -128,9 +131,85 @@ def test_a_plain_user_is_told_to_ask_root(checkout: Path, spoil: str) -> None:
             (environment / ".package").unlink()
         case "interpreter":
             (environment / "bin/python").unlink()
-    done = launch(checkout / "dozen", "--help", base=checkout.parent / "base", plain_user=True)
-    assert done.stderr == f"dozen: {ROOT_ONCE}\n"
+    words = ["join", "https://192.0.2.1", "--token", "dz1.x", "it's", "", "a b\x1b"]
+    with_python = sourced(checkout, "can_python").returncode == 0
+    if with_python:
+        copy_source(checkout)
+        words = words[:4]
+    done = launch(checkout / "dozen", *words, base=checkout.parent / "base", plain_user=True)
+    assert done.stderr.startswith(f"dozen: {ROOT_ONCE} join https://192.0.2.1 --token dz1.x")
     assert done.returncode == 3
+
+
+def test_what_was_typed_is_said_as_one_would_type_it(checkout: Path) -> None:
+    done = sourced(checkout, "quoted ssh 'a b' \"it's\" '' \"$(printf 'x\\033[31m')\"")
+    assert done.stdout == r" ssh 'a b' 'it'\''s' '' 'x[31m'"
+
+
+# ---- before there is an environment --------------------------------------------------------
+
+
+def copy_source(checkout: Path) -> None:
+    shutil.rmtree(checkout / "src/dozencloud")
+    ignore = shutil.ignore_patterns("__pycache__", "data")
+    shutil.copytree(CHECKOUT / "src/dozencloud", checkout / "src/dozencloud", ignore=ignore)
+
+
+@pytest.fixture
+def whole(checkout: Path) -> Path:
+    """A checkout with all of the source, and no environment."""
+    if sourced(checkout, "can_python").returncode:
+        pytest.skip("the system has no Python that is new enough")
+    copy_source(checkout)
+    return checkout
+
+
+@pytest.mark.parametrize("plain_user", [True, False])
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["--help"], 0, "Usage: dozen [OPTIONS] COMMAND [ARGS]..."),
+        ([], 2, "Usage: dozen [OPTIONS] COMMAND [ARGS]..."),
+        (["join", "--help"], 0, "Make this machine a compute node of a cloud."),
+        (["node", "token", "--tll", "1h"], 2, "No such option"),
+        (["--version"], 0, "dozen 0."),
+        (["jion"], 2, "No such command 'jion'. Did you mean 'join'?"),
+        (["node", "tokn"], 2, "No such command 'tokn'."),
+        (["join"], 2, "Missing argument"),
+        (["--root", "/nowhere", "config"], 0, "# /nowhere/etc/cloud.toml"),
+    ],
+)
+def test_help_and_mistakes_need_no_environment(
+    whole: Path, words: list[str], status: int, said: str, plain_user: bool
+) -> None:
+    base = whole.parent / "base"
+    done = launch(whole / "dozen", *words, base=base, plain_user=plain_user)
+    assert said in done.stdout + done.stderr
+    assert done.returncode == status
+    assert not base.exists(), "nothing was made"
+    assert not list((whole / "src").rglob("__pycache__"))
+
+
+@pytest.mark.parametrize("plain_user", [True, False])
+def test_doctor_needs_no_environment(whole: Path, plain_user: bool) -> None:
+    """The facts need the standard library alone, and the verdicts are the same."""
+    base = whole.parent / "base"
+    words = ["--root", str(whole.parent / "cloud"), "doctor", "--json"]
+    done = launch(whole / "dozen", *words, base=base, plain_user=plain_user)
+    verdicts = {each["name"]: each for each in json.loads(done.stdout)["verdicts"]}
+    assert f"environment in {base} is not there yet" in verdicts["environment"]["fact"]
+    assert {"system", "memory", "disk", "kvm", "addresses", "datapath"} - {"kvm"} <= set(verdicts)
+    assert not base.exists()
+
+
+def test_the_wheel_is_what_the_lock_file_names() -> None:
+    """The click that runs before there is an environment is the one that runs in it."""
+    (wheel,) = (CHECKOUT / "bootstrap").glob("*.whl")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    locked = tomllib.loads((CHECKOUT / "uv.lock").read_text())["package"]
+    (click,) = [package for package in locked if package["name"] == "click"]
+    names = {each["url"].rpartition("/")[2]: each["hash"] for each in click["wheels"]}
+    assert names[wheel.name] == f"sha256:{digest}"
 
 
 def test_bytecode_does_not_make_an_environment_stale(checkout: Path) -> None:

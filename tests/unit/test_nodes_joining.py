@@ -24,10 +24,10 @@ from dozencloud import RELEASE, tls
 from dozencloud.cloud import Cloud, parse
 from dozencloud.errors import Exit, Problem
 from dozencloud.membership import Member, changing, keep, members, membership
-from dozencloud.nodes import agent, authority, broker, enrol, joining, reports, tokens
+from dozencloud.nodes import agent, authority, broker, enrol, joining, leaving, reports, tokens
 from dozencloud.nodes.controller import checked_url
 from dozencloud.nodes.reports import Report
-from dozencloud.nodes.tokens import Refused, Token
+from dozencloud.nodes.tokens import Reason, Refused, Token
 from dozencloud.services.base import Node
 
 CHASSIS = "5f0e3b2a-8a55-4d0e-9a3e-3c4c5e0a1b2c"
@@ -362,21 +362,32 @@ def test_a_report_is_read_as_it_was_written() -> None:
     assert Report.read(json.loads(json.dumps(asdict(REPORT)))) == REPORT
 
 
+TEXT = "is not a line of text of less than 200 characters"
+
+
 @pytest.mark.parametrize(
-    "changed",
+    ("changed", "why"),
     [
-        {"board": "a\x1b[2Jb"},
-        {"board": "x" * 300},
-        {"board": None},
-        {"memory": "much"},
-        {"clusters": 3},
-        {"clusters": [["a"]]},
+        ({"board": "a\x1b[2Jb"}, f"board {TEXT}"),
+        ({"board": "x" * 300}, f"board {TEXT}"),
+        ({"board": None}, f"board {TEXT}"),
+        ({"issuer": 7}, f"issuer {TEXT}"),
+        ({"memory": "much"}, "memory is no number"),
+        ({"encapsulation": "gre"}, "encapsulation is none of geneve, vxlan"),
+        ({"clusters": 3}, "it is not of the form that this release expects"),
+        ({"clusters": [["a"]]}, "it is not of the form that this release expects"),
     ],
     ids=str,
 )
-def test_a_report_that_is_none(changed: dict[str, object]) -> None:
-    with pytest.raises(ValueError):
-        Report.read({**asdict(REPORT), **changed})
+def test_a_report_that_is_none(cloud: Cloud, changed: dict[str, object], why: str) -> None:
+    with pytest.raises(Refused) as refused:
+        reports.keep(cloud, MEMBER, {**asdict(REPORT), **changed})
+    assert refused.value.what == f"The report of {MEMBER.name} cannot be read: {why}."
+
+
+def test_a_report_that_lacks_something(cloud: Cloud) -> None:
+    with pytest.raises(Refused, match="cannot be read: clusters is missing"):
+        reports.keep(cloud, MEMBER, {})
 
 
 def test_this_machine_reports_itself(cloud: Cloud) -> None:
@@ -429,3 +440,36 @@ def test_nodes_trust_each_other_only_where_that_is_set(cloud: Cloud) -> None:
 def test_what_a_node_may_say(peers: tuple[str, ...], exchange: str, topic: str, may: bool) -> None:
     (said,) = (each for each in broker.topics("pi-1", peers) if each["exchange"] == exchange)
     assert bool(re.search(said["write"], topic)) == may
+
+
+GONE = {"what": "The cloud does not know the node pi-1.", "mend": "Join anew."}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "untold"),
+    [
+        # By its reason, whatever the words are.
+        (403, GONE | {"reason": "unknown-node"}, ""),
+        (403, {"what": "Neuer Satz.", "mend": "", "reason": "unknown-node"}, ""),
+        (403, GONE | {"what": "2 server(s) are on pi-1, or has shut it out."}, None),
+        (403, GONE | {"reason": "one of a newer release"}, None),
+        (500, GONE | {"reason": "unknown-node"}, GONE["what"]),
+        (200, {}, ""),
+    ],
+)
+def test_leaving_goes_by_the_reason(
+    gateway: Gateway, status: int, body: object, untold: str | None
+) -> None:
+    gateway.says = status, body
+    given = replace(GIVEN, controller=gateway.url)
+    if untold is None:
+        with pytest.raises(Refused):
+            leaving.tell(gateway.cloud, given)
+    else:
+        assert leaving.tell(gateway.cloud, given) == untold
+
+
+def test_the_controller_gives_the_reason(gateway: Gateway) -> None:
+    with pytest.raises(Refused) as refused:
+        enrol.known(gateway.cloud, "pi-9", "x")
+    assert refused.value.reason is Reason.UNKNOWN_NODE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from pathlib import Path
 
@@ -135,3 +136,50 @@ def test_bindings_are_linked_once_and_again(tmp_path: Path) -> None:
         assert link.parent == site
         assert link.is_symlink()
         assert link.resolve().parent == Path("/usr/lib/python3/dist-packages")
+
+
+# systemctl of Debian 12 (systemd 252): `is-enabled` says nothing more after a unit that is not
+# there, and `show` has a paragraph for each.
+SYSTEMCTL = """#!/bin/sh
+[ "$1" = show ] || exit 1
+shift 2
+for unit; do
+    case $unit in
+    nginx.service) echo "ActiveState=active"; echo "UnitFileState=enabled" ;;
+    memcached.service) echo "ActiveState=inactive"; echo "UnitFileState=enabled" ;;
+    libvirtd.socket) echo "ActiveState=active"; echo "UnitFileState=disabled" ;;
+    ovn-host.service) echo "ActiveState=inactive"; echo "UnitFileState=disabled" ;;
+    *) echo "ActiveState=inactive"; echo "UnitFileState=" ;;
+    esac
+    echo
+done
+"""
+
+
+def test_units_that_are_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for systemd, which runs on no machine of the tests."""
+    monkeypatch.setattr(packages, "BOOTED", tmp_path / "booted")
+    assert packages._in_use() == set()
+    (tmp_path / "booted").mkdir()
+    (tmp_path / "systemctl").write_text(SYSTEMCTL)
+    (tmp_path / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert packages._in_use() == {"nginx.service", "memcached.service", "libvirtd.socket"}
+
+
+def test_a_persons_own_units_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what an installation enabled is disabled; apt-get is left out."""
+    states = iter([{"nginx.service"}, {"nginx.service", "rabbitmq-server.service"}])
+    ran: list[list[str]] = []
+    monkeypatch.setattr(packages, "_in_use", lambda: next(states))
+    monkeypatch.setattr(packages, "missing", lambda names: ["rabbitmq-server"])
+    monkeypatch.setattr(packages, "POLICY", tmp_path / "policy")
+    monkeypatch.setattr(packages.machine, "RECORD", tmp_path / "record")
+    step = Step(io.StringIO())
+    monkeypatch.setattr(step, "run", lambda words, **_: ran.append(list(words)))
+    packages.install(step, ("rabbitmq-server",), State(tmp_path / "state.json"))
+    disabled = [words for words in ran if words[0] == "systemctl"]
+    assert disabled == [["systemctl", "disable", "--now", "--quiet", "rabbitmq-server.service"]]
+    assert packages.machine.packages() == ["rabbitmq-server"]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+from nodes_kit import GIVEN
 
 from dozencloud.cloud import Cloud, Network, Settings
 from dozencloud.errors import Exit, Problem
+from dozencloud.membership import keep
 from dozencloud.preflight import leftovers, locked, ports, provider_card
 from dozencloud.state import State
 from dozencloud.uplink import STATE
@@ -103,3 +107,34 @@ def test_the_network_of_the_floating_ips_stays_what_it_was(
         state.set(STATE, registered)
     said = [verdict.fact for verdict in provider_card(cloud)]
     assert [words.endswith(fact) for words in said] == ([True] if fact else [])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("node", [True, False])
+def test_doctor_of_a_cloud_without_root_calls_nothing_bad(node: bool) -> None:
+    """With folders closed as a cloud's are; in a process of its own, which is nobody."""
+    with tempfile.TemporaryDirectory(prefix="dz") as folder:
+        root = Path(folder)
+        root.chmod(0o755)
+        cloud = Cloud(root)
+        for path in (cloud.etc, cloud.lib, cloud.etc / "nodes"):
+            path.mkdir()
+            path.chmod(0o711)
+        (cloud.etc / "nodes").chmod(0o700)
+        cloud.file.write_text("")
+        if node:
+            keep(cloud, GIVEN)
+        done = subprocess.run(
+            [sys.executable, "-I", "-m", "dozencloud", "--root", folder, "doctor", "--json"],
+            user=65534,
+            group=65534,
+            extra_groups=[],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.stderr == ""
+    verdicts = {each["name"]: each for each in json.loads(done.stdout)["verdicts"]}
+    assert [name for name, each in verdicts.items() if each["level"] == "bad"] == []
+    assert "cannot be seen" in verdicts["root"]["fact"]
+    assert done.returncode == 0

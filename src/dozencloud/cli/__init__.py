@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
 from pathlib import Path
 
 import click
@@ -10,7 +13,7 @@ from dozencloud import RELEASE
 from dozencloud.cli.access import console, env, openstack, ssh
 from dozencloud.cli.bench import bench
 from dozencloud.cli.certs import certs
-from dozencloud.cli.common import Invocation, Root, say
+from dozencloud.cli.common import Invocation, Root, say, show
 from dozencloud.cli.config import completion, config
 from dozencloud.cli.debug import debug
 from dozencloud.cli.destroy import destroy
@@ -25,6 +28,7 @@ from dozencloud.cli.status import status
 from dozencloud.cli.timings import timings
 from dozencloud.cli.up import up
 from dozencloud.cli.upgrade import upgrade
+from dozencloud.errors import Exit, Problem
 
 EPILOG = """\b
 Exit status:
@@ -77,7 +81,7 @@ def cli(ctx: click.Context, root: Path | None, debug: bool) -> None:
     \b
     sudo ./dozen up                       bring the cloud up
     sudo ./dozen openstack server list    use it
-    sudo ./dozen destroy                  remove every trace
+    sudo ./dozen destroy                  remove it again
     """
     ctx.obj = Invocation(root, debug)
 
@@ -93,4 +97,20 @@ for command in (
 
 def main() -> None:
     """Entry point."""
-    cli(prog_name="dozen")
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:  # closed: the next file that is opened would be taken for it
+            os.open(os.devnull, os.O_RDWR)
+    try:
+        try:
+            cli(prog_name="dozen")
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()
+    except OSError as error:
+        # Python would flush again at its end, and fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if error.errno != errno.EPIPE:
+            show(Problem(f"What `dozen` says cannot be written: {error.strerror}."))
+        sys.exit(Exit.FAILED)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from dozencloud.cli.common import Invocation, pass_invocation, say, say_text
+from dozencloud.cli.common import Invocation, Name, pass_invocation, say, say_text
 
 
 @click.command()
@@ -62,14 +62,18 @@ def openstack(invocation: Invocation, arguments: tuple[str, ...]) -> None:
     """
     cloud = invocation.existing()
     from dozencloud import client
+    from dozencloud.preflight import need_running
 
+    path = client.clouds_yaml(cloud)
+    if not {"--help", "-h", "--version", "help"} & set(arguments):
+        need_running(cloud, "openstack", *arguments)
     program = [sys.executable, "-I", "-m", "dozencloud.openstackclient"]
-    environment = client.environment(os.environ, client.clouds_yaml(cloud))
+    environment = client.environment(os.environ, path)
     os.execve(sys.executable, [*program, *arguments], environment)  # noqa: S606
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.argument("name")
+@click.argument("name", type=Name())
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @pass_invocation
 def ssh(invocation: Invocation, name: str, command: tuple[str, ...]) -> None:
@@ -82,7 +86,7 @@ def ssh(invocation: Invocation, name: str, command: tuple[str, ...]) -> None:
       sudo ./dozen ssh first
       sudo ./dozen ssh first uname -m
     """
-    cloud = invocation.as_root("ssh", name)
+    cloud = invocation.as_admin("ssh", name)
     from dozencloud import client, seed
 
     words = seed.ssh(cloud, client.floating_address(cloud, name), *command)
@@ -90,7 +94,7 @@ def ssh(invocation: Invocation, name: str, command: tuple[str, ...]) -> None:
 
 
 @click.command()
-@click.argument("server")
+@click.argument("server", type=Name())
 @click.option("--url", "as_url", is_flag=True, help="Print the address of a page for a browser.")
 @pass_invocation
 def console(invocation: Invocation, server: str, as_url: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dozencloud.cli.common import Invocation, pass_invocation, say, say_text
+from dozencloud.cli.common import Invocation, Name, pass_invocation, say, say_text
 from dozencloud.errors import Exit, Problem
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ HERE = "this machine"
 
 
 @click.command()
-@click.argument("names", metavar="[SERVER]...", nargs=-1)
+@click.argument("names", metavar="[SERVER]...", nargs=-1, type=Name())
 @click.option("--here", is_flag=True, help="Measure this machine, too, and compare with it.")
 @click.option(
     "--baseline",

@@ -26,8 +26,9 @@ def rotate(invocation: Invocation) -> None:
     """
     cloud = invocation.as_root("certs", "rotate")
     from dozencloud.nodes import rotation
-    from dozencloud.preflight import locked
+    from dozencloud.preflight import locked, need_controller
 
+    need_controller(cloud, "certs", "rotate")
     with locked(cloud):
         missing = rotation.rotate(cloud, lambda text: say(f"  {text}"))
     say("The certificates are new.")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -49,6 +51,47 @@ class Invocation:
         need_root(self.cloud, *words)
         return self.existing()
 
+    def as_admin(self, *words: str) -> Cloud:
+        """The cloud, which runs here; Problem otherwise, or if we are not root."""
+        from dozencloud.preflight import need_running
+
+        cloud = self.as_root(*words)
+        need_running(cloud, *words)
+        return cloud
+
+
+@dataclass(frozen=True)
+class Missing:
+    """The Python environment is not there yet (bootstrap/early.py).
+
+    base: where it is going to be.   index: URL of the packages that it is made from.
+    """
+
+    base: Path
+    index: str
+
+
+MISSING: Missing | None = None
+NEEDED = 64
+"""Exit status that the launcher takes for: make the environment and ask again."""
+
+
+UPTIME = Path("/proc/uptime")
+
+
+def uptime() -> float:
+    """Seconds by a clock that nobody sets, and that the launcher can read, too (proc(5))."""
+    return float(UPTIME.read_text().split()[0])
+
+
+BEGAN = float(os.environ.pop("DOZEN_BEGAN", 0)) or uptime()
+"""When the person pressed Enter: the launcher says it."""
+
+
+def waited() -> float:
+    """Seconds since then."""
+    return max(0.0, uptime() - BEGAN)
+
 
 pass_invocation = click.make_pass_decorator(Invocation, ensure=True)
 
@@ -87,6 +130,34 @@ def echo_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
+def leaves(command: click.Command) -> Iterator[click.Command]:
+    """The command, or all below the group, that are no groups."""
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            yield from leaves(below)
+    else:
+        yield command
+
+
+class Name(click.ParamType[str]):
+    """What somebody called a server or a node: one line of text."""
+
+    name = "name"
+    LONGEST = 255  # characters, as Nova has it
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        shown = legible.line(value)
+        if not value.strip():
+            self.fail("it is empty.", param, ctx)
+        if len(value) > self.LONGEST:
+            self.fail(f"it has {len(value)} characters, and names have at most 255.", param, ctx)
+        if shown != value:
+            self.fail(f"{shown} has characters that no name has.", param, ctx)
+        if {".", ".."} & set(value.split("/")):
+            self.fail(f"{shown} is a path.", param, ctx)
+        return str(value)
+
+
 class Root(click.Group):
     """The group of all commands; turns every failure into a sentence and an exit status."""
 
@@ -103,7 +174,7 @@ class Root(click.Group):
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise
-            self._fail(ctx, unforeseen(error))
+            self._fail(ctx, foreseen(error) or unforeseen(error))
 
     def _fail(self, ctx: click.Context, problem: Problem) -> NoReturn:
         invocation = ctx.find_object(Invocation)
@@ -113,15 +184,31 @@ class Root(click.Group):
         ctx.exit(problem.code)
 
 
-def unforeseen(error: Exception) -> Problem:
-    """A sentence for what no part of the program expected."""
+def foreseen(error: Exception) -> Problem | None:
+    """A sentence for what the system or the cloud's APIs refused; None for a fault of ours."""
+    problem = None
     if isinstance(error, PermissionError) and os.geteuid():
         problem = Problem(f"{error.filename} cannot be opened.", "Use sudo.")
-    else:
-        text = " ".join(str(error).split())
-        problem = Problem(
-            f"An error that nobody foresaw: {type(error).__name__}: {text}.",
-            "The same command with --debug (dozen --debug ...) shows where.",
-        )
+    elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        problem = Problem("The disk is full.", "Make room; to see where it went: df -h")
+    elif isinstance(error, OSError) and error.filename and error.strerror:
+        shown = str(error.filename)
+        problem = Problem(f"{shown[:200]} cannot be used: {error.strerror}.")
+    elif "openstack" in sys.modules:
+        from dozencloud.client import refusal
+
+        problem = refusal(error)
+    if problem:
+        problem.__cause__ = error
+    return problem
+
+
+def unforeseen(error: Exception) -> Problem:
+    """A sentence for what no part of the program expected."""
+    text = " ".join(str(error).split())
+    problem = Problem(
+        f"An error that nobody foresaw: {type(error).__name__}: {text}.",
+        "The same command with --debug (dozen --debug ...) shows where.",
+    )
     problem.__cause__ = error
     return problem

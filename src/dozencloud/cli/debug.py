@@ -6,12 +6,12 @@ import os
 
 import click
 
-from dozencloud.cli.common import Invocation, pass_invocation, say
+from dozencloud.cli.common import Invocation, Name, pass_invocation, say
 from dozencloud.compute.gdbrequest import MOST_MINUTES
 
 
 @click.command()
-@click.argument("server")
+@click.argument("server", type=Name())
 @click.option(
     "--stop-at-start",
     is_flag=True,

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from dozencloud.cli.common import Invocation, pass_invocation, say
 from dozencloud.errors import Exit, Problem
+
+if TYPE_CHECKING:
+    from dozencloud.cloud import Cloud
 
 
 @click.command()
@@ -15,18 +20,20 @@ from dozencloud.errors import Exit, Problem
 @click.option(
     "--purge-packages", is_flag=True, help="Remove the packages that `dozen up` installed, too."
 )
+@click.option("--environment", is_flag=True, help="Remove the Python environment, too.")
 @pass_invocation
-def destroy(invocation: Invocation, yes: bool, purge_packages: bool) -> None:
+def destroy(invocation: Invocation, yes: bool, purge_packages: bool, environment: bool) -> None:
     """Remove every trace of the cloud.
 
     Servers, images, databases, networks, settings, logs: all of it. Also removes what is left of
-    a cloud that came up or went away only in part. Packages of the system stay, unless
-    --purge-packages is given.
+    a cloud that came up or went away only in part. Packages of the system and the Python
+    environment stay, unless --purge-packages and --environment are given; it says what is left.
+    While another cloud of this machine needs these, they stay in any case.
 
     \b
     Examples:
       sudo ./dozen destroy
-      sudo ./dozen destroy --yes --purge-packages
+      sudo ./dozen destroy --yes --purge-packages --environment
     """
     from dozencloud import facts, lifecycle
     from dozencloud.preflight import locked, markers, need_root
@@ -36,20 +43,51 @@ def destroy(invocation: Invocation, yes: bool, purge_packages: bool) -> None:
     need_root(cloud, "destroy")
     signs = markers(cloud)
     if facts.find_traces(signs).empty:
-        say("There is nothing to remove.")
+        if not (purge_packages or environment):
+            say("There is nothing to remove.")
+    else:
+        with locked(cloud):
+            if not yes:
+                _ask(losses(cloud), cloud.command("destroy", "--yes"))
+            removed = lifecycle.destroy(cloud, lambda text: say(f"  {text}"))
+        left = facts.find_traces(signs)
+        if not left.empty:
+            raise Problem(
+                "Something of the cloud is still there.",
+                "Remove it by hand, or run the same command again.",
+                detail="\n".join(left.lines()),
+            )
+        say(f"Removed: {', '.join(removed)}." if removed else "Removed.")
+    clear_machine(cloud, purge_packages=purge_packages, environment=environment)
+
+
+def clear_machine(cloud: Cloud, *, purge_packages: bool = False, environment: bool = False) -> None:
+    """What clouds of this machine share: removed if that is wanted, else named."""
+    from dozencloud import environments, lifecycle, machine
+
+    others, own = machine.others(cloud), Path(sys.prefix)
+    names = machine.packages()
+    if others and (purge_packages or environment):
+        say(f"Another cloud needs its packages and environment, which stay: {', '.join(others)}.")
+    if others:
         return
-    with locked(cloud):
-        if not yes:
-            _ask(losses(cloud), cloud.command("destroy", "--yes"))
-        removed = lifecycle.destroy(cloud, lambda text: say(f"  {text}"), purge=purge_packages)
-    left = facts.find_traces(signs)
-    if not left.empty:
-        raise Problem(
-            "Something of the cloud is still there.",
-            "Remove it by hand, or run the same command again.",
-            detail="\n".join(left.lines()),
-        )
-    say(f"Removed: {', '.join(removed)}." if removed else "Removed.")
+    if names and purge_packages:
+        gone = lifecycle.purge(lambda text: say(f"  {text}"))
+        say(f"Removed: {', '.join(gone)}.")
+    elif names:
+        say(f"Left: {len(names)} packages that were installed for it. To remove them:")
+        say(f"  {cloud.command('destroy', '--purge-packages')}")
+    if not (size := environments.size(own)):
+        return
+    users = environments.users(own)
+    if not environment:
+        say(f"Left: the Python environment in {own.parent}, {size} MiB. To remove it:")
+        say(f"  {cloud.command('destroy', '--environment')}")
+    elif users:
+        say(f"The Python environment stays, since clouds run in it: {', '.join(users)}.")
+    else:
+        say(f"Removed: {own.parent}, {size} MiB.")
+        environments.remove(own)
 
 
 def _ask(losses: str, without_asking: str) -> None:

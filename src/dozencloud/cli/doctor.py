@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
 
 from dozencloud import legible
+from dozencloud.cli import common
 from dozencloud.cli.common import Invocation, echo_json, say_text
 from dozencloud.errors import Exit
 
@@ -33,7 +35,12 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     from dozencloud import preflight
 
     cloud = ctx.ensure_object(Invocation).cloud
-    found, verdicts = preflight.examine(cloud)
+    missing = common.MISSING
+    if missing and cloud.exists and not os.geteuid():
+        ctx.exit(common.NEEDED)  # its services are judged with their libraries
+    found, verdicts = preflight.examine(
+        cloud, base=missing.base if missing else None, index=missing.index if missing else ""
+    )
     if cloud.exists and found.system.root:
         verdicts += preflight.service_verdicts(cloud)
     if as_json:
@@ -45,14 +52,17 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
 
 
 def _show(verdicts: list[Verdict]) -> None:
+    from dozencloud.doctor import plain
+
+    if common.MISSING:
+        say_text(f"{plain(verdicts)}\n")
+        return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console(highlight=False)
     if not console.is_terminal:
-        from dozencloud.doctor import plain
-
         say_text(f"{plain(verdicts)}\n")
         return
     table = Table(box=None, pad_edge=False, show_header=False)

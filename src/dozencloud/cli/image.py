@@ -83,7 +83,7 @@ def import_(
       sudo ./dozen image import debian-13-genericcloud-arm64.qcow2 --name debian-13 --public
       sudo ./dozen image import https://images.example.org/board.img.xz
     """
-    cloud = invocation.as_root("image", "import", source)
+    cloud = invocation.as_admin("image", "import", source)
     cache = cloud.cache / "images"
     with shown() as progress, local(invocation, source, progress, cache) as path:
         done = importer(cloud, progress).run(
@@ -141,7 +141,7 @@ def get(
 
     kind = catalogue.Kind.CONTAINER if container else catalogue.Kind.VM
     choice = catalogue.find(catalogue.load(), name, architecture(arch), kind)
-    cloud = None if download else invocation.as_root("image", "get", name)
+    cloud = None if download else invocation.as_admin("image", "get", name)
     folder = download or invocation.cloud.cache / "images"
     with shown() as progress:
         fetched = catalogue.fetch(
@@ -185,7 +185,7 @@ def build(
 
     recipe = builder.Recipe.parse(system, arch, purpose)
     need_root(invocation.cloud, "image", "build", system)
-    cloud = invocation.cloud if no_import else invocation.existing()
+    cloud = invocation.cloud if no_import else invocation.as_admin("image", "build", system)
     built = builder.build(
         recipe,
         invocation.cloud.cache / "build",
@@ -227,7 +227,7 @@ def imported(invocation: Invocation) -> list[dict[str, str]]:
     """Rows of the cloud's images, without the kernels and initrds that belong to others."""
     from dozencloud.images.importing import summary
 
-    cloud = invocation.as_root("image", "list")
+    cloud = invocation.as_admin("image", "list")
     return summary(connected(cloud))
 
 
@@ -398,6 +398,18 @@ def sentence(found: Inspection) -> str:
     return f"{system}, {found.arch or 'unknown architecture'}, boots by {how}"
 
 
+def _need_address(source: str) -> None:
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(source)
+        good = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise Problem(f"{source[:200]} is no address.", "It looks like https://HOST/FILE.")
+
+
 @contextmanager
 def local(
     invocation: Invocation, source: str, progress: Progress, cache: Path | None = None
@@ -413,11 +425,16 @@ def local(
     from dozencloud.images import catalogue
 
     path = Path(source)
-    if path.exists():
+    try:
+        there = path.exists()
+    except (OSError, ValueError):  # too long, or nothing that a file can be called
+        there = False
+    if there:
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="dozen-image-", dir="/var/tmp") as folder:
         if source.startswith(("https://", "http://")):
+            _need_address(source)
             fetched = catalogue.fetch_url(
                 source, cache or Path(folder), partial(progress, "fetched")
             )
@@ -429,8 +446,8 @@ def local(
             UUID(source)
         except ValueError:
             raise Problem(
-                f"There is no file {source}.",
+                f"There is no file {source[:200]}.",
                 "Name a file, an https:// address, or the id of an image in the cloud.",
             ) from None
-        cloud = invocation.as_root("image", "inspect", source)
+        cloud = invocation.as_admin("image", "inspect", source)
         yield importer(cloud, progress).fetch(source, Path(folder))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from dozencloud.cli.common import Invocation, pass_invocation, say
+from dozencloud.cli.common import Invocation, pass_invocation, say, waited
+from dozencloud.cli.destroy import clear_machine
 
 
 @click.command()
@@ -37,18 +38,21 @@ def join(
     from dozencloud.preflight import need_root
 
     cloud = invocation.cloud
-    need_root(cloud, "join", controller, "--token", "...")
+    chosen = (("--name", name), ("--address", address))
+    options = (word for option in chosen if option[1] for word in option)
+    need_root(cloud, "join", controller, "--token", token, *options)
     url, parsed = checked_url(controller), tokens.Token.parse(token)
     from dozencloud import runs
 
     outcome, given = runs.join(
         cloud, url, parsed, name=name, address=address, say=say, verbose=verbose
     )
-    took = outcome.report.seconds
     if outcome.changed:
-        say(f"This machine is the node {given.node}. It took {took:.1f} s.")
+        say(f"This machine is the node {given.node}. It took {waited():.1f} s.")
     else:
-        say(f"Nothing to change: the node {given.node} runs. ({took:.1f} s)")
+        say(f"Nothing to change: the node {given.node} runs. ({waited():.1f} s)")
+    for warning in outcome.warnings:
+        say("", f"Warning: {warning.fact}", *filter(None, [warning.mend]))
     say("On the controller: sudo ./dozen node list")
 
 
@@ -99,3 +103,4 @@ def leave(invocation: Invocation, yes: bool) -> None:
     say("This machine is no node any more.")
     if untold:
         say(f"{untold} On the controller, run: dozen node remove {given.node}")
+    clear_machine(cloud)

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import click
 
-from dozencloud.cli.common import Invocation, add_row, echo_json, pass_invocation, say
+from dozencloud.cli.common import Invocation, Name, add_row, echo_json, pass_invocation, say
 
 
 @click.group()
@@ -38,12 +38,19 @@ def token(invocation: Invocation, ttl: str, role: str, name: str) -> None:
     Example:
       sudo ./dozen node token --ttl 2h --name pi-3
     """
-    cloud = invocation.as_root("node", "token")
+    cloud = invocation.as_admin("node", "token")
     from dozencloud import runs
-    from dozencloud.nodes import tokens
+    from dozencloud.errors import Exit, Problem
+    from dozencloud.nodes import enrol, tokens
     from dozencloud.services.base import Role
 
     seconds = tokens.seconds(ttl)
+    if name and not enrol.NAME.fullmatch(name):
+        raise Problem(
+            f"{name} is no name for a node.",
+            "One has up to 42 of a-z, 0-9 and -: dozen node token --name NAME",
+            code=Exit.USAGE,
+        )
     made = tokens.make(cloud, lifetime=seconds, role=Role(role), name=name)
     runs.take_nodes(cloud)
     say("Run this on the machine that is to join:", err=True)
@@ -59,7 +66,9 @@ def tokens(invocation: Invocation, as_json: bool, revoke: str) -> None:
     """List the tokens that have not ended, or revoke one."""
     cloud = invocation.as_root("node", "tokens")
     from dozencloud.nodes import tokens as kept
+    from dozencloud.preflight import need_controller
 
+    need_controller(cloud, "node", "tokens")
     if revoke:
         kept.revoke(cloud, revoke)
         say(f"The token {revoke} is worthless now.")
@@ -87,7 +96,7 @@ def tokens(invocation: Invocation, as_json: bool, revoke: str) -> None:
 @pass_invocation
 def list_nodes(invocation: Invocation, as_json: bool) -> None:
     """List the machines of the cloud: what each is, what it runs, when it was last seen."""
-    cloud = invocation.as_root("node", "list")
+    cloud = invocation.as_admin("node", "list")
     from rich.console import Console
     from rich.table import Table
 
@@ -130,12 +139,12 @@ def list_nodes(invocation: Invocation, as_json: bool) -> None:
 
 
 @node.command()
-@click.argument("name")
+@click.argument("name", type=Name())
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @pass_invocation
 def show(invocation: Invocation, name: str, as_json: bool) -> None:
     """Show all that is known of one machine."""
-    cloud = invocation.as_root("node", "show", name)
+    cloud = invocation.as_admin("node", "show", name)
     from dozencloud.nodes import listing
 
     row = listing.find(cloud, name)
@@ -173,7 +182,7 @@ def show(invocation: Invocation, name: str, as_json: bool) -> None:
 
 
 @node.command()
-@click.argument("name")
+@click.argument("name", type=Name())
 @pass_invocation
 def drain(invocation: Invocation, name: str) -> None:
     """Move all servers off a node, and let it take no new ones.
@@ -185,7 +194,7 @@ def drain(invocation: Invocation, name: str) -> None:
     Example:
       sudo ./dozen node drain pi-3
     """
-    cloud = invocation.as_root("node", "drain", name)
+    cloud = invocation.as_admin("node", "drain", name)
     from dozencloud.nodes import listing, moving
 
     moved = moving.drain(cloud, listing.find(cloud, name), lambda text: say(f"  {text}"))
@@ -194,11 +203,11 @@ def drain(invocation: Invocation, name: str) -> None:
 
 
 @node.command()
-@click.argument("name")
+@click.argument("name", type=Name())
 @pass_invocation
 def undrain(invocation: Invocation, name: str) -> None:
     """Let a drained node take servers again."""
-    cloud = invocation.as_root("node", "undrain", name)
+    cloud = invocation.as_admin("node", "undrain", name)
     from dozencloud.nodes import listing, moving
 
     moving.undrain(cloud, listing.find(cloud, name))
@@ -206,7 +215,7 @@ def undrain(invocation: Invocation, name: str) -> None:
 
 
 @node.command()
-@click.argument("name")
+@click.argument("name", type=Name())
 @click.option("--from-image", is_flag=True, help="Yes: what the servers had written is lost.")
 @pass_invocation
 def evacuate(invocation: Invocation, name: str, from_image: bool) -> None:
@@ -218,7 +227,7 @@ def evacuate(invocation: Invocation, name: str, from_image: bool) -> None:
     Example:
       sudo ./dozen node evacuate pi-3 --from-image
     """
-    cloud = invocation.as_root("node", "evacuate", name)
+    cloud = invocation.as_admin("node", "evacuate", name)
     from dozencloud.errors import Exit, Problem
     from dozencloud.nodes import listing, moving
 
@@ -235,7 +244,7 @@ def evacuate(invocation: Invocation, name: str, from_image: bool) -> None:
 
 
 @node.command()
-@click.argument("name")
+@click.argument("name", type=Name())
 @click.option(
     "--revoke",
     is_flag=True,
@@ -253,7 +262,7 @@ def remove(invocation: Invocation, name: str, revoke: bool) -> None:
     Example:
       sudo ./dozen node remove pi-3
     """
-    cloud = invocation.as_root("node", "remove", name)
+    cloud = invocation.as_admin("node", "remove", name)
     from dozencloud.errors import Exit, Problem
     from dozencloud.nodes import departing, listing, moving
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import click
 
-from dozencloud.cli.common import Invocation, pass_invocation, say
+from dozencloud.cli.common import Invocation, pass_invocation, say, waited
 from dozencloud.cli.logs import complete
 
 
@@ -27,8 +25,8 @@ def restart(invocation: Invocation, services: tuple[str, ...], verbose: bool) ->
     cloud = invocation.as_root("restart", *services)
     from dozencloud import runs
 
-    outcome = runs.restart(cloud, services, verbose=verbose)
-    say(f"Restarted {', '.join(services)} in {outcome.report.seconds:.1f} s.")
+    runs.restart(cloud, services, verbose=verbose)
+    say(f"Restarted {', '.join(services)} in {waited():.1f} s.")
 
 
 @click.command()
@@ -46,11 +44,10 @@ def stop(invocation: Invocation) -> None:
     from dozencloud import lifecycle
     from dozencloud.preflight import locked
 
-    began = time.monotonic()
     with locked(cloud):
         ran = lifecycle.stop(cloud, lambda text: say(f"  {text}"))
     if ran:
-        say(f"Stopped in {time.monotonic() - began:.1f} s. Run: {cloud.command('start')}")
+        say(f"Stopped in {waited():.1f} s. Run: {cloud.command('start')}")
     else:
         say("The cloud was stopped already.")
 
@@ -71,7 +68,7 @@ def start(invocation: Invocation, verbose: bool) -> None:
     from dozencloud import runs
 
     outcome = runs.start(cloud, verbose=verbose)
-    took = f"({outcome.report.seconds:.1f} s)"
+    took = f"({waited():.1f} s)"
     if outcome.changed:
         say(f"The cloud runs. {took}")
     else:

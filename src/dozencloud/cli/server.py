@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from dozencloud.cli.common import Invocation, echo_json, say
+from dozencloud.cli.common import Invocation, Name, echo_json, say
 from dozencloud.errors import Exit
 
 
@@ -19,7 +19,7 @@ def server() -> None:
 
 
 @server.command()
-@click.argument("name")
+@click.argument("name", type=Name())
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.pass_context
 def explain(ctx: click.Context, name: str, as_json: bool) -> None:

@@ -102,7 +102,8 @@ def status(ctx: click.Context, as_json: bool) -> None:
     else:
         _show(now)
         if now.supervisor.state == "stopped":
-            say("", f"The cloud is stopped. Run: {cloud.command('start')}")
+            what = "node" if now.node else "cloud"
+            say("", f"The {what} is stopped. Run: {cloud.command('start')}")
         if now.disk_full:
             say(
                 "",
@@ -124,7 +125,10 @@ def status(ctx: click.Context, as_json: bool) -> None:
 def _show(now: Status) -> None:
     from rich.console import Console
 
-    say(f"Cloud {now.cloud}, {now.address}", "")
+    if now.node:
+        say(f"Node {now.node} of the cloud at {now.address}", "")
+    else:
+        say(f"Cloud {now.cloud}, {now.address}", "")
     console = Console(highlight=False)
     if console.is_terminal:
         console.print(table(now))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dozencloud.cli.common import Invocation, pass_invocation, say
+from dozencloud.cli.common import Invocation, pass_invocation, say, waited
 
 if TYPE_CHECKING:
     from dozencloud.runs import Outcome
@@ -39,16 +39,16 @@ def up(invocation: Invocation, first_server: bool, verbose: bool) -> None:
     cloud = invocation.cloud
     need_root(cloud, "up")
     outcome = runs.up(cloud, first_server=first_server, verbose=verbose)
-    if not outcome.changed:
-        say(f"Nothing to change: the cloud runs. ({outcome.report.seconds:.1f} s)")
-        return
-    for line in _summary(outcome):
+    lines = [f"Nothing to change: the cloud runs. ({waited():.1f} s)"]
+    for line in _summary(outcome) if outcome.changed else lines:
         say(line)
+    for warning in outcome.warnings:
+        say("", f"Warning: {warning.fact}", *filter(None, [warning.mend]))
 
 
 def _summary(outcome: Outcome) -> list[str]:
     cloud = outcome.cloud
-    lines = ["", f"The cloud runs. It took {outcome.report.seconds:.1f} s."]
+    lines = ["", f"The cloud runs. It took {waited():.1f} s."]
     if outcome.login:
         lines += ["", "Log in to the server `first` (as root):", outcome.login]
     return [

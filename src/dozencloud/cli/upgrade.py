@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dozencloud import RELEASE
-from dozencloud.cli.common import Invocation, pass_invocation, say
+from dozencloud.cli.common import Invocation, pass_invocation, say, waited
 from dozencloud.errors import Exit, Problem
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def upgrade(invocation: Invocation, back: bool, yes: bool, verbose: bool) -> Non
         if backup and not yes:
             _ask(backup, cloud)
         outcome = work.back(cloud, verbose=verbose)
-        say(f"This is release {RELEASE} again. It took {outcome.report.seconds:.1f} s.")
+        say(f"This is release {RELEASE} again. It took {waited():.1f} s.")
         if backup and (names := work.joined_since(outcome.cloud, backup)):
             say(
                 f"Joined since, so unknown to the databases: {', '.join(names)}."
@@ -58,7 +58,7 @@ def upgrade(invocation: Invocation, back: bool, yes: bool, verbose: bool) -> Non
             )
         return
     outcome = work.upgrade(cloud, say=say, verbose=verbose)
-    took = f"({outcome.report.seconds:.1f} s)"
+    took = f"({waited():.1f} s)"
     if outcome.changed:
         say(f"This is release {RELEASE}; servers went on. {took}")
     else:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import datetime
 from functools import cache
+from ipaddress import IPv4Network
 from pathlib import Path
 
 from dozencloud.facts.board import board, temperature
@@ -25,6 +26,7 @@ from dozencloud.facts.memory import Disk, Memory, disk, memory
 from dozencloud.facts.packages import Packages, packages
 from dozencloud.facts.ports import Listener, Protocol, listeners, owner_in, port_owner
 from dozencloud.facts.reach import Reach, Target, reach
+from dozencloud.facts.routes import Route, name_servers, routes
 from dozencloud.facts.system import System, system
 from dozencloud.facts.traces import Markers, Trace, Traces, find_traces
 
@@ -43,6 +45,7 @@ __all__ = [
     "Network",
     "Packages",
     "Reach",
+    "Route",
     "System",
     "Target",
     "Trace",
@@ -54,6 +57,7 @@ __all__ = [
     "gather",
     "port_owner",
     "temperature",
+    "walls",
 ]
 
 
@@ -73,6 +77,8 @@ class Facts:
     incapable: tuple[str, ...] = ()
     """Capabilities that root lacks here (`capabilities.NUMBERS`)."""
     walls: tuple[Wall, ...] = ()
+    routes: tuple[Route, ...] = ()
+    name_servers: tuple[str, ...] = ()
     disks: tuple[Disk, ...] = ()
     reach: Reach | None = None
     """None: nobody asked for the servers outside."""
@@ -138,6 +144,8 @@ def _local() -> Facts:
             emulators=emulators(),
             listeners=listeners(),
             incapable=lacking(),
+            routes=routes(),
+            name_servers=name_servers(),
             network=network_.result(),
             packages=packages_.result(),
             system=system_.result(),
@@ -154,4 +162,4 @@ def _plain(value: object) -> object:
         return [_plain(each) for each in value]
     if isinstance(value, datetime):
         return value.isoformat(timespec="seconds")
-    return str(value) if isinstance(value, Path) else value
+    return str(value) if isinstance(value, Path | IPv4Network) else value

@@ -97,7 +97,7 @@ class _Picture:
             said = [f"{title(f)} {compared(r)}" for f, r in self.ratios(other)]
             sentences.append(f"{other.machine.name} against {name}: {', '.join(said)}.")
         for result in self.all:
-            steps = [f"{size_text(f.parameter)} {number(f.median)} ns" for f in result.latencies]
+            steps = [f"{size_text(f.parameter)} {number(f.best)} ns" for f in result.latencies]
             sentences.append(f"Memory latency of {result.machine.name}: {', '.join(steps)}.")
         return " ".join(sentences)
 
@@ -191,8 +191,8 @@ class _Picture:
             add(root, "text", "Not enough was measured.", css="quiet end", x=MARGIN, y=top + 22)
             return top + 30
         sizes = sorted({figure.parameter for figure in figures})
-        low = min(figure.median for figure in figures) / 1.3
-        high = max(figure.median for figure in figures) * 1.3
+        low = min(figure.best for figure in figures) / 1.3
+        high = max(figure.best for figure in figures) * 1.3
         upper, lower = top + 20, top + 20 + CURVES
         across = _Scale(sizes[0], sizes[-1], MARGIN + 62, WIDTH - RIGHT)
         up = _Scale(low, high, lower, upper)
@@ -209,16 +209,16 @@ class _Picture:
 
     def curve(self, root: ElementTree.Element, result: Result, across: _Scale, up: _Scale) -> None:
         colour = self.colour(result)
-        points = [(across(f.parameter), up(f.median), f) for f in result.latencies]
+        points = [(across(f.parameter), up(f.best), f) for f in result.latencies]
         path = " L".join(f"{x} {y}" for x, y, _ in points)
         group = add(root, "g")
         add(group, "path", css=f"curve curve{colour}", d=f"M{path}")
         for x, y, figure in points:
             dot = add(group, "circle", css=f"dot{colour}", cx=x, cy=y, r=3.5)
-            text = f"{size_text(figure.parameter)}: {number(figure.median)} ns"
+            text = f"{size_text(figure.parameter)}: {number(figure.best)} ns"
             add(dot, "title", f"{result.machine.name}, {text}")
         x, y, figure = points[-1]
-        add(group, "text", f"{number(figure.median)} ns", css="halo", x=x + 8, y=y + 4)
+        add(group, "text", f"{number(figure.best)} ns", css="halo", x=x + 8, y=y + 4)
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -68,6 +68,11 @@ class Figure:
     samples: tuple[float, ...]
 
     @property
+    def best(self) -> float:
+        """What the machine can. Whatever else its host does makes a sample worse, never better."""
+        return min(self.samples) if self.measure.unit.is_time else max(self.samples)
+
+    @property
     def median(self) -> float:
         return statistics.median(self.samples)
 
@@ -81,7 +86,7 @@ class Figure:
 
     def faster_than(self, other: Figure) -> float:
         """How many times as fast as `other`: 0.5 is half as fast, whatever the unit."""
-        ratio = self.median / other.median
+        ratio = self.best / other.best
         return 1 / ratio if self.measure.unit.is_time else ratio
 
 
@@ -169,6 +174,7 @@ class Result:
                     "name": figure.measure.name,
                     "unit": str(figure.measure.unit),
                     "bytes": figure.parameter,
+                    "best": figure.best,
                     "median": figure.median,
                     "spread": figure.spread,
                     "samples": list(figure.samples),

@@ -67,12 +67,13 @@ def _row(figure: Figure, others: Sequence[Result]) -> list[str]:
 
 
 def _cell(figure: Figure) -> str:
-    return f"{number(figure.median)} ±{figure.spread / 2:.0%}"
+    return f"{number(figure.best)} ±{figure.spread / 2:.0%}"
 
 
 def _notes(results: Sequence[Result], baseline: Result) -> list[str]:
     lines = [
-        "Medians; ± is half of the range of the middle half of all samples. M/s: millions a second."
+        "The best of all samples; ± is half of the range of their middle half, against the median.",
+        "M/s: millions a second.",
     ]
     if len(results) > 1:
         lines.append(f"Compared with {baseline.machine.name}.")

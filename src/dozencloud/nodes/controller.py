@@ -16,7 +16,7 @@ from cryptography import x509
 
 from dozencloud import tls
 from dozencloud.errors import Exit, Problem
-from dozencloud.nodes.tokens import Refused, Token
+from dozencloud.nodes.tokens import Reason, Refused, Token
 
 SECONDS = 30
 JOIN_SECONDS = 120
@@ -89,8 +89,12 @@ def _content(url: str, answer: requests.Response) -> dict[str, Any]:
         said = dict(answer.json())
         if answer.ok:
             return said
-        kind = Refused if answer.status_code == 403 else Problem
-        raise kind(str(said["what"]), str(said["mend"]))
+        what, mend = str(said["what"]), str(said["mend"])
+        if answer.status_code != 403:
+            raise Problem(what, mend)
+        reason = str(said.get("reason", ""))
+        known = reason in list(Reason)
+        raise Refused(what, mend, reason=Reason(reason) if known else Reason.OTHER)
     except (ValueError, KeyError, TypeError):
         pass
     if answer.status_code == 404:
@@ -139,11 +143,11 @@ def _reason(error: BaseException) -> str:
 def checked_url(text: str) -> str:
     """The controller's address as people may type it, as a URL; Problem (USAGE) on a wrong one."""
     url = text if "://" in text else f"https://{text}"
-    parts = urlsplit(url.rstrip("/"))
     try:
+        parts = urlsplit(url.rstrip("/"))
         whole = parts.scheme == "https" and parts.hostname and parts.port != 0
     except ValueError:
-        whole = False
+        parts, whole = urlsplit(""), False
     if not whole or parts.path or parts.query or parts.username:
         raise Problem(
             f"{text} is not the address of a controller.",

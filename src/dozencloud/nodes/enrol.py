@@ -19,7 +19,7 @@ from dozencloud import RELEASE, ovnseries, seed, tls
 from dozencloud.cloud import OLDEST_OVN, Cloud
 from dozencloud.membership import Member, Membership, changing, members
 from dozencloud.nodes import authority, broker, identity, opening, tokens
-from dozencloud.nodes.tokens import Refused
+from dozencloud.nodes.tokens import Reason, Refused
 from dozencloud.releases import Standing, standing
 from dozencloud.secret import Secrets
 from dozencloud.services.base import Plan, Role
@@ -165,6 +165,7 @@ def known(cloud: Cloud, name: str, secret: str) -> Member:
     raise Refused(
         f"The cloud does not know the node {name[:60]}, or has shut it out.",
         "If it is to come back: `dozen leave` here, then join with a new token.",
+        reason=Reason.UNKNOWN_NODE,
     )
 
 

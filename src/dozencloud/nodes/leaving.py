@@ -9,7 +9,7 @@ from dozencloud.cloud import Cloud
 from dozencloud.errors import Problem
 from dozencloud.membership import Membership
 from dozencloud.nodes.controller import Controller
-from dozencloud.nodes.tokens import Refused
+from dozencloud.nodes.tokens import Reason, Refused
 
 
 def disks(cloud: Cloud) -> list[str]:
@@ -29,7 +29,7 @@ def tell(cloud: Cloud, given: Membership) -> str:
     try:
         Controller(given.controller, cloud.ca).leave(given.node, given.secret)
     except Refused as refused:
-        if "shut it out" in refused.what:
+        if refused.reason is Reason.UNKNOWN_NODE:
             return ""
         raise
     except Problem as problem:

@@ -55,16 +55,19 @@ class Report:
         try:
             clusters = tuple((str(m), int(n)) for m, n in data["clusters"])
             made = known(cls, {**data, "clusters": clusters})
-            texts = (made.release, made.architecture, made.board, made.issuer, made.networks)
-            numbers = (made.memory, made.available, made.disk, made.free, made.clock)
-            if not all(isinstance(t, str) and t.isprintable() and len(t) < 200 for t in texts):
-                raise ValueError("texts")
-            if not all(isinstance(n, int | float) for n in numbers):
-                raise ValueError("numbers")
-            if made.encapsulation not in tunnels.PORTS:
-                raise ValueError("encapsulation")
-        except (TypeError, KeyError) as error:
-            raise ValueError(str(error)) from error
+        except KeyError as error:
+            raise ValueError(f"{error.args[0]} is missing") from error
+        except (TypeError, ValueError) as error:
+            raise ValueError("it is not of the form that this release expects") from error
+        for name in ("release", "architecture", "board", "issuer", "networks"):
+            text = getattr(made, name)
+            if not (isinstance(text, str) and text.isprintable() and len(text) < 200):
+                raise ValueError(f"{name} is not a line of text of less than 200 characters")
+        for name in ("memory", "available", "disk", "free", "clock"):
+            if not isinstance(getattr(made, name), int | float):
+                raise ValueError(f"{name} is no number")
+        if made.encapsulation not in tunnels.PORTS:
+            raise ValueError(f"encapsulation is none of {', '.join(tunnels.PORTS)}")
         return made
 
 

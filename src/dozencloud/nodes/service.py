@@ -101,10 +101,11 @@ def _member() -> Member:
 
 @application.errorhandler(Problem)
 def problem(error: Problem) -> tuple[Response, int]:
-    refused = isinstance(error, Refused)
-    if not refused:
-        log.error("%s", error, exc_info=error)
-    return jsonify({"what": error.what, "mend": error.mend}), 403 if refused else 500
+    said = {"what": error.what, "mend": error.mend}
+    if isinstance(error, Refused):
+        return jsonify(said | {"reason": error.reason}), 403
+    log.error("%s", error, exc_info=error)
+    return jsonify(said), 500
 
 
 @application.errorhandler(Exception)

@@ -6,6 +6,7 @@ import re
 import secrets
 import time
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from hashlib import sha256
 from hmac import compare_digest
 from typing import Any
@@ -70,8 +71,19 @@ class Kept:
     node: str = ""
 
 
+class Reason(StrEnum):
+    """Why the controller refuses, where a node acts on it; goes over the wire."""
+
+    OTHER = ""
+    UNKNOWN_NODE = "unknown-node"
+
+
 class Refused(Problem):
-    """The controller does not take this machine."""
+    """The controller does not take this machine, or not what it asks."""
+
+    def __init__(self, what: str, mend: str = "", *, reason: Reason = Reason.OTHER) -> None:
+        super().__init__(what, mend)
+        self.reason = reason
 
 
 def seconds(text: str) -> int:

@@ -3,8 +3,8 @@
 export const PROTOCOLS = ["binary"];
 export const EXPIRED =
   "The console hung up at once. Its address has expired, the server is off, or somebody else " +
-  "has this console open. Ask for a new address: openstack console url show";
-export const ENDED = "The connection has ended. Reload the page, or ask for a new address.";
+  "has this console open. Ask for a new address: ";
+export const ENDED = "The connection has ended. Reload the page, or ask for a new address: ";
 
 /** Address of the console proxy beside this page, for the one server that the token stands for. */
 export function socketAddress(token) {

@@ -7,7 +7,7 @@ import posixpath
 import stat
 import tarfile
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, Self, cast
+from typing import Any, BinaryIO, cast
 
 from dissect.util.stream import RangeStream
 
@@ -126,23 +126,20 @@ class Archive:
         self._children.get(folder, {}).pop(name, None)
 
 
-class _Member(tarfile.TarInfo):
-    """A member whose extended header the library may take into memory."""
+class _Headers:
+    """What the library reads of a tar: headers. An extended one it takes into memory at once.
 
-    EXTENDED = (
-        tarfile.XHDTYPE,
-        tarfile.XGLTYPE,
-        tarfile.SOLARIS_XHDTYPE,
-        tarfile.GNUTYPE_LONGNAME,
-        tarfile.GNUTYPE_LONGLINK,
-    )
+    What is in the members we read ourselves.
+    """
 
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        member = super().frombuf(buf, encoding, errors)
-        if member.type in cls.EXTENDED and member.size > MAX_HEADER:
-            raise BadImage(f"The tar archive has a header of {member.size:,} bytes.")
-        return member
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def read(self, size: int) -> bytes:
+        if size > MAX_HEADER + tarfile.BLOCKSIZE:
+            raise BadImage(f"The tar archive has a header of {size:,} bytes.")
+        return self._stream.read(size)
 
 
 def index_tar(stream: BinaryIO) -> dict[str, _Entry]:
@@ -150,7 +147,7 @@ def index_tar(stream: BinaryIO) -> dict[str, _Entry]:
     found: dict[str, _Entry] = {}
     with seam("The tar archive"):
         stream.seek(0)
-        archive: Any = tarfile.TarFile(fileobj=stream, tarinfo=_Member, errorlevel=2)
+        archive: Any = tarfile.TarFile(fileobj=_Headers(stream), errorlevel=2)  # type: ignore[arg-type]
         count = 0
         while (member := archive.next()) is not None:
             archive.members = []  # it would keep a KiB of each

@@ -4,6 +4,11 @@ import { FitAddon } from "../lib/xterm-fit/lib/addon-fit.mjs";
 import { Terminal } from "../lib/xterm/lib/xterm.mjs";
 import { ENDED, EXPIRED, PROTOCOLS, say, socketAddress } from "../common.js";
 
+// What the client of OpenStack prints is for programs (wss:); its token is good here, too.
+const ASK =
+  "dozen console --url SERVER. Or put the token of what openstack console url show --serial SERVER " +
+  "prints behind the # in the address of this page.";
+
 function connect(token, terminal) {
   const socket = new WebSocket(socketAddress(token), PROTOCOLS);
   const encoder = new TextEncoder();
@@ -22,7 +27,7 @@ function connect(token, terminal) {
   socket.onclose = () => {
     // The proxy takes the connection first and looks at the token then.
     const refused = !heard && Date.now() - opened.at < 5000;
-    say(refused || !opened.at ? EXPIRED : ENDED, "closed");
+    say((refused || !opened.at ? EXPIRED : ENDED) + ASK, "closed");
     terminal.options.disableStdin = true;
   };
   const send = (bytes) => {
@@ -36,7 +41,7 @@ function start() {
   const given = new URLSearchParams(location.hash.slice(1) || location.search);
   const token = given.get("token");
   if (!token) {
-    say("The address of this page lacks its token. Ask for one: dozen console --url SERVER", "closed");
+    say("The address of this page lacks its token. Ask for one: " + ASK, "closed");
     return;
   }
   const terminal = new Terminal({ fontSize: 14, scrollback: 10000, theme: { background: "#101418" } });

@@ -3,6 +3,8 @@
 import RFB from "../lib/novnc/core/rfb.js";
 import { ENDED, EXPIRED, PROTOCOLS, say, socketAddress } from "../common.js";
 
+const ASK = "openstack console url show --novnc SERVER";
+
 function connect(token) {
   const keys = document.querySelector("#keys");
   const rfb = new RFB(document.querySelector("main"), socketAddress(token), {
@@ -19,7 +21,7 @@ function connect(token) {
   });
   rfb.addEventListener("disconnect", () => {
     keys.disabled = true;
-    say(shown ? ENDED : EXPIRED, "closed");
+    say((shown ? ENDED : EXPIRED) + ASK, "closed");
   });
   keys.addEventListener("click", () => {
     rfb.sendCtrlAltDel();
@@ -33,10 +35,7 @@ function start() {
   const full = document.querySelector("#full");
   full.addEventListener("click", () => document.querySelector("main").requestFullscreen());
   if (!token) {
-    say(
-      "The address of this page lacks its token. Ask for one: openstack console url show --novnc SERVER",
-      "closed",
-    );
+    say("The address of this page lacks its token. Ask for one: " + ASK, "closed");
     return;
   }
   say("Connecting…");
