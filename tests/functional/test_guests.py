@@ -8,11 +8,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import foreign
 import pytest
 
 pytest.importorskip("libvirt", reason="Debian's libvirt bindings need root once to be linked")
 
+import foreign
 from lxml import etree
 from novakit import Disks, NovaKit, Server
 

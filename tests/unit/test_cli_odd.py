@@ -96,8 +96,12 @@ ASKING = [
 @pytest.mark.skipif(os.geteuid() != 0, reason="who is not root is told so first")
 @pytest.mark.parametrize("words", ASKING, ids=" ".join)
 def test_what_asks_the_cloud_says_that_it_is_stopped_or_elsewhere(
-    place: Path, words: list[str], request: pytest.FixtureRequest
+    place: Path,
+    words: list[str],
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    oddinput.forbid_exec(monkeypatch)
     where = request.node.callspec.params["place"]
     result = oddinput.run(place, words)
     lines = result.stderr.splitlines()
