@@ -44,6 +44,9 @@ REPLACED: Mapping[str, tuple[str, ...]] = {
     "glance.common.utils:get_validated_address": ("uri",),
     "glance.location:ImageProxy.set_data": ("self", "data", "size", "backend", "set_active"),
     "oslo_limit.limit:Enforcer._get_enforcement_model": ("self",),
+    "nova.compute.api:API._check_quota_unshelve_offloaded": (
+        *("context", "instance", "request_spec"),
+    ),
     "nova.compute.api:API._populate_instance_names": (
         *("self", "instance", "num_instances", "index"),
     ),
