@@ -176,7 +176,7 @@ def show(invocation: Invocation, name: str, as_json: bool) -> None:
 
 @node.command()
 @click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask, where it is the controller.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask, where it is the controller.")
 @pass_invocation
 def drain(invocation: Invocation, name: str, yes: bool) -> None:
     """Move all servers off a node, and let it take no new ones.
