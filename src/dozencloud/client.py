@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from shlex import quote
 from typing import Any
+
+from oslo_utils.uuidutils import is_uuid_like
 
 from dozencloud import preflight
 from dozencloud.cloud import Cloud
@@ -30,13 +34,18 @@ def clouds_yaml(cloud: Cloud) -> Path:
     return path
 
 
+def named() -> bool:
+    """Whether the environment says who asks, and of which cloud."""
+    return bool(os.environ.get("OS_CLOUD") or os.environ.get("OS_AUTH_URL"))
+
+
 def connect(cloud: Cloud) -> Any:
     """openstacksdk connection as whom OS_CLOUD or OS_AUTH_URL say, else as administrator."""
     from openstack.config import OpenStackConfig
     from openstack.connection import Connection
     from openstack.exceptions import ConfigException
 
-    if os.environ.get("OS_CLOUD") or os.environ.get("OS_AUTH_URL"):
+    if named():
         try:
             return Connection(config=OpenStackConfig(app_name="dozen").get_one())
         except ConfigException as error:
@@ -79,19 +88,61 @@ def refusal(error: Exception) -> Problem | None:
     return None
 
 
-def find_server(sdk: Any, name: str) -> Any:
-    """The server of that name or id; Problem if there is none that this user may see."""
-    from openstack.exceptions import DuplicateResource
+LONGEST_NAME = 255
+"""Characters (nova/api/validation/parameter_types.py), and of a pattern (dozencloud/guard.py)."""
 
-    try:
-        server = sdk.compute.find_server(name)
-    except DuplicateResource:
-        raise Problem(
-            f"Several servers are called {name}.", "Say its id: openstack server list"
-        ) from None
-    if server is None:
+
+def find_server(sdk: Any, name: str) -> Any:
+    """The server of that name or id, of any project that this user may see.
+
+    One of the user's own project comes before others of its name. Problem if there is none, or
+    more than one.
+    """
+    from openstack.exceptions import NotFoundException
+
+    found = []
+    if is_uuid_like(name):
+        with suppress(NotFoundException):
+            found = [sdk.compute.get_server(name)]
+    found = found or [s for s in _servers(sdk, name) if s.name == name]
+    own = [s for s in found if s.project_id == sdk.current_project_id]
+    if not found:
         raise Problem(f"There is no server called {name}.", "See: openstack server list")
-    return server
+    if len(own or found) > 1:
+        raise Problem(
+            f"{len(own or found)} servers are called {name}.",
+            "Say the id of the one that you mean.",
+            detail="\n".join(f"{s.id}  {s.status}{_where(sdk, s)}" for s in own or found),
+        )
+    return (own or found)[0]
+
+
+def _servers(sdk: Any, name: str) -> list[Any]:
+    """Servers of all projects, or of the user's own where others are not for him, about that name.
+
+    Nova takes the filter for a regular expression: what could mean something stands for any
+    character. MariaDB holds none above U+FFFF.
+    """
+    from openstack.exceptions import ForbiddenException
+
+    if not name or len(name) > LONGEST_NAME or max(name) > "\uffff":
+        return []
+    pattern = "^" + re.sub(r"[^0-9A-Za-z_ -]", ".", name)[: LONGEST_NAME - 1]
+    try:
+        return list(sdk.compute.servers(name=pattern, all_projects=True))
+    except ForbiddenException:
+        return list(sdk.compute.servers(name=pattern))
+
+
+def _where(sdk: Any, server: Any) -> str:
+    """Of which project a server is, where that is another; its name if the user may know that."""
+    from openstack.exceptions import SDKException
+
+    if server.project_id == sdk.current_project_id:
+        return ""
+    with suppress(SDKException):
+        return f"  project {sdk.identity.get_project(server.project_id).name}"
+    return f"  project {server.project_id}"
 
 
 def trust(sdk: Any) -> ssl.SSLContext:
@@ -145,15 +196,6 @@ def exports(clouds_yaml: Path, prefix: Path, *, for_others: bool = False) -> lis
     return [*lines, f'export PATH={quote(str(prefix / "bin"))}:"$PATH"']
 
 
-def floating_address(cloud: Cloud, name: str) -> str:
-    """Floating IP of the administrator's server of that name."""
-    from dozencloud.secret import Secrets
-    from dozencloud.seed import connect
-
-    sdk = connect(cloud, Secrets(cloud.etc / "secrets.json"))
-    return floating_ip(sdk, find_server(sdk, name))
-
-
 def floating_ip(sdk: Any, server: Any) -> str:
     """The server's floating IP; Problem if it has none."""
     for port in sdk.network.ports(device_id=server.id):
@@ -162,5 +204,5 @@ def floating_ip(sdk: Any, server: Any) -> str:
     raise Problem(
         f"The server {server.name} has no floating IP.",
         "Give it one: openstack floating ip create public; "
-        f"openstack server add floating ip {server.name} ADDRESS",
+        f"openstack server add floating ip {server.id} ADDRESS",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from dozencloud.compute import symptoms
@@ -122,9 +122,12 @@ def said_to_hang(actions: Sequence[Action]) -> Action | None:
 
 
 def judge(
-    name: str, status: str, fault: str, actions: Sequence[Action], console: str
+    name: str, status: str, fault: str, actions: Sequence[Action], console: str, said: str = ""
 ) -> tuple[Finding | None, str]:
-    """What is wrong with a server, or else what it does."""
+    """What is wrong with a server, or else what it does.
+
+    said: code of what nova-compute found since the last power-on; empty where it found nothing.
+    """
     if status == "ERROR":
         return from_fault(fault), ""
     if status in REST:
@@ -132,14 +135,20 @@ def judge(
         return Finding(status.lower(), cause, mend.format(name=shlex.quote(name))), ""
     if status == "BUILD":
         return None, "It is being built; ask again in a few seconds."
-    if symptoms.has_come_up(console):
-        return None, "Nothing is wrong: its console shows a login prompt."
     found, hang = symptoms.from_console(console), said_to_hang(actions)
+    if symptoms.has_come_up(console):
+        over = " It came up after all: what is listed as `hang` is over." if hang else ""
+        return None, f"Nothing is wrong: its console shows a login prompt.{over}"
     # What was said of a silent server counts no longer once it speaks.
-    if hang and (found or not console.strip()):
-        return Finding(HANG, hang.message, ""), ""
+    if hang and (found or not console.strip() or said not in symptoms.OF_SILENCE):
+        return Finding(said or HANG, hang.message, ""), ""
     if found:
         return found, ""
+    if hang:
+        return None, (
+            "It was silent for long, and speaks now: what is listed as `hang` is over. It may "
+            "still boot: its console shows no prompt yet."
+        )
     if not console.strip():
         return None, "Nothing is known to be wrong, but its console is empty: it may still begin."
     return None, "Nothing is known to be wrong. It may still boot: its console shows no prompt yet."
@@ -201,9 +210,9 @@ def explain(sdk: Any, server: Any) -> Explanation:
     ]
     console = _console(sdk, server)
     fault = (server.fault or {}).get("message", "")
-    finding, note = judge(server.name, server.status, fault, actions, console)
-    if finding and finding.code == HANG and (hang := said_to_hang(actions)):
-        finding = replace(finding, code=_code(sdk, server, hang))
+    hang = said_to_hang(actions)
+    said = _code(sdk, server, hang) if hang else ""
+    finding, note = judge(server.name, server.status, fault, actions, console, said)
     flavor = server.flavor or {}
     return Explanation(
         id=server.id,

@@ -6,6 +6,7 @@ does it all: each `openstack` call would cost 1.5-2 s.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections import defaultdict
@@ -118,14 +119,18 @@ class Names:
 
 
 def ssh(cloud: Cloud, address: str, *command: str) -> list[str]:
-    """The command line that logs in to a server of the first project."""
+    """The command line that logs in to a server.
+
+    Whoever may read the cloud's own key has it, and the cloud's list of known servers.
+    """
     names = Names(cloud)
-    if not names.known_hosts.exists():
-        write_private(names.known_hosts, "")  # ssh would make it for everybody to read
-    return [
-        *("ssh", "-i", str(names.key), "-o", f"UserKnownHostsFile={names.known_hosts}"),
-        *("-o", "StrictHostKeyChecking=accept-new", f"{LOGIN_USER}@{address}", *command),
-    ]
+    options = []
+    if os.access(names.key, os.R_OK):
+        if not names.known_hosts.exists():
+            write_private(names.known_hosts, "")  # ssh would make it for everybody to read
+        options = ["-i", str(names.key), "-o", f"UserKnownHostsFile={names.known_hosts}"]
+    options += ["-o", "StrictHostKeyChecking=accept-new"]
+    return ["ssh", *options, f"{LOGIN_USER}@{address}", *command]
 
 
 class Seed:

@@ -98,6 +98,12 @@ def test_a_taken_name_and_an_unknown_token_are_refused(
     assert facts.find_traces(preflight.markers(third.cloud)).empty
 
 
+def shown(cloud: TestCloud, guest: Guest) -> set[str]:
+    """All addresses that `server list` shows."""
+    networks = cloud.sdk.compute.get_server(guest.id).addresses
+    return {each["addr"] for addresses in networks.values() for each in addresses}
+
+
 def test_servers_on_two_nodes_reach_each_other_and_are_reached(
     cloud: TestCloud, nodes: tuple[Node, Node], servers: tuple[Guest, Guest]
 ) -> None:
@@ -105,6 +111,8 @@ def test_servers_on_two_nodes_reach_each_other_and_are_reached(
     assert [host(cloud, guest) for guest in servers] == [node.name for node in nodes]
     for guest in servers:
         guest.wait()
+        # The node's own account has looked it up.
+        assert guest.floating in shown(cloud, guest)
     through = two.inside(one)
     assert through.run("hostname") == two.name
     # Packets of the largest size: too large for the wires they would be lost in silence.

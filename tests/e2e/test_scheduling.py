@@ -62,6 +62,37 @@ def test_the_node_publishes_what_it_runs(cloud: TestCloud) -> None:
         assert not {"HW_ARCH_AARCH64", "HW_ARCH_ARMV7", "CUSTOM_ARM_KVM_AARCH32"} & traits
 
 
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (
+            {"hw_machine_type": "q35"},
+            "The image says hw_machine_type=q35, which no ARM server has.",
+        ),
+        # Of Debian's firmware none keeps no variables: libvirt's own words.
+        ({"hw_firmware_stateless": "true"}, "Unable to find any firmware to satisfy 'efi'"),
+    ],
+)
+def test_what_the_last_node_said_is_the_fault(
+    cloud: TestCloud, nano: Any, fault: Callable[..., str], asked: dict[str, str], words: str
+) -> None:
+    properties = {"hw_architecture": "aarch64", "hw_firmware_type": "uefi"}
+    image = cloud.sdk.image.create_image(
+        name="unfit",
+        data=b"\0",
+        disk_format="raw",
+        container_format="bare",
+        validate_checksum=False,
+        dozen_boot_check="skip",
+        **properties,
+        **asked,
+    )
+    try:
+        assert words in fault(image, nano)
+    finally:
+        cloud.sdk.image.delete_image(image)
+
+
 def test_an_architecture_that_no_node_runs(
     cloud: TestCloud, nano: Any, fault: Callable[..., str]
 ) -> None:

@@ -35,7 +35,7 @@ def project(tenant: Callable[[str], Tenant]) -> Tenant:
 def attacker(project: Tenant) -> Guest:
     """A server of another project than `first`, in a network of its own."""
     network, group = project.network("attacker", "10.51.0.0/24"), project.group("in", *OPEN)
-    server = project.create("attacker", network, group, user_data=BLOB)
+    server = project.create("attacker", network, group, user_data=BLOB, config_drive=True)
     return project.guest(server).wait()
 
 
@@ -154,10 +154,14 @@ def test_what_is_too_much_is_refused_with_a_sentence(attacker: Guest) -> None:
 
 
 def test_user_data_comes_as_it_is(attacker: Guest) -> None:
+    """Byte by byte: from the service by both of its ways, and on the config drive."""
     url = "http://169.254.169.254/openstack/latest/user_data"
-    assert attacker.run(f"curl -sf -m 20 {url} | sha256sum").split()[0] == (
-        hashlib.sha256(BLOB).hexdigest()
-    )
+    ec2 = "http://169.254.169.254/latest/user-data"
+    fetch = f"curl -sf -m 20 {url} | sha256sum; curl -sf -m 20 {ec2} | sha256sum"
+    mount = "mkdir -p /mnt/drive && mount -o ro $(findfs LABEL=config-2) /mnt/drive"
+    drive = f"{mount} && sha256sum </mnt/drive/openstack/latest/user_data; umount /mnt/drive"
+    found = [line.split()[0] for line in attacker.run(f"{fetch}; {drive}", "root").splitlines()]
+    assert found == [hashlib.sha256(BLOB).hexdigest()] * 3
     assert attacker.run(f"curl -s -m 20 -o /dev/null -w '%{{http_code}}' -I {url}") == "200"
 
 

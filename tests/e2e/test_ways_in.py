@@ -100,6 +100,15 @@ def test_metadata_gives_the_name_and_the_identity(front: Guest) -> None:
     assert front.run(ec2) == front.fixed
 
 
+@pytest.mark.parametrize("name", ["Größe (1)", "front"])
+def test_the_administrator_finds_it_by_any_name(
+    name: str, cloud: TestCloud, front: Guest, ours: Tenant
+) -> None:
+    """Which its owner chose: here another, then again its own."""
+    ours.sdk.compute.update_server(front.id, name=name)
+    assert f"{name} ({front.id}): ACTIVE" in cloud.dozen("server", "explain", name).stdout
+
+
 def test_only_the_chosen_key_opens_the_server(front: Guest, cloud: TestCloud) -> None:
     assert front.ask("true", user="root").returncode == 0
     refused = front.ask("true", key=cloud.key)

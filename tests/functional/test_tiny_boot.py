@@ -5,6 +5,7 @@ DOZEN_TEST_CACHE names a folder that keeps the built images between runs.
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -53,7 +54,7 @@ def disk(tmp_path: Path) -> Path:
 
 
 def config_drive(
-    folder: Path, key: Path, *, instance: str = INSTANCE, user_data: str | None = None
+    folder: Path, key: Path, *, instance: str = INSTANCE, user_data: str | bytes | None = None
 ) -> Path:
     latest = folder / instance / "openstack" / "latest"
     latest.mkdir(parents=True)
@@ -66,7 +67,8 @@ def config_drive(
     }
     (latest / "meta_data.json").write_text(json.dumps(about))
     if user_data is not None:
-        (latest / "user_data").write_text(user_data)
+        data = user_data if isinstance(user_data, bytes) else user_data.encode()
+        (latest / "user_data").write_bytes(data)
     target = folder / f"{instance}.iso"
     subprocess.run(
         # As Nova calls it (nova/virt/configdrive.py).
@@ -255,7 +257,7 @@ def test_a_server_with_a_config_drive(
 def test_a_disk_from_another_servers_snapshot(
     cache: Path, tmp_path: Path, key: Path, disk: Path, start: Start
 ) -> None:
-    """The data stay; the other server's host key goes, and user data run again."""
+    """The data stay; the other server's host key goes, and user data run again, packed or not."""
     image = tiny.build("aarch64", cache)
     script = "#!/bin/bash\necho again >>/root/ran\n"
     guest = start(image, disk, *on_scsi(config_drive(tmp_path, key, user_data=script)))
@@ -266,7 +268,8 @@ def test_a_disk_from_another_servers_snapshot(
 
     other = "00000000-0000-4000-8000-000000000002"
     (tmp_path / "known_hosts").unlink()
-    drive = config_drive(tmp_path, key, instance=other, user_data=script)
+    packed = gzip.compress(script.encode())
+    drive = config_drive(tmp_path, key, instance=other, user_data=packed)
     guest = start(image, disk, *on_scsi(drive))
     guest.wait(r"tiny: ready")
     guest.wait(r"user data ended with status 0")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from lxml import etree
 from nova.objects.fields import Architecture
+from nova.objects.image_meta import ImageMetaProps
 from nova.virt.libvirt import config
 from nova.virt.libvirt.driver import CONSOLE
 
@@ -264,6 +265,15 @@ def test_a_missing_emulator_is_named(arch: str, package: str) -> None:
 def test_an_architecture_that_nobody_emulates() -> None:
     with pytest.raises(Problem, match="No emulator here runs alpha servers"):
         guest.refuse_foreign("alpha", Abilities(AARCH64, ON_ARM_KVM, ()))
+
+
+def test_hardware_of_a_pc_is_refused_before_libvirt_sees_it() -> None:
+    image = ImageMetaProps.from_dict({"hw_machine_type": "q35", "hw_video_model": "qxl"})
+    with pytest.raises(Problem, match=r"hw_machine_type=q35, which no ARM server has.*--property"):
+        guest.refuse_unfit(AARCH64, image)
+    guest.refuse_unfit(X86_64, image)
+    guest.refuse_unfit(AARCH64, ImageMetaProps.from_dict({"hw_machine_type": "virt-7.2"}))
+    guest.refuse_unfit(AARCH64, ImageMetaProps())
 
 
 def disk(bus: str) -> Any:

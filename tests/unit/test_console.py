@@ -17,9 +17,13 @@ from dozencloud.cloud import Cloud
 from dozencloud.errors import Problem
 from dozencloud.services.gateway import PAGES
 
+SERVER = SimpleNamespace(id="1", name="a", project_id="own")
+
 
 def client(**compute: Any) -> Any:
-    return SimpleNamespace(compute=SimpleNamespace(**compute))
+    """Of a cloud with one server."""
+    answers = {"servers": lambda **_: [SERVER], **compute}
+    return SimpleNamespace(compute=SimpleNamespace(**answers), current_project_id="own")
 
 
 def test_the_page_of_a_socket() -> None:
@@ -29,17 +33,16 @@ def test_the_page_of_a_socket() -> None:
 
 def test_the_address_is_novas() -> None:
     sdk = client(
-        find_server=lambda name: f"server {name}",
-        create_console=lambda server, kind: {"url": f"{kind} of {server}"},
+        create_console=lambda server, kind: {"url": f"{kind} of {server.id}"},
     )
-    assert console.address(sdk, "a") == "serial of server a"
+    assert console.address(sdk, "a") == "serial of 1"
 
 
 def test_what_nova_says_is_what_people_read() -> None:
-    def refuse(server: str, kind: str) -> None:
+    def refuse(server: object, kind: str) -> None:
         raise ConflictException("long text with an address", details="It does not run.")
 
-    sdk = client(find_server=lambda name: name, create_console=refuse)
+    sdk = client(create_console=refuse)
     with pytest.raises(Problem) as caught:
         console.address(sdk, "a")
     assert caught.value.what == "a: It does not run."

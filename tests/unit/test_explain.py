@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dozencloud.compute import hang
+from dozencloud.compute import hang, symptoms
 from dozencloud.explain import Action, Explanation, boot_method, from_fault, judge, lines
 
 CREATED = Action("2026-11-22 17:00:00", "create", "")
@@ -16,7 +18,11 @@ HUNG = Action("2026-11-22 17:00:31", "hang", "Its kernel is for another architec
 REBOOTED = Action("2026-11-22 17:05:00", "reboot", "")
 STOPPED = Action("2026-11-22 17:06:00", "stop", "")
 LOGIN = "Debian GNU/Linux 13 web ttyAMA0\r\n\r\nweb login: "
-SHELL = (Path(__file__).parent / "consoles" / "uefi-empty.txt").read_text()
+LINUX = "[    0.1] Linux version 6.12\n"
+CONSOLES = Path(__file__).parent / "consoles"
+SHELL = (CONSOLES / "uefi-empty.txt").read_text()
+COLOURED_SHELL = (CONSOLES / "uefi-colours.txt").read_text()
+"""Of a newer EDK II, as a user got it from Nova's API."""
 
 
 @pytest.mark.parametrize(
@@ -57,34 +63,59 @@ def test_faults(message: str, code: str, words: str) -> None:
     assert finding.mend
 
 
+def by_api(console: str) -> str:
+    """A console as Nova's API gives it, by its own expression."""
+    return re.sub("[\x00-\x08\x0b-\x1f]", "", console)
+
+
+@pytest.mark.parametrize("as_given", [str, by_api], ids=["whole", "by the API"])
 @pytest.mark.parametrize(
-    ("status", "actions", "console", "code", "words"),
+    ("status", "actions", "said", "console", "code", "words"),
     [
-        ("ERROR", [CREATED], "", "no-host", "No node"),
-        ("ACTIVE", [HUNG, CREATED], "", "hang", "Its kernel is for another architecture."),
+        ("ERROR", [CREATED], "", "", "no-host", "No node"),
+        ("ACTIVE", [HUNG, CREATED], "no-code", "", "no-code", "Its kernel is for another"),
+        ("ACTIVE", [HUNG, CREATED], "", "", "hang", "Its kernel is for another architecture."),
         # What comes up in the end does not hang, whatever was said before.
-        ("ACTIVE", [HUNG, CREATED], LOGIN, "", "login prompt"),
+        ("ACTIVE", [HUNG, CREATED], "firmware", LOGIN, "", "came up after all"),
         # Nor does what was silent, and speaks now.
-        ("ACTIVE", [HUNG, CREATED], "[    0.1] Linux version 6.12\n", "", "may still boot"),
-        ("ACTIVE", [HUNG, CREATED], SHELL, "hang", "Its kernel is for another architecture."),
+        ("ACTIVE", [HUNG, CREATED], "silent", LINUX, "", "listed as `hang` is over. It may still"),
+        # What its console told is not over because these words are not its last.
+        ("ACTIVE", [HUNG, CREATED], "firmware", LINUX, "firmware", "Its kernel is for another"),
+        ("ACTIVE", [HUNG, CREATED], "silent", SHELL, "silent", "Its kernel is for another"),
         # A finding belongs to one power-on.
-        ("ACTIVE", [REBOOTED, HUNG, CREATED], "", "", "its console is empty"),
-        ("ACTIVE", [CREATED], SHELL, "firmware", "UEFI found nothing"),
-        ("ACTIVE", [CREATED], "[    0.1] Linux version 6.12\n", "", "may still boot"),
-        ("ACTIVE", [CREATED], LOGIN, "", "Nothing is wrong"),
-        ("SHUTOFF", [STOPPED, HUNG, CREATED], SHELL, "shutoff", "switched off"),
-        ("SHUTOFF", [STOPPED, CREATED], "", "shutoff", "openstack server start web"),
-        ("VERIFY_RESIZE", [CREATED], LOGIN, "verify_resize", "resize confirm web"),
-        ("BUILD", [CREATED], "", "", "being built"),
+        ("ACTIVE", [REBOOTED, HUNG, CREATED], "", "", "", "its console is empty"),
+        ("ACTIVE", [CREATED], "", SHELL, "firmware", "UEFI found nothing"),
+        ("ACTIVE", [CREATED], "", COLOURED_SHELL, "firmware", "UEFI found nothing"),
+        ("ACTIVE", [CREATED], "", LINUX, "", "may still boot"),
+        ("ACTIVE", [CREATED], "", LOGIN, "", "Nothing is wrong"),
+        ("SHUTOFF", [STOPPED, HUNG, CREATED], "", SHELL, "shutoff", "switched off"),
+        ("SHUTOFF", [STOPPED, CREATED], "", "", "shutoff", "openstack server start web"),
+        ("VERIFY_RESIZE", [CREATED], "", LOGIN, "verify_resize", "resize confirm web"),
+        ("BUILD", [CREATED], "", "", "", "being built"),
     ],
 )
 def test_what_is_wrong(
-    status: str, actions: list[Action], console: str, code: str, words: str
+    status: str,
+    actions: list[Action],
+    said: str,
+    console: str,
+    code: str,
+    words: str,
+    as_given: Callable[[str], str],
 ) -> None:
-    finding, note = judge("web", status, "No valid host was found. x", actions, console)
+    fault = "No valid host was found. x"
+    finding, note = judge("web", status, fault, actions, as_given(console), said)
     assert (finding.code if finding else "") == code
     assert words in (str(finding) if finding else note)
     assert bool(finding) != bool(note)
+
+
+def test_orders_to_a_terminal_are_no_text_with_or_without_esc() -> None:
+    whole = "\x1b[2J\x1b[01;01H\x1b[=3h\x1b(B\x1b[m\x1b[1mgrub> \x1b[0m\x1b[?25h"
+    for given in (whole, by_api(whole)):
+        assert symptoms.last_lines(given) == ["grub>"]
+    kept = "[    0.1] x [OK] [a] (B) [12] [1;x] item[3]"
+    assert symptoms.last_lines(kept) == [kept]
 
 
 def told(**more: Any) -> Explanation:

@@ -85,3 +85,45 @@ def test_what_contradicts_the_bytes_is_refused(name: str, value: str, truth: str
     assert refused.value.what == (
         f"The image's property {name} says {value}, but its bytes are {truth}."
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("hw_machine_type", "q35"),
+        ("hw_machine_type", "pc-i440fx-2.4"),
+        ("hw_machine_type", "virtual"),
+        ("hw_video_model", "qxl"),
+        ("hw_disk_bus", "fdc"),
+        ("hw_scsi_model", "buslogic"),
+        ("hw_vif_model", "netfront"),
+        ("hw_viommu_model", "intel"),
+    ],
+)
+def test_hardware_that_no_arm_server_has_is_refused(name: str, value: str) -> None:
+    ImageMetaProps.from_dict({name: value})
+    with pytest.raises(Problem) as refused:
+        merge({name: value}, properties(UEFI))
+    assert refused.value.what == (
+        f"The image's property {name} says {value}, which no ARM server has."
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("hw_machine_type", "virt"),
+        ("hw_machine_type", "virt-7.2"),
+        ("hw_video_model", "bochs"),
+        ("hw_disk_bus", "ide"),
+        ("hw_disk_bus", "sata"),
+        ("hw_vif_model", "e1000"),
+    ],
+)
+def test_hardware_that_an_arm_server_has_is_the_owner_s_choice(name: str, value: str) -> None:
+    assert name not in merge({name: value}, properties(UEFI))
+
+
+def test_a_pc_has_its_hardware() -> None:
+    pc = Inspection(Format.QCOW2, Boot.UEFI, arch=Arch.X86_64)
+    assert "hw_machine_type" not in merge({"hw_machine_type": "q35"}, properties(pc))

@@ -79,17 +79,21 @@ def openstack(invocation: Invocation, arguments: tuple[str, ...]) -> None:
 def ssh(invocation: Invocation, name: str, command: tuple[str, ...]) -> None:
     """Log in to a server by its name.
 
-    Goes to its floating IP with the cloud's own key, as the user `dozen`.
+    Goes to its floating IP as the user `dozen`: as administrator of this machine's cloud with the
+    cloud's own key. Where OS_CLOUD or OS_AUTH_URL is set: to a server that the user whom the
+    environment names may see, with the keys that ssh knows.
 
     \b
     Examples:
       sudo ./dozen ssh first
       sudo ./dozen ssh first uname -m
+      OS_CLOUD=course ./dozen ssh exercise-1
     """
-    cloud = invocation.as_admin("ssh", name)
+    sdk = invocation.connection("ssh", name)
     from dozencloud import client, seed
 
-    words = seed.ssh(cloud, client.floating_address(cloud, name), *command)
+    address = client.floating_ip(sdk, client.find_server(sdk, name))
+    words = seed.ssh(invocation.cloud, address, *command)
     os.execvp(words[0], words)  # noqa: S606
 
 
@@ -114,7 +118,7 @@ def console(invocation: Invocation, server: str, as_url: bool) -> None:
 
     if not as_url:
         consoles.need_terminal()
-    sdk = client.connect(invocation.cloud)
+    sdk = invocation.connection("console", server)
     url = consoles.address(sdk, server)
     if as_url:
         say(consoles.page(url))

@@ -59,6 +59,24 @@ class Invocation:
         need_running(cloud, *words)
         return cloud
 
+    def connection(self, *words: str) -> Any:
+        """The SDK's connection as whom the environment names, else as administrator.
+
+        words: the command that the person typed.
+        """
+        from dozencloud import client
+
+        if not client.named():
+            if os.geteuid():
+                raise Problem(
+                    "Nobody says who asks: neither OS_CLOUD nor OS_AUTH_URL is set.",
+                    "With an account of the cloud set OS_CLOUD, and see clouds.yaml. On the "
+                    f"cloud's own machine, as its administrator: {self.cloud.command(*words)}",
+                    code=Exit.UNFIT,
+                )
+            self.as_admin(*words)
+        return client.connect(self.cloud)
+
 
 @dataclass(frozen=True)
 class Missing:

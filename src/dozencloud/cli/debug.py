@@ -51,7 +51,7 @@ def debug(
         raise click.UsageError("--stop-at-start, --close and --pipe exclude each other.")
     from dozencloud import client, debugger
 
-    sdk = client.connect(invocation.cloud)
+    sdk = invocation.connection("debug", server)
     found = client.find_server(sdk, server)
     if pipe:
         debugger.pipe(sdk, found)

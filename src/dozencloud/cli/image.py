@@ -101,7 +101,10 @@ def import_(
 def list_(
     invocation: Invocation, available: bool, arch: str | None, container: bool, as_json: bool
 ) -> None:
-    """List the images in the cloud, or those that `dozen image get` knows."""
+    """List the images in the cloud, or those that `dozen image get` knows.
+
+    Asks as the user whom OS_CLOUD or OS_AUTH_URL name, else as administrator.
+    """
     rows = published(arch, container) if available else imported(invocation)
     if as_json:
         echo_json(rows)
@@ -227,8 +230,7 @@ def imported(invocation: Invocation) -> list[dict[str, str]]:
     """Rows of the cloud's images, without the kernels and initrds that belong to others."""
     from dozencloud.images.importing import summary
 
-    cloud = invocation.as_admin("image", "list")
-    return summary(connected(cloud))
+    return summary(invocation.connection("image", "list"))
 
 
 def table(rows: list[dict[str, str]]) -> Iterator[str]:

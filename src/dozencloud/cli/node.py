@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
 
 import click
 
 from dozencloud.cli.common import Invocation, Name, add_row, echo_json, pass_invocation, say
+from dozencloud.errors import Exit, Problem
 
 
 @click.group()
@@ -183,12 +185,14 @@ def show(invocation: Invocation, name: str, as_json: bool) -> None:
 
 @node.command()
 @click.argument("name", type=Name())
+@click.option("-y", "--yes", is_flag=True, help="Do not ask, where it is the controller.")
 @pass_invocation
-def drain(invocation: Invocation, name: str) -> None:
+def drain(invocation: Invocation, name: str, yes: bool) -> None:
     """Move all servers off a node, and let it take no new ones.
 
     A server that moves is shut down for as long as its disk needs to Glance and back. It keeps its
-    addresses and its data.
+    addresses and its data, and no quota of its project counts. Says first what will become of each
+    server. Where one cannot move, nothing is done at all. Cut off, the same again goes on.
 
     \b
     Example:
@@ -197,9 +201,27 @@ def drain(invocation: Invocation, name: str) -> None:
     cloud = invocation.as_admin("node", "drain", name)
     from dozencloud.nodes import listing, moving
 
-    moved = moving.drain(cloud, listing.find(cloud, name), lambda text: say(f"  {text}"))
+    row = listing.find(cloud, name)
+    moves = moving.plan(cloud, row)
+    for move in moves:
+        say(f"  {move}")
+    if row.controls and not yes:
+        _ask(name, len(moves), cloud.command("node", "drain", "--yes", name))
+    moved = moving.drain(cloud, row, moves, lambda text: say(f"  {text}"))
     say(f"{moved} server(s) moved; {name} takes no new ones.")
     say(f"To undo that: {cloud.command('node', 'undrain', name)}")
+
+
+def _ask(name: str, servers: int, without_asking: str) -> None:
+    if not sys.stdin.isatty():
+        raise Problem(
+            f"{name} is the controller itself, and nobody is there to be asked.",
+            f"Run: {without_asking}",
+            code=Exit.USAGE,
+        )
+    say(f"{name} is the controller itself. {servers} server(s) leave it, and it takes no new ones.")
+    if not click.confirm("Drain the controller?"):
+        raise Problem("Nothing was done.")
 
 
 @node.command()
@@ -228,7 +250,6 @@ def evacuate(invocation: Invocation, name: str, from_image: bool) -> None:
       sudo ./dozen node evacuate pi-3 --from-image
     """
     cloud = invocation.as_admin("node", "evacuate", name)
-    from dozencloud.errors import Exit, Problem
     from dozencloud.nodes import listing, moving
 
     row = listing.find(cloud, name)
@@ -263,7 +284,6 @@ def remove(invocation: Invocation, name: str, revoke: bool) -> None:
       sudo ./dozen node remove pi-3
     """
     cloud = invocation.as_admin("node", "remove", name)
-    from dozencloud.errors import Exit, Problem
     from dozencloud.nodes import departing, listing, moving
 
     row = listing.find(cloud, name)
@@ -283,7 +303,8 @@ def remove(invocation: Invocation, name: str, revoke: bool) -> None:
                 f" {', '.join(row.servers)}.",
                 f"Rebuild or delete them, then remove it again: dozen node evacuate {name}",
             )
-        moving.drain(cloud, row, lambda text: say(f"  {text}"))
+        moves = moving.plan(cloud, row)
+        moving.drain(cloud, row, moves, lambda text: say(f"  {text}"))
     departing.forget(cloud, name)
     if not revoke:
         departing.shut_out(cloud, name)

@@ -36,7 +36,7 @@ def explain(ctx: click.Context, name: str, as_json: bool) -> None:
     from dozencloud import client
     from dozencloud import explain as explaining
 
-    sdk = client.connect(ctx.ensure_object(Invocation).cloud)
+    sdk = ctx.ensure_object(Invocation).connection("server", "explain", name)
     told = explaining.explain(sdk, client.find_server(sdk, name))
     if as_json:
         echo_json(told.to_json())

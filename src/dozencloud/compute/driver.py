@@ -160,7 +160,9 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
     ) -> Any:
         found = abilities(self._host)
         with refusing(instance.uuid):
-            guests.refuse_foreign(self._check_emulation_arch(image_meta), found)
+            architecture = self._check_emulation_arch(image_meta)
+            guests.refuse_foreign(architecture, found)
+            guests.refuse_unfit(architecture, image_meta.properties)
             made = super()._get_guest_config(instance, network_info, image_meta, *args, **kwargs)
             guests.mend(made, self._guest_host(found))
             instance.vcpu_model = self._cpu_config_to_vcpu_model(made.cpu, instance.vcpu_model)

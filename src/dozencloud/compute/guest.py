@@ -18,6 +18,7 @@ from nova.virt.libvirt.driver import CONSOLE as EVERY_CONSOLE
 from dozencloud.compute.abilities import ARM, X86, Abilities, Accelerator
 from dozencloud.errors import Problem
 from dozencloud.facts.firmware import Firmware
+from dozencloud.images import properties
 
 # Since this version libvirt accepts <loader secure='no'/> beside firmware='efi'.
 # https://libvirt.org/news.html, 9.2.0; refused since 8.6.0.
@@ -80,6 +81,21 @@ def refuse_foreign(architecture: str, found: Abilities) -> None:
         f"This node has no emulator for {architecture} servers.",
         f"Install it there: apt-get install {machine.package}, then restart nova-compute.",
     )
+
+
+def refuse_unfit(architecture: str, image: Any) -> None:
+    """Problem where the image asks for hardware of a PC. image: its properties, as Nova has them.
+
+    libvirt would refuse it, too, on each node in turn, and in words about an emulator.
+    """
+    asked = {name: image.get(name) for name in ("hw_machine_type", *properties.NOT_ON_ARM)}
+    name, value = properties.foreign(architecture, asked)
+    if name:
+        raise Problem(
+            f"The image says {name}={value}, which no ARM server has.",
+            f"Remove that (openstack image unset --property {name} IMAGE), then create the server "
+            "anew.",
+        )
 
 
 def mend(guest: Any, host: Host) -> None:

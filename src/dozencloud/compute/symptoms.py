@@ -14,9 +14,15 @@ HANG = "hang"
 """The action of a server under which nova-compute records a finding."""
 TAIL = 16 << 10
 """Bytes of a console's end that are looked at."""
-PROMPT_LINES = 12
+PROMPT_LINES = 20
 """A prompt, and what was said right before it, is within so many last lines."""
-_CONTROL = re.compile(r"\x1b\[[0-9;?=]*[A-Za-z]|\x1b[()][A-Z0-9]|[\x00-\x08\x0b-\x1f\x7f]")
+_PLACE = re.compile(r"\x1b?\[\d{1,3};\d{1,3}[Hf]")
+"""Puts the cursor elsewhere, mostly at the begin of a line."""
+_CONTROL = re.compile(
+    r"\x1b\[[0-9;?=]*[A-Za-z]|\x1b[()][A-Z0-9]|[\x00-\x08\x0b-\x1f\x7f]"
+    # As Nova's API hands it out, without ESC (nova/api/openstack/compute/console_output.py).
+    r"|\(B(?=\[m)|\[[?=]?\d{1,3}(?:;\d{1,3})*[A-HJKSTfhlmnsu]|\[[HJKm]"
+)
 _BOOT = re.compile(r"Booting Linux on physical CPU|UEFI firmware \(version")
 LOGIN = "login:"
 """Of getty's prompt. The system may go on to speak on the same line."""
@@ -71,6 +77,14 @@ class Sign:
     mend: str
     last: bool = True
 
+
+OF_SILENCE = frozenset(
+    (
+        *("wrong-architecture", "no-firmware", "wrong-firmware", "no-code", "wrong-board"),
+        *("no-console", "silent"),
+    )
+)
+"""Codes of findings that a word on the console refutes."""
 
 NEW_IMAGE = "Look at it with `dozen image inspect`, and create the server from a mended image."
 ROOT_MEND = (
@@ -184,7 +198,8 @@ SIGNS: tuple[Sign, ...] = (
 
 def clean(text: str) -> str:
     """A console's text without what only a terminal understands."""
-    return _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    return _CONTROL.sub("", _PLACE.sub("\n", lines))
 
 
 def last_lines(text: str, count: int = 0) -> list[str]:

@@ -44,7 +44,24 @@ REPLACED: Mapping[str, tuple[str, ...]] = {
     "glance.common.utils:get_validated_address": ("uri",),
     "glance.location:ImageProxy.set_data": ("self", "data", "size", "backend", "set_active"),
     "oslo_limit.limit:Enforcer._get_enforcement_model": ("self",),
+    "nova.compute.api:API._check_quota_unshelve_offloaded": (
+        *("context", "instance", "request_spec"),
+    ),
+    "nova.compute.api:API._populate_instance_names": (
+        *("self", "instance", "num_instances", "index"),
+    ),
     "nova.compute.utils:exception_to_dict": ("fault", "message"),
+    "nova.conductor.manager:ComputeTaskManager._set_vm_state_and_notify": (
+        *("self", "context", "instance_uuid", "method", "updates", "ex", "request_spec"),
+    ),
+    "nova.conductor.manager:ComputeTaskManager.build_instances": (
+        *("self", "context", "instances", "image", "filter_properties", "admin_password"),
+        *("injected_files", "requested_networks", "security_groups", "block_device_mapping"),
+        *("legacy_bdm", "request_spec", "host_lists"),
+    ),
+    # As its decorators show it: (self, context, instance, scheduler_hint, ...).
+    "nova.conductor.manager:ComputeTaskManager.migrate_server": ("args", "kwargs"),
+    "nova.utils:sanitize_hostname": ("hostname", "default_name"),
     "nova.virt.images:do_image_deep_inspection": ("img", "image_href", "path"),
     "nova.virt.libvirt.utils:fetch_image": ("context", "target", "image_id", "trusted_certs"),
     "nova.virt.libvirt.utils:fetch_raw_image": ("context", "target", "image_id", "trusted_certs"),
@@ -54,7 +71,12 @@ REPLACED: Mapping[str, tuple[str, ...]] = {
 USED: tuple[str, ...] = (
     "oslo_limit.limit:_EnforcerUtils._get_project_limit",
     "oslo_limit.limit:_EnforcerUtils._get_registered_limit",
+    "nova.api.openstack.compute.schemas:servers",
+    "nova.api.validation.parameter_types:fqdn",
+    "nova.api.validation.validators:_FORMAT_CHECKER.checks",
     "nova.exception:ImageUnacceptable",
+    "nova.exception:InvalidName",
+    "nova.exception:NoValidHost",
     "neutron.agent.metadata.driver_base:HaproxyConfiguratorBase.get_config_path",
     "neutron.agent.ovn.extensions.metadata:MetadataExtension._load_config",
     "neutron.agent.ovn.extensions.metadata:MetadataExtension._update_chassis_private_config",

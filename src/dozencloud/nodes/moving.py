@@ -7,26 +7,146 @@ addresses, its name and its data. Where nodes trust each other, one that runs is
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any
 
-from openstack.exceptions import ConflictException, HttpException
+from openstack.exceptions import ConflictException, HttpException, NotFoundException, SDKException
 
 from dozencloud import seed
 from dozencloud.cloud import Cloud
 from dozencloud.errors import Exit, Problem
 from dozencloud.nodes import listing
 from dozencloud.nodes.listing import Condition, Row
-from dozencloud.secret import Secrets
+from dozencloud.secret import Secrets, write_private
 
 SECONDS = 1800.0
 """s that one step of one server may take: a disk of tens of GiB goes to Glance and back."""
 NOTICED = 150.0
 """s until Nova calls a node down that says nothing: service_down_time, and clocks are coarse."""
+JOURNAL = "moving.json"
+"""In the cloud's lib folder: servers that a drain has shelved and not yet started again."""
 DELETING = "deleting"
 """Nova's word for the task of a server that goes."""
 Say = Callable[[str], None]
+
+
+# ---- what can move, and where to ----------------------------------------------------------
+
+MOVES = frozenset(("ACTIVE", "SHUTOFF", "PAUSED", "SUSPENDED", "SHELVED"))
+"""Nova's statuses of a server that can leave a node that runs."""
+STAYS: Mapping[str, tuple[str, str]] = {
+    "RESCUE": ("it is in rescue mode", "openstack server unrescue {id}"),
+    "VERIFY_RESIZE": (
+        "its resize waits for a word",
+        "openstack server resize confirm {id}, or revert",
+    ),
+    "ERROR": ("it is in the state ERROR", "dozen server explain {id}"),
+    "SOFT_DELETED": (
+        "it is deleted, and can be restored",
+        "openstack server delete --force {id}, or restore",
+    ),
+}
+"""Those that first need somebody: why, and the command. All others are at work."""
+
+
+class Way(StrEnum):
+    """What a move is for the server."""
+
+    LIVE = "goes on running, if the nodes' processors allow"
+    STARTS = "is shut down, and starts there with its disk"
+    STAYS_OFF = "is off, and will be"
+    LOSES_MEMORY = "loses what it has in memory, and is off there"
+    SHELVED = "stays shelved, its disk in Glance"
+    GOES_ON = "was shelved by a drain that was cut off, and comes back"
+
+
+@dataclass(frozen=True)
+class Room:
+    """A node that takes servers: what is free of Placement's resource classes; its traits."""
+
+    name: str
+    free: Mapping[str, int]
+    traits: frozenset[str]
+
+    def fits(self, needs: Needs) -> bool:
+        enough = all(self.free.get(name, 0) >= amount for name, amount in needs.resources.items())
+        return enough and needs.traits <= self.traits
+
+    def less(self, needs: Needs) -> Room:
+        free = {name: own - needs.resources.get(name, 0) for name, own in self.free.items()}
+        return replace(self, free=free)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a server asks a node for."""
+
+    resources: Mapping[str, int]
+    traits: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Move:
+    """A server that moves. where: a node that has room now; the scheduler may choose another."""
+
+    server: Any
+    way: Way
+    where: str = ""
+    ran: bool = False
+
+    def __str__(self) -> str:
+        there = f" (there is room on {self.where})" if self.where else ""
+        return f"{self.server.name}: {self.way}{there}"
+
+
+def way(status: str, *, trusting: bool) -> Way:
+    """How a server of one of the statuses in MOVES moves."""
+    if status == "ACTIVE":
+        return Way.LIVE if trusting else Way.STARTS
+    if status == "SHELVED":
+        return Way.SHELVED
+    return Way.STAYS_OFF if status == "SHUTOFF" else Way.LOSES_MEMORY
+
+
+def obstacle(server: Any) -> str:
+    """Why the server cannot move now, and what helps; empty where it can."""
+    if server.task_state is None and server.status in MOVES:
+        return ""
+    if server.task_state is None and server.status in STAYS:
+        why, command = STAYS[server.status]
+        return f"{server.name}: {why}: {command.format(id=server.id)}"
+    doing = server.task_state or server.status
+    return f"{server.name}: Nova is at work on it ({doing}): wait until that is done"
+
+
+def look(
+    todo: Sequence[tuple[Any, Needs]], rooms: Sequence[Room], *, trusting: bool
+) -> tuple[list[Move], list[str]]:
+    """The moves, and why those cannot move that cannot. Each takes room from those after it."""
+    moves, obstacles, left = [], [], list(rooms)
+    for server, needs in todo:
+        if why := obstacle(server):
+            obstacles.append(why)
+            continue
+        kind = way(server.status, trusting=trusting)
+        if kind is Way.SHELVED:
+            moves.append(Move(server, kind))
+            continue
+        place = next((n for n, room in enumerate(left) if room.fits(needs)), None)
+        if place is None:
+            obstacles.append(f"{server.name}: no other node that is up has room for it")
+            continue
+        moves.append(Move(server, kind, left[place].name, server.status == "ACTIVE"))
+        left[place] = left[place].less(needs)
+    return moves, obstacles
+
+
+# ---- from the APIs ------------------------------------------------------------------------
 
 
 def _connect(cloud: Cloud) -> Any:
@@ -54,11 +174,10 @@ def undrain(cloud: Cloud, row: Row) -> None:
     sdk.compute.enable_service(_service(sdk, row.name))
 
 
-def drain(cloud: Cloud, row: Row, say: Say) -> int:
-    """Close the node and move its servers to others; returns how many were moved.
+def plan(cloud: Cloud, row: Row) -> list[Move]:
+    """What will become of the node's servers; Problem, before anything is done, if one must stay.
 
-    A server for which no other node has room is left shelved: its disk is in Glance, nothing is
-    lost, and `openstack server unshelve` starts it once there is room.
+    What an earlier drain had shelved, and was cut off before it started it again, comes first.
     """
     if row.condition in (Condition.DOWN, Condition.JOINING):
         raise Problem(
@@ -66,58 +185,162 @@ def drain(cloud: Cloud, row: Row, say: Say) -> int:
             f"If it does not come back: dozen node evacuate {row.name}",
         )
     sdk = _connect(cloud)
-    todo = [s for s in _servers(sdk, row.name) if s.task_state != DELETING]
-    others = [
-        r.name for r in listing.rows(cloud) if r.name != row.name and r.condition is Condition.UP
+    rooms = [
+        _room(sdk, each.name)
+        for each in listing.rows(cloud)
+        if each.name != row.name and each.condition is Condition.UP
     ]
-    if todo and not others:
+    todo = [s for s in _servers(sdk, row.name) if s.task_state != DELETING]
+    trusting = cloud.settings.nodes.migration and not row.controls
+    moves, obstacles = look([(s, _needs(sdk, s)) for s in todo], rooms, trusting=trusting)
+    if obstacles:
         raise Problem(
-            f"There is no other node that could take the {len(todo)} server(s) of {row.name}.",
-            "Join another one, or delete the servers.",
+            f"{len(obstacles)} of the {len(todo)} server(s) of {row.name} cannot move. "
+            "Nothing was done.",
+            "Mend that, join another node, or delete the servers; then drain again.",
+            detail="\n".join(obstacles),
             code=Exit.UNFIT,
         )
+    return [*_left_over(cloud, sdk, row.name), *moves]
+
+
+def drain(cloud: Cloud, row: Row, moves: Sequence[Move], say: Say) -> int:
+    """Close the node and move its servers to others; returns how many were moved.
+
+    Where one does not, those after it stay where they are; the same again goes on with them.
+    """
+    sdk = _connect(cloud)
     close(cloud, row, "drained")
-    trusting = cloud.settings.nodes.migration and not row.controls
-    stuck = [server for server in todo if not _move(sdk, server, say, trusting=trusting)]
-    if stuck:
+    for number, move in enumerate(moves):
+        try:
+            _move(cloud, sdk, row.name, move, say)
+        except (Problem, HttpException) as error:
+            problem = error if isinstance(error, Problem) else Problem(_refusal(error))
+            raise Problem(
+                f"{number} of {len(moves)} server(s) moved; then {move.server.name} did not."
+                f" {problem.what} {row.name} takes no new servers.",
+                f"{problem.mend}\nThen run the same again: it goes on with the rest. To let the "
+                f"node take servers again: {cloud.command('node', 'undrain', row.name)}".strip(),
+                detail=problem.detail,
+            ) from error
+    if came := [s for s in _servers(sdk, row.name) if s.task_state != DELETING]:
         raise Problem(
-            f"No node has room for {_names(stuck)}: their disks are kept in Glance.",
-            "When there is room: openstack server unshelve NAME",
+            f"{_names(came)} came to {row.name} while it was drained.",
+            "Run the same again.",
         )
-    return len(todo)
+    return len(moves)
+
+
+def _refusal(error: HttpException) -> str:
+    return f"Nova refuses: {error.details or error}"
 
 
 def _names(servers: Iterable[Any]) -> str:
     return ", ".join(server.name for server in servers)
 
 
-def _move(sdk: Any, server: Any, say: Say, *, trusting: bool) -> bool:
-    """False if the server could not be started elsewhere. trusting: live migration may do."""
-    if server.status in ("ERROR", "SHELVED_OFFLOADED"):
-        if server.status == "ERROR":
-            raise Problem(
-                f"The server {server.name} is in the state ERROR and cannot be moved.",
-                f"See: dozen server explain {server.name}. Mend or delete it, then drain again.",
-            )
-        return True
-    ran = server.status == "ACTIVE"
-    if ran and trusting and _move_live(sdk, server, say):
-        return True
-    if server.status != "SHELVED":
-        say(f"{server.name}: shut down, its disk goes to Glance")
-        sdk.compute.shelve_server(server)
-    else:
+def _room(sdk: Any, name: str) -> Room:
+    """Of a node, by Placement."""
+
+    def ask(path: str, key: str) -> Any:
+        answer = sdk.placement.get(f"/resource_providers{path}", microversion="1.6")
+        return answer.json()[key]
+
+    uuid = ask(f"?name={name}", "resource_providers")[0]["uuid"]
+    used = ask(f"/{uuid}/usages", "usages")
+    free = {
+        kind: int((each["total"] - each["reserved"]) * each["allocation_ratio"]) - used[kind]
+        for kind, each in ask(f"/{uuid}/inventories", "inventories").items()
+    }
+    return Room(name, free, frozenset(ask(f"/{uuid}/traits", "traits")))
+
+
+def _needs(sdk: Any, server: Any) -> Needs:
+    """By its flavor, and by what its image requires, if that is still there."""
+    flavor = server.flavor
+    disk = flavor.disk + (flavor.ephemeral or 0) + -(-(flavor.swap or 0) // 1024)
+    resources = {"VCPU": flavor.vcpus, "MEMORY_MB": flavor.ram, "DISK_GB": disk}
+    traits: frozenset[str] = frozenset()
+    with suppress(SDKException, AttributeError):
+        properties = sdk.image.get_image(server.image.id).properties or {}
+        traits = frozenset(
+            name.removeprefix("trait:")
+            for name, value in properties.items()
+            if name.startswith("trait:") and value == "required"
+        )
+    return Needs(resources, traits)
+
+
+# ---- a server that is under way belongs to no node; who drains again must know of it -----
+
+
+def _journal(cloud: Cloud) -> dict[str, list[Any]]:
+    """Id of a server under way → the node that it came from, and whether it ran."""
+    try:
+        kept: dict[str, list[Any]] = json.loads((cloud.lib / JOURNAL).read_text())
+    except FileNotFoundError:
+        return {}
+    return kept
+
+
+def _note(cloud: Cloud, server: str, entry: list[Any] | None) -> None:
+    kept = {key: value for key, value in _journal(cloud).items() if key != server}
+    if entry:
+        kept[server] = entry
+    write_private(cloud.lib / JOURNAL, json.dumps(kept))
+
+
+def _left_over(cloud: Cloud, sdk: Any, node: str) -> Iterator[Move]:
+    for server, (came_from, ran) in _journal(cloud).items():
+        if came_from != node:
+            continue
+        found = None
+        with suppress(NotFoundException):
+            found = sdk.compute.get_server(server)
+        if found and found.status == "SHELVED_OFFLOADED":
+            yield Move(found, Way.GOES_ON, ran=ran)
+        elif not found or found.compute_host != node:
+            _note(cloud, server, None)
+
+
+def _move(cloud: Cloud, sdk: Any, node: str, move: Move, say: Say) -> None:
+    """Problem or HttpException if the server is not elsewhere then."""
+    server = move.server
+    if move.way is Way.SHELVED:
         sdk.compute.shelve_offload_server(server)
-    _until(sdk, server, {"SHELVED_OFFLOADED"})
+        _until(sdk, server, {"SHELVED_OFFLOADED"})
+        say(f"{server.name}: stays shelved, its disk is in Glance")
+        return
+    if move.way is Way.LIVE and _move_live(sdk, server, say):
+        return
+    if move.way is not Way.GOES_ON:
+        say(f"{server.name}: shut down, its disk goes to Glance")
+        _note(cloud, server.id, [node, move.ran])
+        try:
+            sdk.compute.shelve_server(server)
+            _until(sdk, server, {"SHELVED_OFFLOADED"})
+        except (Problem, HttpException):
+            _start_again(sdk, server, ran=move.ran)
+            raise
     say(f"{server.name}: starts on another node")
     sdk.compute.unshelve_server(server)
     if _until(sdk, server, {"ACTIVE", "SHELVED_OFFLOADED"}) != "ACTIVE":
-        return False
-    if not ran:
+        raise Problem("No node has room for it now: it is shelved, its disk is kept in Glance.")
+    _note(cloud, server.id, None)
+    if not move.ran:
         sdk.compute.stop_server(server)
     here = sdk.compute.get_server(server.id)
     say(f"{server.name}: is on {here.compute_host}")
-    return True
+
+
+def _start_again(sdk: Any, server: Any, *, ran: bool) -> None:
+    """A server whose disk did not get to Glance runs on where it was."""
+    with suppress(SDKException):
+        now = sdk.compute.get_server(server.id)
+        if ran and now.task_state is None and now.status == "SHUTOFF":
+            sdk.compute.start_server(server)
+        elif ran and now.task_state is None and now.status == "ACTIVE" and now.power_state != 1:
+            sdk.compute.reboot_server(server, "HARD")  # Nova has not seen yet that it is off
 
 
 def _move_live(sdk: Any, server: Any, say: Say) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from nova.wsgi.osapi_compute import application
 
-from dozencloud.hooks.nova import events, references
+from dozencloud.hooks.nova import events, hostnames, quotas, references
 
 __all__ = ["application"]
 
 references.use()
 events.use()
+hostnames.use()
+quotas.use()
