@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 
 from dozencloud.compute import hang, symptoms
-from dozencloud.explain import Action, Explanation, boot_method, from_fault, judge, lines
+from dozencloud.explain import (
+    Action,
+    Explanation,
+    boot_method,
+    from_fault,
+    judge,
+    lines,
+    of_its_node,
+)
+from dozencloud.nodes.listing import Condition, Row
 
 CREATED = Action("2026-11-22 17:00:00", "create", "")
 HUNG = Action("2026-11-22 17:00:31", "hang", "Its kernel is for another architecture. Mend it.")
@@ -170,3 +179,22 @@ def test_json_holds_the_finding() -> None:
 )
 def test_boot_methods(properties: dict[str, str | None], method: str) -> None:
     assert boot_method(properties) == method
+
+
+@pytest.mark.parametrize(
+    ("condition", "status", "code"),
+    [
+        (Condition.CUT_OFF, "ACTIVE", "no-network"),
+        (Condition.DOWN, "ACTIVE", "node-down"),
+        (Condition.UP, "ACTIVE", None),
+        (Condition.DRAINED, "ACTIVE", None),
+        (Condition.DOWN, "SHUTOFF", None),
+    ],
+)
+def test_what_a_server_lacks_because_of_its_node(
+    condition: Condition, status: str, code: str | None
+) -> None:
+    row = Row("pi-1", "compute", "192.0.2.1", condition, True, (), None, None)
+    found = of_its_node(row, status)
+    assert (found.code if found else None) == code
+    assert found is None or "pi-1" in found.cause

@@ -43,6 +43,7 @@ CHANGED: dict[str, str] = {
     "network.tunnels": '"vxlan"',
     "compute.virt_type": '"kvm"',
     "compute.dedicated_cpus": '"1"',
+    "nodes.ovn": '"23.03"',
     "image.mirror": '"http://192.0.2.1/debian"',
     "image.suite": '"bookworm"',
     "image.mirrors": '["debian=https://192.0.2.1"]',
@@ -77,7 +78,9 @@ def bringup(folder: Path, settings: str) -> Bringup:
     cloud = Cloud(folder / "cloud", parse(tomllib.loads(settings)))
     node = replace(decide_node(cloud, MACHINE), chassis="c")
     secrets = Secrets(cloud.etc / "secrets.json")
-    return Bringup(Plan(cloud, node, secrets, environment, members=(MEMBER,)), MACHINE)
+    return Bringup(
+        Plan(cloud, node, secrets, environment, members=(MEMBER,), takes_nodes=True), MACHINE
+    )
 
 
 def started_with(made: Bringup) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from dozencloud.cli.common import Invocation, Name, echo_json, say
@@ -36,8 +38,16 @@ def explain(ctx: click.Context, name: str, as_json: bool) -> None:
     from dozencloud import client
     from dozencloud import explain as explaining
 
-    sdk = ctx.ensure_object(Invocation).connection("server", "explain", name)
-    told = explaining.explain(sdk, client.find_server(sdk, name))
+    invocation = ctx.ensure_object(Invocation)
+    sdk = invocation.connection("server", "explain", name)
+    server = client.find_server(sdk, name)
+    told = explaining.explain(sdk, server)
+    if not client.named() and server.compute_host:
+        from dozencloud.nodes import listing
+
+        row = listing.find(invocation.cloud, server.compute_host)
+        if found := explaining.of_its_node(row, server.status):
+            told = replace(told, finding=found)
     if as_json:
         echo_json(told.to_json())
     else:
