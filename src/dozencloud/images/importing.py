@@ -23,6 +23,7 @@ from dozencloud.images.inspection.model import (
     Format,
     Inspection,
 )
+from dozencloud.images.inspection.streams import printable
 from dozencloud.images.inspection.tree import BadImage
 from dozencloud.images.joined import joined
 from dozencloud.images.properties import disk_format, merge, properties
@@ -30,6 +31,9 @@ from dozencloud.images.properties import disk_format, merge, properties
 CHUNK = 1 << 20  # bytes per write
 PARTIAL = "dozen_import"
 """Property of an image whose upload has not ended; what a killed import leaves is known by it."""
+
+LONGEST = 255 - len("-kernel")
+"""Characters of a name: of its kernel's and initrd's, too."""
 
 FORCED = {"dozen_boot_check": "skip"}
 """Properties with which the driver starts what cannot start (dozencloud.compute.bootcheck)."""
@@ -92,6 +96,33 @@ def refuse_hopeless(inspection: Inspection, name: str) -> None:
         )
 
 
+def check_texts(name: str, own: Mapping[str, str]) -> None:
+    """Problem where Glance, or its database, would not take the name or a property."""
+    if not 0 < len(name) <= LONGEST:
+        raise Problem(
+            f"The image's name has {len(name)} characters.", f"Give it 1 to {LONGEST}: --name NAME"
+        )
+    if not _storable(name):
+        raise Problem(
+            f"The cloud's databases cannot store a character of the name {printable(name)}: they "
+            "know those up to U+FFFF, which an emoji is not.",
+            "Give it another name: --name NAME",
+        )
+    for key, value in own.items():
+        if not key or len(key) > 255 or not _storable(key + value):
+            raise Problem(
+                f"Glance takes no property {printable(key)[:80]!r} with the value "
+                f"{printable(value)[:80]!r}.",
+                "Name it in 1 to 255 characters up to U+FFFF: --property KEY=VALUE",
+            )
+
+
+def _storable(text: str) -> bool:
+    return all(
+        char <= "\uffff" and not "\ud800" <= char <= "\udfff" and char >= " " for char in text
+    )
+
+
 @contextmanager
 def work_folder(parent: Path) -> Iterator[Path]:
     """A folder for one import; those of imports that were killed are removed."""
@@ -135,6 +166,7 @@ class Importer:
 
         own: properties that the person set, which win. force: import what cannot start.
         """
+        check_texts(name, own or {})
         links.check(own or {})
         inspection = inspect_or_refuse(path, path.name, str(path))
         if not force:
