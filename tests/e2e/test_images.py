@@ -131,6 +131,25 @@ def test_an_uploaded_disk_without_properties_is_what_its_bytes_are(
     assert "4096-byte logical blocks" in said and "vda1" in said
 
 
+def test_the_small_image_finds_its_key_where_there_is_ipv6_alone(cloud: TestCloud) -> None:
+    admin, net = cloud.admin(), cloud.sdk.network
+    network = net.create_network(name="six")
+    admin.later(lambda: net.delete_network(network))
+    slaac = {"ipv6_ra_mode": "slaac", "ipv6_address_mode": "slaac"}
+    net.create_subnet(network_id=network.id, ip_version=6, cidr="fd00:6::/64", **slaac)
+    try:
+        made = admin.create("six", network)
+        found = cloud.sdk.compute.wait_for_server(made, interval=0.5, wait=60)
+        eventually(
+            lambda: "tiny: 1 key(s) from the metadata service" in console(cloud, found),
+            seconds=90,
+            what="the key",
+            every=1,
+        )
+    finally:
+        admin.clear()
+
+
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
