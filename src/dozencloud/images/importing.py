@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dozencloud import legible
 from dozencloud.errors import Problem
 from dozencloud.images import links
 from dozencloud.images.files import file_hash
@@ -23,7 +24,6 @@ from dozencloud.images.inspection.model import (
     Format,
     Inspection,
 )
-from dozencloud.images.inspection.streams import printable
 from dozencloud.images.inspection.tree import BadImage
 from dozencloud.images.joined import joined
 from dozencloud.images.properties import disk_format, merge, properties
@@ -104,15 +104,15 @@ def check_texts(name: str, own: Mapping[str, str]) -> None:
         )
     if not _storable(name):
         raise Problem(
-            f"The cloud's databases cannot store a character of the name {printable(name)}: they "
-            "know those up to U+FFFF, which an emoji is not.",
+            f"The cloud's databases cannot store a character of the name {legible.line(name)}: "
+            "they know those up to U+FFFF, which an emoji is not.",
             "Give it another name: --name NAME",
         )
     for key, value in own.items():
         if not key or len(key) > 255 or not _storable(key + value):
             raise Problem(
-                f"Glance takes no property {printable(key)[:80]!r} with the value "
-                f"{printable(value)[:80]!r}.",
+                f"Glance takes no property {legible.line(key)[:80]!r} with the value "
+                f"{legible.line(value)[:80]!r}.",
                 "Name it in 1 to 255 characters up to U+FFFF: --property KEY=VALUE",
             )
 
