@@ -20,6 +20,7 @@ from dozencloud import accounts
 from dozencloud.cloud import REGION, Cloud
 from dozencloud.errors import Problem
 from dozencloud.graph import Step
+from dozencloud.images.files import file_hash
 from dozencloud.images.inspection.model import Arch
 from dozencloud.images.properties import TRAITS
 from dozencloud.images.tiny import TinyImage
@@ -46,6 +47,8 @@ IMAGE_LIMITS: Mapping[str, int] = {
 """Of a project: MiB of images, MiB on their way into the cloud, images, and uploads at a time."""
 EXTERNAL, PRIVATE, ROUTER, KEYPAIR, SECURITY_GROUP = "public", "private", "router", "dozen", "ssh"
 FIRST = "first"
+DIGEST = "dozen_digest"
+"""Property that tells one build of the small image from another."""
 LOGIN_USER = "dozen"
 
 
@@ -361,15 +364,18 @@ class Seed:
             "hw_video_model": "none",
             "os_command_line": tiny.command_line,
             "os_distro": "debian",
-            "dozen_digest": tiny.digest,
+            DIGEST: tiny.digest,
         }
 
     def image_name(self, tiny: TinyImage) -> str:
         return f"tiny-{ {'aarch64': 'arm64', 'armv7l': 'armhf'}[tiny.architecture] }"
 
     def image_there(self, tiny: TinyImage) -> bool:
-        found = self.sdk.image.find_image(self.image_name(tiny))
-        return bool(found and found.status == "active")
+        """Whether the cloud has just this image: of an older one, another digest."""
+        return any(
+            image.status == "active" and image.properties.get(DIGEST) == tiny.digest
+            for image in self._own_images(self.image_name(tiny))
+        )
 
     def image(self, step: Step, tiny: TinyImage) -> None:
         name = self.image_name(tiny)
@@ -381,6 +387,11 @@ class Seed:
         properties = self.image_properties(tiny) | links
         self._upload(step, name, tiny.disk, "qcow2", "bare", properties)
 
+    def _own_images(self, name: str) -> list[Any]:
+        """The images of that name that are the cloud's: an administrator sees everybody's."""
+        project = self.sdk.current_project_id
+        return list(self.sdk.image.images(name=name, owner=project))
+
     def _upload(
         self,
         step: Step,
@@ -390,12 +401,20 @@ class Seed:
         container_format: str,
         properties: Mapping[str, str],
     ) -> str:
-        """Id of the active image of that name; one that was cut off in the middle is replaced."""
+        """Id of the image of that name with that content.
+
+        One that was cut off in the middle is replaced. An older one makes room, and stays, hidden,
+        for its servers and their snapshots, which need it when they are resized or rescued.
+        """
         image = self.sdk.image
-        for old in list(image.images(name=name)):
-            if old.status == "active":
+        for old in self._own_images(name):
+            if old.status != "active":
+                image.delete_image(old)
+            elif old.hash_value == file_hash(path, old.hash_algo):
                 return str(old.id)
-            image.delete_image(old)
+            else:
+                step.note(f"an older {name} makes room")
+                image.update_image(old, name=f"{name}-{old.id[:8]}", is_hidden=True)
         step.note(f"upload of {path.name}, {path.stat().st_size >> 20} MiB")
         made = image.create_image(
             name=name,

@@ -13,7 +13,14 @@ from typing import Any
 
 import pytest
 from testcloud import TestCloud, eventually, settle
-from tinyimages import Made, arm64_kernel, arm64_uefi, armhf_kernel, armhf_uefi
+from tinyimages import (
+    Made,
+    arm64_kernel,
+    arm64_uefi,
+    arm64_uefi_4k,
+    armhf_kernel,
+    armhf_uefi,
+)
 
 from dozencloud.images.debian import disk
 
@@ -106,6 +113,41 @@ def test_what_inspection_calls_bootable_boots(
         every=1,
     )
     assert f"({machine}, Linux" in console(cloud, found)
+
+
+def test_an_uploaded_disk_without_properties_is_what_its_bytes_are(
+    cloud: TestCloud, made: Made, server: Callable[[str], Any]
+) -> None:
+    """An ARM disk with sectors of 4096 bytes; Nova alone takes it for a PC's, with 512."""
+    name, formats = "uploaded", ("--disk-format", "raw", "--container-format", "bare")
+    path = arm64_uefi_4k(made)
+    cloud.dozen("openstack", "image", "create", "--file", str(path), *formats, name)
+    found = server(name)
+    eventually(
+        lambda: "login:" in console(cloud, found), seconds=90, what="the login prompt", every=1
+    )
+    said = console(cloud, found)
+    assert "(aarch64, Linux" in said
+    assert "4096-byte logical blocks" in said and "vda1" in said
+
+
+def test_the_small_image_finds_its_key_where_there_is_ipv6_alone(cloud: TestCloud) -> None:
+    admin, net = cloud.admin(), cloud.sdk.network
+    network = net.create_network(name="six")
+    admin.later(lambda: net.delete_network(network))
+    slaac = {"ipv6_ra_mode": "slaac", "ipv6_address_mode": "slaac"}
+    net.create_subnet(network_id=network.id, ip_version=6, cidr="fd00:6::/64", **slaac)
+    try:
+        made = admin.create("six", network)
+        found = cloud.sdk.compute.wait_for_server(made, interval=0.5, wait=60)
+        eventually(
+            lambda: "tiny: 1 key(s) from the metadata service" in console(cloud, found),
+            seconds=90,
+            what="the key",
+            every=1,
+        )
+    finally:
+        admin.clear()
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import subprocess
 import uuid
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from dozencloud.images import apt, debs, tiny
 from dozencloud.images.debian import disk
+from dozencloud.images.inspection.confine import extract_file
 from dozencloud.images.tiny_uefi import LINUX_DATA
 
 
@@ -43,6 +46,58 @@ def by_kernel(made: Made, image: tiny.TinyImage) -> Path:
 
 def arm64_uefi(made: Made) -> Path:
     return made.uefi
+
+
+def arm64_uefi_4k(made: Made) -> Path:
+    """The same with sectors of 4096 bytes, as systemd-repart makes disks; without tiny's state."""
+    target, esp = made.folder / "arm64-4k.img", made.folder / "esp-4k.img"
+    if target.exists():
+        return target
+    program = made.folder / "uki.efi"
+    extract_file(made.uefi, 1, "EFI/BOOT/BOOTAA64.EFI", program)
+    size = (program.stat().st_size >> 20) + 8 << 20
+    with esp.open("wb") as file:
+        file.truncate(size)
+    environment = {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin", "MTOOLS_SKIP_CHECK": "1"}
+    for command in (
+        ["mkfs.vfat", "-S", "4096", str(esp)],
+        ["mmd", "-i", str(esp), "::EFI", "::EFI/BOOT"],
+        ["mcopy", "-i", str(esp), str(program), "::EFI/BOOT/BOOTAA64.EFI"],
+    ):
+        subprocess.run(command, check=True, env=environment)
+    target.write_bytes(gpt_4k(esp.read_bytes()))
+    return target
+
+
+def gpt_4k(esp: bytes) -> bytes:
+    """A disk with that partition. sfdisk makes none for files with such sectors before 2.41."""
+    sector, mib = 4096, 1 << 20
+    total = (len(esp) + 2 * mib) // sector
+    kind, mine = uuid.UUID(disk.ESP_TYPE).bytes_le, uuid.uuid4().bytes_le
+    first = mib // sector
+    entry = struct.pack("<16s16sQQQ72s", kind, mine, first, first + len(esp) // sector - 1, 0, b"")
+    entries = entry.ljust(128 * 128, b"\0")
+
+    def header(here: int, other: int, where: int) -> bytes:
+        def pack(crc: int) -> bytes:
+            start = struct.pack("<8sIIII", b"EFI PART", 0x10000, 92, crc, 0)
+            middle = struct.pack("<QQQQ16sQ", here, other, 6, total - 6, mine, where)
+            return start + middle + struct.pack("<III", 128, 128, zlib.crc32(entries))
+
+        return pack(zlib.crc32(pack(0)))
+
+    out = bytearray(total * sector)
+    out[446:462] = struct.pack("<BBBBBBBBII", 0, 0, 2, 0, 0xEE, 255, 255, 255, 1, total - 1)
+    out[510:512] = b"\x55\xaa"
+    for at, data in (
+        (sector, header(1, total - 1, 2)),
+        (2 * sector, entries),
+        (mib, esp),
+        ((total - 5) * sector, entries),
+        ((total - 1) * sector, header(total - 1, 1, total - 5)),
+    ):
+        out[at : at + len(data)] = data
+    return bytes(out)
 
 
 def arm64_kernel(made: Made) -> Path:

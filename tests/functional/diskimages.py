@@ -19,6 +19,7 @@ KERNEL = bytes(range(256)) * 300
 """75 KiB: more than a block of any of the file systems, and compressible."""
 FILES = {
     "etc/os-release": OS_RELEASE,
+    **{f"etc/file-of-{n}": bytes(range(48, 123))[:n] for n in (0, 1, 59, 60, 61, 75)},
     "boot/vmlinuz-6.1": KERNEL,
     **{f"usr/bin/program-{n}": b"%d\n" % n for n in range(150)},
 }
@@ -32,6 +33,8 @@ LINKS = {
 GPT_ROOT = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
 GPT_ESP = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 MIB = 1 << 20
+SHORT_NAMES = ("kernel8.img", "vmlinuz", "INITRD", "lower.TXT", "UPPER.txt")
+"""Names that mtools writes as short ones, their case by two flags."""
 
 
 def need(*tools: str) -> None:
@@ -103,6 +106,17 @@ def fat(bits: int) -> Path:
     run("mmd", "-i", path, "::EFI", "::EFI/BOOT")
     run("mcopy", "-i", path, root() / "boot/vmlinuz-6.1", "::EFI/BOOT/BOOTAA64.EFI")
     run("mcopy", "-i", path, root() / "etc/os-release", "::A long name of a file.txt")
+    for name in SHORT_NAMES:
+        run("mcopy", "-i", path, root() / "etc/os-release", f"::{name}")
+    return path
+
+
+@cache
+def inline(inode: int) -> Path:
+    """ext4 that keeps small files and folders in their inodes of so many bytes."""
+    need("mke2fs")
+    path = blank(f"inline{inode}.img", 4 * MIB)
+    run("mke2fs", "-q", "-t", "ext4", "-O", "inline_data", "-I", str(inode), "-d", root(), path)
     return path
 
 

@@ -215,7 +215,11 @@ def esp(*programs: tuple[str, bytes], **more: bytes) -> Part:
 
 
 def disk(
-    *parts: Part, table: str = "gpt", boot_code: bool = False, esp_number: int | None = None
+    *parts: Part,
+    table: str = "gpt",
+    boot_code: bool = False,
+    esp_number: int | None = None,
+    cut: str = "",
 ) -> Disk:
     """A disk with these partitions, numbered from 1; the first FAT one is the ESP."""
     volumes = []
@@ -227,7 +231,7 @@ def disk(
         volumes.append(Volume(about, tree, 0, part.trouble))
     fat = [v.partition.number for v in volumes if v.partition.filesystem == "vfat"]
     number = (fat[0] if fat and table == "gpt" else 0) if esp_number is None else esp_number
-    return Disk(table, boot_code, number, tuple(volumes))
+    return Disk(table, boot_code, number, tuple(volumes), cut=cut)
 
 
 def opened(format: Format = Format.QCOW2, *, virtual_size: int = 3 * GIB) -> Opened:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from click.testing import CliRunner, Result
 from images_kit import arm64_image, bzimage
 
 from dozencloud.cli import cli
+from dozencloud.cli.image import local, named
+from dozencloud.errors import Problem
+from dozencloud.images.catalogue import Choice, load
 
 
 def dozen(*words: str) -> Result:
@@ -76,3 +80,36 @@ def test_the_catalogue_is_listed() -> None:
     assert any(line.startswith("ubuntu-24.04 ") for line in lines)
     every = json.loads(dozen("image", "list", "--available", "--json").output)
     assert len(every) > len(lines)
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("", "There is no file ."),
+        ("\U0001f980", "There is no file \U0001f980."),
+        ("a" * 300, "There is no file a"),
+        ("a\udcff", "There is no file a"),
+        ("/tmp", "/tmp is a folder."),  # noqa: S108  (one that is there)
+    ],
+)
+@pytest.mark.parametrize("command", ["inspect", "import"])
+def test_odd_words_for_a_file(command: str, word: str, reason: str, tmp_path: Path) -> None:
+    if command == "import":
+        with pytest.raises(Problem, match=re.escape(reason)), local(word, lambda *_: None):
+            pass
+        return
+    said = dozen("image", command, word)
+    assert said.exit_code == 1
+    assert reason in said.stderr
+
+
+def test_a_container_has_a_name_of_its_own() -> None:
+    entries = load()
+    names = {
+        named(Choice(entry, file, arch))
+        for entry in entries
+        for file in entry.files
+        for arch in file.arch
+    }
+    assert len(names) == sum(len(file.arch) for entry in entries for file in entry.files)
+    assert {"ubuntu-24.04", "ubuntu-24.04-armv7l", "ubuntu-24.04-container"} <= names

@@ -1,13 +1,39 @@
-"""Work folders of imports."""
+"""Imports: what is refused before anything is uploaded, and what is done where it is there."""
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from images_kit import ELF_X86, arm64_image, bzimage, initrd
 
 from dozencloud.errors import Problem
-from dozencloud.images.importing import room_for, work_folder
+from dozencloud.images import importing
+from dozencloud.images.importing import (
+    Importer,
+    check_texts,
+    room_for,
+    take_out,
+    work_folder,
+)
+from dozencloud.images.inspection.model import (
+    Arch,
+    Boot,
+    Compression,
+    Format,
+    Initrd,
+    Inspection,
+    Kernel,
+    KernelKind,
+)
 
 
 def test_what_a_killed_import_left_goes_with_the_next(tmp_path: Path) -> None:
@@ -25,3 +51,160 @@ def test_room_is_asked_for_before_work_begins(tmp_path: Path) -> None:
     room_for(tmp_path / "not" / "there" / "yet", 1)
     with pytest.raises(Problem, match="MiB free; the image needs"):
         room_for(tmp_path, 1 << 60)
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "said"),
+    [
+        ("", {}, "has 0 characters"),
+        ("a" * 300, {}, "has 300 characters"),
+        ("crab \U0001f980", {}, "cannot store a character of the name"),
+        ("a\udcff", {}, "cannot store a character of the name a\\udcff"),
+        ("a\nb", {}, "cannot store"),
+        ("x", {"": "y"}, "Glance takes no property ''"),
+        ("x", {"k": "\U0001f980"}, "Glance takes no property 'k'"),
+    ],
+)
+def test_names_that_no_database_takes(name: str, own: dict[str, str], said: str) -> None:
+    with pytest.raises(Problem, match=re.escape(said)):
+        check_texts(name, own)
+
+
+@pytest.mark.parametrize("name", ["x", "日本", "Ω-lab", "é (1)", "a" * 248])
+def test_names_in_any_language(name: str) -> None:
+    check_texts(name, {"os_distro": "日本"})
+
+
+class Glance:
+    """Images as openstacksdk shows them: a real Glance takes a cloud (tests/e2e)."""
+
+    def __init__(self) -> None:
+        self.all: dict[str, Any] = {}
+        self.image = self
+
+    def images(self, name: str) -> list[Any]:
+        return [image for image in self.all.values() if image.name == name]
+
+    def find_image(self, image: str) -> Any:
+        return self.all.get(image)
+
+    def create_image(self, name: str, **more: Any) -> Any:
+        visibility = more.pop("visibility")
+        image = SimpleNamespace(id=f"id-{len(self.all)}", name=name, status="queued")
+        image.visibility, image.properties, image.hash_algo = visibility, more, "sha512"
+        image.kernel_id, image.ramdisk_id = more.get("kernel_id"), more.get("ramdisk_id")
+        image.to_dict = lambda **_: {**image.properties, "visibility": image.visibility}
+        self.all[image.id] = image
+        return image
+
+    def put(self, path: str, *, data: Iterator[bytes], **_: Any) -> Any:
+        image = self.all[path.split("/")[2]]
+        image.content, image.status = b"".join(data), "active"
+        image.size = len(image.content)
+        image.hash_value = hashlib.sha512(image.content).hexdigest()
+        return SimpleNamespace(status_code=204, text="")
+
+    def patch(self, *_: Any, **__: Any) -> None:
+        return None
+
+    def update_image(self, image: str, **changes: Any) -> None:
+        vars(self.all[image]).update(changes)
+
+    def download_image(self, image: Any, **_: Any) -> Any:
+        return SimpleNamespace(iter_content=lambda _size: [image.content])
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> tuple[Importer, Glance]:
+    glance = Glance()
+    return Importer(glance, tmp_path / "work", lambda *_: None), glance
+
+
+def bare_kernel(tmp_path: Path) -> Path:
+    path = tmp_path / "Image"
+    path.write_bytes(arm64_image("6.12.0"))
+    return path
+
+
+def test_what_is_there_becomes_public(cloud: tuple[Importer, Glance], tmp_path: Path) -> None:
+    importer, glance = cloud
+    path = bare_kernel(tmp_path)
+    first = importer.run(path, "k")
+    assert (first.new, glance.all[first.id].visibility) == (True, "private")
+    again = importer.run(path, "k", public=True)
+    assert (again.new, again.id, glance.all[first.id].visibility) == (False, first.id, "public")
+    importer.run(path, "k")
+    assert glance.all[first.id].visibility == "public"
+
+
+def test_an_image_is_judged_with_the_kernel_that_it_names(
+    cloud: tuple[Importer, Glance], tmp_path: Path
+) -> None:
+    importer, glance = cloud
+    kernel = importer.run(bare_kernel(tmp_path), "k").id
+
+    def store(data: bytes, **links: str) -> str:
+        image = glance.create_image("x", visibility="public", **links)
+        glance.put(f"/images/{image.id}/file", data=iter([data]))
+        return str(image.id)
+
+    def inspected(**links: str) -> Inspection:
+        folder = tmp_path / str(len(glance.all))
+        folder.mkdir()
+        return importer.inspect(store(bytes(1 << 20), **links), folder)
+
+    ramdisk = store(initrd("virtio_blk"))
+    line = "console=ttyAMA0"
+    found = inspected(kernel_id=kernel, ramdisk_id=ramdisk, os_command_line=line)
+    assert (found.boot, found.arch, found.reason) == (Boot.KERNEL, Arch.AARCH64, "")
+    assert (found.command_line, len(found.kernels), len(found.initrds)) == (line, 1, 1)
+    assert inspected(kernel_id=kernel).boot is Boot.KERNEL
+    assert inspected().boot is Boot.NONE
+    for wrong, said in (
+        ({"kernel_id": kernel, "ramdisk_id": kernel}, "The initial RAM disk that the image names"),
+        ({"kernel_id": ramdisk}, "The kernel that the image names does not start"),
+        ({"kernel_id": store(bzimage())}, "This is a kernel for x86-64"),
+        ({"kernel_id": kernel, "ramdisk_id": store(initrd(program=ELF_X86))}, "cannot run them"),
+    ):
+        assert said in inspected(**wrong).reason
+    with pytest.raises(Problem, match="There is no image gone"):
+        inspected(kernel_id="gone")
+
+
+@pytest.mark.parametrize("cut", [1, 100, 5000])
+def test_a_cut_image_is_not_uploaded(
+    cut: int, cloud: tuple[Importer, Glance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    importer, glance = cloud
+    path = tmp_path / "disk.img.gz"
+    path.write_bytes(gzip.compress(os.urandom(20_000))[:-cut])
+    with pytest.raises(Problem, match=r"disk\.img\.gz cannot be used: .* ends before"):
+        importer.run(path, "x")
+    # What took too long to be looked at to its end is unpacked before it is uploaded.
+    known = Inspection(Format.RAW, Boot.UEFI, compression=Compression.GZIP, virtual_size=20_000)
+    monkeypatch.setattr(importing, "inspect_file", lambda _path: known)
+    with pytest.raises(Problem, match=r"disk\.img\.gz cannot be used: .* ends before"):
+        importer.run(path, "x")
+    path.write_bytes(gzip.compress(bytes(20_000 - cut)))
+    with pytest.raises(Problem, match="it is cut off"):
+        importer.run(path, "x")
+    assert glance.all == {}
+
+
+def test_several_initrds_become_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"vmlinuz": b"kernel", "a": b"12345", "b": b"6789", "c": b"x"}
+
+    def extract(_image: Path, _where: int, path: str, target: Path, *, form: str) -> None:
+        target.write_bytes(files[path])
+
+    monkeypatch.setattr(importing, "extract_file", extract)
+    inspection = Inspection(
+        Format.RAW,
+        Boot.KERNEL,
+        kernel=Kernel(1, "vmlinuz", KernelKind.ARM64_IMAGE, Arch.AARCH64),
+        initrds=tuple(Initrd(1, name, Compression.NONE) for name in ("a", "b", "c")),
+    )
+    boots = take_out(tmp_path / "disk", tmp_path, inspection)
+    assert boots.initrd is not None
+    assert boots.initrd.read_bytes() == b"12345\0\0\0" + b"6789" + b"x"
+    assert take_out(tmp_path, tmp_path, replace(inspection, initrds=())).initrd is None

@@ -71,19 +71,47 @@ def test_bombs(
         spool.finish()
 
 
-@pytest.mark.parametrize(
-    ("kind", "expected"),
-    [(Compression.XZ, len(DATA)), (Compression.ZSTD, len(DATA)), (Compression.GZIP, 0)],
-)
-def test_claimed_size(kind: Compression, expected: int) -> None:
-    packed = PACKED[kind]
-    assert streams.claimed_size(io.BytesIO(packed), len(packed), kind) == expected
+SMALL = os.urandom(20_000) + bytes(60_000) + b"the end"
+SMALL_PACKED = {kind: pack(SMALL) for kind, pack in PACKERS.items()}
 
 
-@pytest.mark.parametrize("cut", [0, 5, 12, 100])
-def test_claimed_size_of_what_is_cut_off(cut: int) -> None:
-    packed = PACKED[Compression.XZ][: len(PACKED[Compression.XZ]) - cut - 1]
-    assert streams.claimed_size(io.BytesIO(packed), len(packed), Compression.XZ) == 0
+def ending(packed: bytes, kind: Compression) -> streams.Ending:
+    return streams.ending(io.BytesIO(packed), len(packed), kind)
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_the_end_of_what_is_whole(kind: Compression, tmp_path: Path) -> None:
+    one, whole = SMALL_PACKED[kind], len(SMALL)
+    assert ending(one, kind) == streams.Ending(whole)
+    assert ending(one + one, kind) == streams.Ending(2 * whole)
+    assert ending(one + bytes(4096), kind) == streams.Ending(whole)
+    assert ending(one + bytes(8) + one, kind) == streams.Ending(2 * whole)
+    metadata = b'{"metadata_version": "1.1"}FWx0'
+    assert ending(one + metadata, kind) == streams.Ending(whole, len(metadata))
+    spool = Spool(io.BytesIO(one + metadata), kind, Scratch(folder=tmp_path))
+    assert spool.finish() == whole
+
+
+@pytest.mark.parametrize("kind", PACKED)
+@pytest.mark.parametrize("times", [1, 2])
+def test_wherever_it_is_cut_off_that_is_said(kind: Compression, times: int) -> None:
+    packed = SMALL_PACKED[kind] * times
+    first = len(SMALL_PACKED[kind])
+    places = {*range(8, len(packed), 397), *range(len(packed) - 30, len(packed))} - {first}
+    for place in sorted(places):
+        with pytest.raises(BadImage, match="ends before it is complete"):
+            ending(packed[:place], kind)
+
+
+def test_an_index_tells_the_size_without_unpacking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "_reader", None)
+    packed = PACKED[Compression.XZ]
+    assert ending(packed + bytes(4) + packed, Compression.XZ).size == 2 * len(DATA)
+
+
+def test_what_takes_long_is_not_unpacked_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "PATIENCE", -1)
+    assert ending(PACKED[Compression.GZIP], Compression.GZIP) == streams.Ending()
 
 
 def test_source_counts_reads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from images_kit import (
+    AARCH64,
     AS_MODULE,
     BUILT_IN,
     ELF6,
@@ -18,16 +19,17 @@ from images_kit import (
     Content,
     arm64_image,
     initrd,
+    pe,
     root,
     with_kernel,
 )
 
-from dozencloud.images.inspection import bootconf, kernels, systems
+from dozencloud.images.inspection import bootconf, kernels, shellscript, systems
 from dozencloud.images.inspection.bootconf import Entry
 from dozencloud.images.inspection.kconfig import Config, drivers
 from dozencloud.images.inspection.kernels import Place
 from dozencloud.images.inspection.model import Arch
-from dozencloud.images.inspection.tree import Files, Tree
+from dozencloud.images.inspection.tree import Files, Node, Tree
 
 quick = settings(derandomize=True, deadline=timedelta(seconds=2), max_examples=150)
 
@@ -233,6 +235,110 @@ ENTRIES: tuple[tuple[str, Content, Entry], ...] = (
 )
 
 
+def initrds_of(name: str, text: str, **more: bytes) -> tuple[str, ...]:
+    entry = bootconf.default_entry(tree({name: text.encode(), **more}))
+    assert entry is not None
+    return entry.initrds
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("boot/grub/grub.cfg", "menuentry x {\nlinux /k\ninitrd /a /b\n}\n"),
+        ("boot/grub/grub.cfg", "menuentry x {\nlinuxefi /k\ninitrdefi ($root)/a /b\n}\n"),
+        ("boot/grub/grub.cfg", "menuentry x {\n\tlinux16 /k\n\tinitrd16 /a \\\n\t  /b\n}\n"),
+        ("boot/grub/grub.cfg", "menuentry x { linux /k; initrd /a /b; }\n"),
+        ("boot/grub/grub.cfg", "set i='/a /b'\nmenuentry x {\nlinux /k\ninitrd $i\n}\n"),
+        ("boot/grub/grub.cfg", "linux /k a=b; initrd /a '/b'\nboot\n"),
+        # The second command takes the place of the first.
+        ("grub.cfg", "menuentry x {\nlinux /k\ninitrd /c\ninitrd /a /b\n}\n"),
+        ("loader/entries/x.conf", "linux /k\ninitrd /a\ninitrd /b\n"),
+        ("loader/entries/x.conf", "linux\t/k\ninitrd\t/a /b\n"),
+        ("boot/loader/entries/x.conf", "title x\nlinux /k\ninitrd /a $none /b\n"),
+        ("extlinux/extlinux.conf", "label x\nkernel /k\ninitrd /a,/b\n"),
+        ("extlinux/extlinux.conf", "LABEL x\nLINUX /k\nINITRD /a, /b\n"),
+        ("extlinux/extlinux.conf", "label x\nkernel /k\nappend ro initrd=/a,/b quiet\n"),
+        ("startup.nsh", "k.efi initrd=\\a initrd=\\b root=x\r\n"),
+    ],
+)
+def test_several_initrds_are_loaded_in_their_order(name: str, text: str) -> None:
+    assert initrds_of(name, text, **{"k.efi": pe(AARCH64)}) == ("/a", "/b")
+
+
+@pytest.mark.parametrize(
+    ("config", "initrds"),
+    [
+        ("initramfs a,b followkernel\n", ("/a", "/b")),
+        ("auto_initramfs=1\n", ("/initramfs8",)),
+        ("#auto_initramfs=1\n", ()),
+    ],
+)
+def test_initrds_of_a_raspberry_pi(config: str, initrds: tuple[str, ...]) -> None:
+    files = {"cmdline.txt": b"root=x", "kernel8.img": b""}
+    assert initrds_of("config.txt", config, **files) == initrds
+
+
+GRUB_EFI = ("EFI/debian/grubaa64.efi", ())
+
+
+@pytest.mark.parametrize(
+    ("script", "call"),
+    [
+        (rb"FS0:\EFI\debian\grubaa64.efi", GRUB_EFI),
+        (b"\xef\xbb\xbf@echo -off\r\n  \\EFI\\DEBIAN\\GRUBAA64\r\n", GRUB_EFI),
+        ("\ufefffs1:\r\ncd \\efi\\debian\r\ngrubaa64.efi\r\n".encode("utf-16-le"), GRUB_EFI),
+        (
+            b'# grubaa64.efi\nif exist fs0:\\x then\n"fs0:\\efi\\debian\\grubaa64.efi"\nendif',
+            GRUB_EFI,
+        ),
+        (b"for %a in 0 1 2\n  fs%a:\\EFI\\debian\\grubaa64.efi\nendfor", GRUB_EFI),
+        (rb"bootaa64.efi", ("efi/boot/bootaa64.efi", ())),
+        (rb"fs0:\Image root=/dev/vda2 ro", ("Image", ("root=/dev/vda2", "ro"))),
+        (rb"other.nsh", GRUB_EFI),
+        (rb"startup.nsh", None),
+        (rb"fs0:\EFI\nothing.efi", None),
+        (rb"fs0:\notes.txt", None),
+        (rb"..\..\EFI\debian\grubaa64.efi", GRUB_EFI),
+        (b"", None),
+        (b'"', None),
+        (b"\xff\xfe", None),
+    ],
+)
+def test_what_the_firmwares_shell_starts(
+    script: bytes, call: tuple[str, tuple[str, ...]] | None
+) -> None:
+    found = shellscript.first_call(
+        Tree(
+            Folded(
+                {
+                    "startup.nsh": script,
+                    "other.nsh": rb"fs0:\EFI\debian\grubaa64.efi",
+                    "EFI/debian/grubaa64.efi": pe(AARCH64),
+                    "EFI/BOOT/BOOTAA64.EFI": pe(AARCH64),
+                    "Image": pe(AARCH64),
+                    "notes.txt": b"MZ",
+                }
+            )
+        )
+    )
+    assert (found and (found.path.lower(), found.arguments)) == (
+        call and (call[0].lower(), call[1])
+    )
+
+
+class Folded(Files):
+    """A FAT compares names without regard to case."""
+
+    def __init__(self, files: Content) -> None:
+        super().__init__({name.lower(): content for name, content in files.items()}, "vfat")
+
+    def node(self, path: str) -> Node | None:
+        return super().node(path.lower())
+
+    def read(self, path: str, offset: int, length: int) -> bytes:
+        return super().read(path.lower(), offset, length)
+
+
 @pytest.mark.parametrize(
     ("files", "entry"), [case[1:] for case in ENTRIES], ids=[case[0] for case in ENTRIES]
 )
@@ -385,7 +491,7 @@ def test_kernels_without_a_loaders_configuration(
     assert default.found is not None
     assert (default.found.kernel.path, default.found.kernel.version) == (path, version)
     assert default.found.kernel.where == 2
-    assert (default.initrd.path if default.initrd else "") == initrd_path
+    assert [one.path for one in default.initrds] == ([initrd_path] if initrd_path else [])
 
 
 def test_a_loaders_path_lies_in_the_file_system_that_has_it() -> None:
@@ -395,5 +501,4 @@ def test_a_loaders_path_lies_in_the_file_system_that_has_it() -> None:
     default = kernels.default([esp, boot], [], None)
     assert default.found is not None
     assert default.found.kernel.where == 2
-    assert default.initrd is not None
-    assert (default.initrd.where, default.initrd.path) == (2, "initrd-6.1")
+    assert [(one.where, one.path) for one in default.initrds] == [(2, "initrd-6.1")]

@@ -153,3 +153,52 @@ def test_boot_code_without_partitions_and_partitions_beyond_the_end() -> None:
 
 def test_disk_shorter_than_a_sector() -> None:
     assert read_table(io.BytesIO(b"\x55\xaa"), 2) == Table()
+
+
+def sectors_4096(total: int = SIZE, *, at_the_end: bool = False) -> tuple[tuple[int, bytes], ...]:
+    """Where header and entries of a GPT in sectors of 4096 bytes lie."""
+    last = total // 4096 - 1
+    entries = (
+        uuid.UUID(ESP).bytes_le + bytes(16) + struct.pack("<QQQ72s", 256, 511, 0, b"")
+    ).ljust(128 * 128, b"\0")
+    here, other, where = (last, 1, last - 4) if at_the_end else (1, last, 2)
+
+    def pack(crc: int) -> bytes:
+        start = struct.pack("<8sIIII", b"EFI PART", 0x10000, 92, crc, 0)
+        middle = struct.pack("<QQQQ16sQ", here, other, 6, last - 5, bytes(16), where)
+        return start + middle + struct.pack("<III", 128, 128, zlib.crc32(entries))
+
+    return (here * 4096, pack(zlib.crc32(pack(0)))), (where * 4096, entries)
+
+
+@pytest.mark.parametrize("at_the_end", [False, True])
+def test_gpt_in_sectors_of_4096_bytes(at_the_end: bool) -> None:
+    table = disk(PROTECTIVE, *sectors_4096(at_the_end=at_the_end))
+    (part,) = table.partitions
+    assert (table.sector, part.start, part.size, table.claimed) == (4096, MIB, MIB, SIZE)
+    assert table.cut(SIZE) == ""
+
+
+def test_mbr_in_sectors_of_4096_bytes() -> None:
+    first = mbr((0x83, 256, 512))
+    known = (MIB + 0x438, b"\x53\xef")
+    table = disk(first, known)
+    assert (table.sector, table.partitions[0].start) == (4096, MIB)
+    table = disk(first, (256 * 512 + 0x438, b"\x53\xef"))
+    assert (table.sector, table.partitions[0].start) == (512, 256 * 512)
+
+
+@pytest.mark.parametrize("missing", [1, 512, 4096, 9 * MIB, 14 * MIB])
+def test_a_disk_that_is_cut_off(missing: int) -> None:
+    content = bytearray(SIZE)
+    for offset, data in ((0, PROTECTIVE), *sectors_4096()):
+        content[offset : offset + len(data)] = data
+    size = SIZE - missing
+    table = read_table(io.BytesIO(content[:size]), size)
+    assert table.cut(size).startswith(f"The image is cut off: it has {size:,} bytes")
+
+
+def test_a_partition_beyond_the_end() -> None:
+    table = disk(mbr((0x83, 2048, 8192), (0x83, 10240, 1 << 20)))
+    assert table.cut(SIZE).endswith(f"partition 2 ends at {(10240 + (1 << 20)) * 512:,}.")
+    assert disk(mbr((0x83, 2048, 8192))).cut(SIZE) == ""

@@ -97,6 +97,19 @@ class Case:
     said: str = ""
 
 
+def two_initrds(first: str, second: str) -> Content:
+    """A kernel whose loader names two initrds, each with a module."""
+    text = (
+        "menuentry x {\nlinux /boot/vmlinuz-6.12.0-arm64 root=UUID=r-uuid\n"
+        "initrd /boot/first.img /boot/second.img\n}\n"
+    )
+    return with_kernel(ramdisk=b"") | {
+        "boot/grub/grub.cfg": text.encode(),
+        "boot/first.img": initrd(first),
+        "boot/second.img": initrd(second),
+    }
+
+
 DISKS = (
     # --- right ---------------------------------------------------------------------------------
     Case("arm64, UEFI", disk(esp(BOOTAA64), debian()), Boot.UEFI, Arch.AARCH64),
@@ -160,6 +173,25 @@ DISKS = (
         Boot.KERNEL,
         Arch.AARCH64,
         "Firmware does not find the EFI loader EFI/debian/grubaa64.efi",
+    ),
+    Case(
+        "two initrds, the drivers in the first",
+        disk(esp(BOOTAA64), rooted(root(), two_initrds("virtio_blk", "ext4"))),
+        Boot.UEFI,
+        Arch.AARCH64,
+    ),
+    Case(
+        "two initrds by kernel, the drivers in the second",
+        disk(rooted(root(), two_initrds("ext4", "virtio_blk"))),
+        Boot.KERNEL,
+        Arch.AARCH64,
+    ),
+    Case(
+        "loader that startup.nsh starts",
+        disk(esp(GRUBAA64, **{"startup.nsh": rb"FS0:\EFI\debian\grubaa64.efi"}), debian()),
+        Boot.UEFI,
+        Arch.AARCH64,
+        "Firmware's shell starts EFI/debian/grubaa64.efi",
     ),
     Case(
         "/boot of its own, BLS entries",
@@ -399,6 +431,31 @@ DISKS = (
         None,
         "No file system in it is known",
     ),
+    Case(
+        "loader in no removable place, kernel without root",
+        disk(esp(GRUBAA64), Part(with_kernel())),
+        Boot.NONE,
+        Arch.AARCH64,
+        "there is no root file system that its kernel could be started with instead.",
+    ),
+    Case(
+        "two initrds, the drivers in neither",
+        disk(rooted(root(), two_initrds("ext4", "xfs"))),
+        Boot.NONE,
+        Arch.AARCH64,
+        "its initial RAM disks lack it.",
+    ),
+    Case(
+        "cut off",
+        disk(
+            esp(BOOTAA64),
+            debian(),
+            cut="The image is cut off: it has 1,000 bytes, and partition 2 ends at 2,000.",
+        ),
+        Boot.NONE,
+        Arch.AARCH64,
+        "cut off",
+    ),
     # --- hostile -------------------------------------------------------------------------------
     Case(
         "links in circles",
@@ -593,8 +650,8 @@ def test_what_is_needed_to_start_the_kernel_inside() -> None:
     assert found.kernel.path == "boot/vmlinuz-6.12.0-arm64"
     assert found.kernel.version == "6.12.0-arm64"
     assert found.kernel.modules == ("virtio_blk",)
-    assert found.initrd is not None
-    assert (found.initrd.path, found.initrd.virtio) == ("boot/initrd.img-6.12.0-arm64", True)
+    (ramdisk,) = found.initrds
+    assert (ramdisk.path, ramdisk.virtio) == ("boot/initrd.img-6.12.0-arm64", True)
     # /dev/sda2 is a device of other hardware.
     assert found.command_line == "root=UUID=r-uuid rw net.ifnames=0 console=ttyAMA0"
     assert (found.min_disk, found.min_memory) == (3, 512)

@@ -15,6 +15,7 @@ from dozencloud.errors import Exit, Problem
 
 if TYPE_CHECKING:
     from dozencloud.cloud import Cloud
+    from dozencloud.images.catalogue import Choice
     from dozencloud.images.importing import Imported, Importer, Progress
     from dozencloud.images.inspection.model import Arch, Inspection
 
@@ -45,11 +46,10 @@ def inspect(invocation: Invocation, source: str, as_json: bool) -> None:
       ./dozen image inspect debian-13-genericcloud-arm64.qcow2
       sudo ./dozen image inspect 9d1c9c8e-7f0c-4a55-8c7f-3a55c7dca4f5
     """
-    from dozencloud.images.importing import inspect_or_refuse
     from dozencloud.images.inspection.model import Boot
 
-    with shown() as progress, local(invocation, source, progress) as path:
-        found = inspect_or_refuse(path, path.name)
+    with shown() as progress:
+        found = inspected(invocation, source, progress)
     if as_json:
         say_text(f"{found.to_json()}\n")
     else:
@@ -85,7 +85,7 @@ def import_(
     """
     cloud = invocation.as_admin("image", "import", source)
     cache = cloud.cache / "images"
-    with shown() as progress, local(invocation, source, progress, cache) as path:
+    with shown() as progress, local(source, progress, cache) as path:
         done = importer(cloud, progress).run(
             path, name or stem(source), own=pairs(own), public=public, force=force
         )
@@ -157,8 +157,7 @@ def get(
         if cloud is None:
             say(fetched.path)
             return
-        ending = "" if choice.arch == "aarch64" else f"-{choice.arch}"
-        done = importer(cloud, progress).run(fetched.path, f"{name}{ending}", public=public)
+        done = importer(cloud, progress).run(fetched.path, named(choice), public=public)
     tell(done)
     say(f"Its user: {choice.entry.user}")
 
@@ -203,6 +202,16 @@ def build(
     with shown() as progress:
         done = importer(cloud, progress).run(built.image, recipe.name, public=public)
     tell(done)
+
+
+def named(choice: Choice) -> str:
+    """What an image of the catalogue is called in the cloud: by what tells it from the others."""
+    from dozencloud.images.catalogue import Kind
+
+    ending = "" if choice.arch == "aarch64" else f"-{choice.arch}"
+    return f"{choice.entry.name}{ending}" + (
+        "" if choice.file.kind is Kind.VM else f"-{choice.file.kind}"
+    )
 
 
 def published(arch: str | None, container: bool) -> list[dict[str, str]]:
@@ -412,44 +421,52 @@ def _need_address(source: str) -> None:
         raise Problem(f"{source[:200]} is no address.", "It looks like https://HOST/FILE.")
 
 
+def inspected(invocation: Invocation, source: str, progress: Progress) -> Inspection:
+    """What is in an image: a file, one from the web, or one of the cloud."""
+    import tempfile
+    from uuid import UUID
+
+    from dozencloud.images.importing import inspect_or_refuse
+
+    try:
+        UUID(source)
+    except ValueError:
+        with local(source, progress) as path:
+            return inspect_or_refuse(path, path.name, str(path))
+    cloud = invocation.as_admin("image", "inspect", source)
+    with tempfile.TemporaryDirectory(prefix="dozen-image-", dir="/var/tmp") as folder:
+        return importer(cloud, progress).inspect(source, Path(folder))
+
+
 @contextmanager
-def local(
-    invocation: Invocation, source: str, progress: Progress, cache: Path | None = None
-) -> Iterator[Path]:
+def local(source: str, progress: Progress, cache: Path | None = None) -> Iterator[Path]:
     """The image as a file of this machine; what had to be fetched is removed in the end.
 
     cache: where a download waits that was cut off.
     """
     import tempfile
     from functools import partial
-    from uuid import UUID
 
     from dozencloud.images import catalogue
 
-    path = Path(source)
-    try:
-        there = path.exists()
-    except (OSError, ValueError):  # too long, or nothing that a file can be called
-        there = False
-    if there:
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="dozen-image-", dir="/var/tmp") as folder:
-        if source.startswith(("https://", "http://")):
-            _need_address(source)
-            fetched = catalogue.fetch_url(
-                source, cache or Path(folder), partial(progress, "fetched")
-            )
+    if source.startswith(("https://", "http://")):
+        _need_address(source)
+        with tempfile.TemporaryDirectory(prefix="dozen-image-", dir="/var/tmp") as work:
+            fetched = catalogue.fetch_url(source, cache or Path(work), partial(progress, "fetched"))
             say(f"Proved by: {fetched.verified_by}", err=True)
             yield fetched.path
             fetched.path.unlink()
-            return
-        try:
-            UUID(source)
-        except ValueError:
-            raise Problem(
-                f"There is no file {source[:200]}.",
-                "Name a file, an https:// address, or the id of an image in the cloud.",
-            ) from None
-        cloud = invocation.as_admin("image", "inspect", source)
-        yield importer(cloud, progress).fetch(source, Path(folder))
+        return
+    path = Path(source)
+    try:
+        there, folder = path.is_file() or path.is_block_device(), path.is_dir()
+    except (OSError, ValueError):  # too long, or nothing that a file can be called
+        there = folder = False
+    if not there:
+        raise Problem(
+            f"{source[:200]} is a folder."
+            if source and folder
+            else f"There is no file {source[:200]}.",
+            "Name a file, an https:// address, or the id of an image in the cloud.",
+        )
+    yield path

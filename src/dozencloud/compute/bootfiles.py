@@ -48,17 +48,32 @@ def parse(xml: str) -> Start:
 
 def inspected(start: Start) -> Inspection | None:
     """What the kernel, or else the disk, is; None where there is none, or it cannot be read."""
-    if start.kernel is not None:
-        return _inspected(start.kernel, _kernel_key)
-    return _inspected(_origin(start.disk), _disk_key)
+    return of_kernel(start.kernel) if start.kernel is not None else of_disk(start.disk)
 
 
-def _origin(disk: Path | None) -> Path | None:
-    """The image under a server's disk: inspection follows no other file, and many share it."""
+def of_kernel(kernel: Path) -> Inspection | None:
+    """What a kernel is; None if it cannot be read."""
+    return _inspected(kernel, _kernel_key)
+
+
+def of_disk(disk: Path | None) -> Inspection | None:
+    """What a server's disk is, by the image under it: inspection follows no other file."""
     if disk is None or not disk.is_file():
         return None
     backing = get_disk_backing_file(str(disk), basename=False)
-    return Path(backing) if backing else disk
+    return _inspected(Path(backing), _image_key) if backing else _inspected(disk, _disk_key)
+
+
+def sector(disk: Path) -> int:
+    """Bytes of the sectors that a server's disk was made for."""
+    found = of_disk(disk)
+    return found.sector if found else 512
+
+
+def _image_key(file: Path) -> tuple[object, ...]:
+    """An unpacked image never changes; Nova sets its time whenever a server is made of it."""
+    status = file.stat()
+    return str(file), status.st_size, status.st_ino
 
 
 def _disk_key(file: Path) -> tuple[object, ...]:

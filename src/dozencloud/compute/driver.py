@@ -23,6 +23,7 @@ from nova.virt.libvirt.utils import copy_image, get_instance_path
 from dozencloud.compute import (
     basefiles,
     bootcheck,
+    bootfiles,
     clusters,
     consoles,
     debugging,
@@ -31,6 +32,7 @@ from dozencloud.compute import (
     fulldisk,
     gdbrequest,
     hang,
+    looked,
     plugging,
     published,
     rescuing,
@@ -160,11 +162,13 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
     ) -> Any:
         found = abilities(self._host)
         with refusing(instance.uuid):
+            self._look(instance, image_meta, found, *args, **kwargs)
             architecture = self._check_emulation_arch(image_meta)
             guests.refuse_foreign(architecture, found)
             guests.refuse_unfit(architecture, image_meta.properties)
             made = super()._get_guest_config(instance, network_info, image_meta, *args, **kwargs)
             guests.mend(made, self._guest_host(found))
+            looked.large_sectors(made.devices, bootfiles.sector)
             instance.vcpu_model = self._cpu_config_to_vcpu_model(made.cpu, instance.vcpu_model)
             if clusters.matter(found):
                 others = [each for each in self._host.list_guests() if each.uuid != instance.uuid]
@@ -175,6 +179,35 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
                     [each.get_xml_desc() for each in others],
                 )
         return made
+
+    def _look(
+        self,
+        instance: Any,
+        image_meta: Any,
+        found: Abilities,
+        disk_info: Any = None,
+        rescue: Any = None,
+        *_: Any,
+        **__: Any,
+    ) -> None:
+        """Complete the properties of a server whose image has none."""
+        folder, suffix = Path(get_instance_path(instance)), ".rescue" if rescue else ""
+        kernel = bool(instance.kernel_id)
+        said = {name: image_meta.properties.get(name) for name in looked.KNOWN}
+        if any(said[name] for name in looked.ARCHITECTURES):
+            return
+        inspection = (
+            bootfiles.of_kernel(folder / f"kernel{suffix}")
+            if kernel
+            else bootfiles.of_disk(folder / f"disk{suffix}")
+        )
+        lacking = looked.missing(said, inspection, found.machine, kernel=kernel)
+        if lacking:
+            guests.refuse_foreign(lacking["hw_architecture"], found)
+        for name, value in lacking.items():
+            setattr(image_meta.properties, name, value)
+            if not rescue:
+                instance.system_metadata[f"image_{name}"] = value
 
     def _guest_host(self, found: Abilities) -> guests.Host:
         return guests.Host(

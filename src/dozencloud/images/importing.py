@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dozencloud import legible
 from dozencloud.errors import Problem
 from dozencloud.images import links
 from dozencloud.images.files import file_hash
@@ -23,11 +25,15 @@ from dozencloud.images.inspection.model import (
     Inspection,
 )
 from dozencloud.images.inspection.tree import BadImage
+from dozencloud.images.joined import joined
 from dozencloud.images.properties import disk_format, merge, properties
 
 CHUNK = 1 << 20  # bytes per write
 PARTIAL = "dozen_import"
 """Property of an image whose upload has not ended; what a killed import leaves is known by it."""
+
+LONGEST = 255 - len("-kernel")
+"""Characters of a name: of its kernel's and initrd's, too."""
 
 FORCED = {"dozen_boot_check": "skip"}
 """Properties with which the driver starts what cannot start (dozencloud.compute.bootcheck)."""
@@ -65,12 +71,20 @@ class Boots:
     initrd: Path | None
 
 
-def inspect_or_refuse(path: Path, name: str) -> Inspection:
-    """What is in the file; Problem, with the name that people know it by, if it cannot be read."""
+def inspect_or_refuse(path: Path, name: str, file: str = "FILE") -> Inspection:
+    """What is in the file; Problem, with the name that people know it by, if it cannot be read.
+
+    file: its name in a command that mends it.
+    """
     try:
         return inspect_file(path)
     except BadImage as bad:
-        raise Problem(f"{name} cannot be used: {bad}", "Get the image again.") from bad
+        raise unusable(bad, name, file) from bad
+
+
+def unusable(bad: BadImage, name: str, file: str = "FILE") -> Problem:
+    """What to tell of an image that cannot be read. file: its name in a command."""
+    return Problem(f"{name} cannot be used: {bad}", bad.mend.replace("FILE", shlex.quote(file)))
 
 
 def refuse_hopeless(inspection: Inspection, name: str) -> None:
@@ -80,6 +94,33 @@ def refuse_hopeless(inspection: Inspection, name: str) -> None:
             f"{name} cannot start: {inspection.reason}",
             "Get an image for ARM that starts by UEFI. To import it all the same: --force",
         )
+
+
+def check_texts(name: str, own: Mapping[str, str]) -> None:
+    """Problem where Glance, or its database, would not take the name or a property."""
+    if not 0 < len(name) <= LONGEST:
+        raise Problem(
+            f"The image's name has {len(name)} characters.", f"Give it 1 to {LONGEST}: --name NAME"
+        )
+    if not _storable(name):
+        raise Problem(
+            f"The cloud's databases cannot store a character of the name {legible.line(name)}: "
+            "they know those up to U+FFFF, which an emoji is not.",
+            "Give it another name: --name NAME",
+        )
+    for key, value in own.items():
+        if not key or len(key) > 255 or not _storable(key + value):
+            raise Problem(
+                f"Glance takes no property {legible.line(key)[:80]!r} with the value "
+                f"{legible.line(value)[:80]!r}.",
+                "Name it in 1 to 255 characters up to U+FFFF: --property KEY=VALUE",
+            )
+
+
+def _storable(text: str) -> bool:
+    return all(
+        char <= "\uffff" and not "\ud800" <= char <= "\udfff" and char >= " " for char in text
+    )
 
 
 @contextmanager
@@ -125,8 +166,9 @@ class Importer:
 
         own: properties that the person set, which win. force: import what cannot start.
         """
+        check_texts(name, own or {})
         links.check(own or {})
-        inspection = inspect_or_refuse(path, path.name)
+        inspection = inspect_or_refuse(path, path.name, str(path))
         if not force:
             refuse_hopeless(inspection, name)
         own = own or {}
@@ -139,10 +181,10 @@ class Importer:
             if inspection.compression is not Compression.NONE and inspection.format in DISKS:
                 source = self._unpack(path, folder, inspection)
             if inspection.boot is Boot.KERNEL and inspection.format is not Format.KERNEL:
-                boots = take_out(path, folder, inspection)
+                boots = take_out(source, folder, inspection)
                 found |= self._boot_images(boots, name, public=public)
             part = Part(name, source, *formats_of(inspection), {**found, **own})
-            there = self._same(part)
+            there = self._same(part, public=public)
             if there:
                 return Imported(there, name, inspection, new=False)
             minimum = {"min_disk": inspection.min_disk, "min_ram": inspection.min_memory}
@@ -150,12 +192,34 @@ class Importer:
                 self._upload(part, public=public, **minimum), name, inspection, new=True
             )
 
-    def fetch(self, image: str, folder: Path) -> Path:
-        """The content of an image in the cloud as a file."""
+    def inspect(self, image: str, folder: Path) -> Inspection:
+        """What is in an image of the cloud, together with the kernel that it names."""
+        found = self._found(image)
+        inspection = inspect_or_refuse(self._fetch(found, folder), found.name or image)
+        if not found.kernel_id:
+            return inspection
+        parts = {
+            link: inspect_or_refuse(self._fetch(self._found(part), folder), f"Its {word}")
+            for link, word in (("kernel_id", "kernel"), ("ramdisk_id", "initial RAM disk"))
+            if (part := getattr(found, link))
+        }
+        line = found.to_dict(original_names=True).get("os_command_line") or ""
+        return joined(inspection, parts["kernel_id"], parts.get("ramdisk_id"), line)
+
+    def _found(self, image: str) -> Any:
         found = self._images.find_image(image)
         if found is None:
             raise Problem(f"There is no image {image} in the cloud.", "See: dozen image list")
-        target = folder / image
+        if found.status != "active":
+            raise Problem(
+                f"The image {image} has no content: it is {found.status}.",
+                "Upload it, or wait until its import has ended.",
+            )
+        return found
+
+    def _fetch(self, found: Any, folder: Path) -> Path:
+        """The content of an image in the cloud as a file."""
+        target = folder / str(found.id)
         room_for(folder, found.size or 0)
         with target.open("wb") as out:
             for chunk in self._images.download_image(found, stream=True).iter_content(CHUNK):
@@ -169,7 +233,7 @@ class Importer:
         if boots.initrd:
             parts["ramdisk_id"] = Part(f"{name}-initrd", boots.initrd, "ari", "ari", {})
         return {
-            link: self._same(part) or self._upload(part, public=public)
+            link: self._same(part, public=public) or self._upload(part, public=public)
             for link, part in parts.items()
         }
 
@@ -177,29 +241,39 @@ class Importer:
         target = folder / "disk"
         size = inspection.virtual_size
         room_for(folder, size)
-        with target.open("wb") as out:
-            for chunk in unpack_file(path):
-                out.write(chunk)
-                self.progress("unpacked", out.tell(), size)
+        try:
+            with target.open("wb") as out:
+                for chunk in unpack_file(path):
+                    out.write(chunk)
+                    self.progress("unpacked", out.tell(), size)
+        except BadImage as bad:
+            raise unusable(bad, path.name) from bad
+        if (there := target.stat().st_size) < size:
+            raise Problem(
+                f"{path.name} cannot be used: it unpacks to {there:,} bytes, and the disk in it "
+                f"has {size:,}: it is cut off.",
+                "Get the image again.",
+            )
         return target
 
-    def _same(self, part: Part) -> str:
+    def _same(self, part: Part, *, public: bool) -> str:
         """Id of an active image of that name with the same content; empty if there is none.
 
-        Its properties are brought up to date. Content is compared only where the size is the
-        same, by the hash that Glance made (sha512 by default).
+        Its properties are brought up to date, and it becomes public if that is wanted. Content is
+        compared only where the size is the same, by the hash that Glance made (sha512 by default).
         """
         size = part.path.stat().st_size
         for image in self._images.images(name=part.name):
             if image.status != "active" or image.size != size or not image.hash_value:
                 continue
             if file_hash(part.path, image.hash_algo) == image.hash_value:
-                self._update(image, part.properties)
+                self._update(image, part.properties, public=public)
                 return str(image.id)
         return ""
 
-    def _update(self, image: Any, wanted: Mapping[str, str]) -> None:
+    def _update(self, image: Any, wanted: Mapping[str, str], *, public: bool) -> None:
         there = {**image.properties, **image.to_dict(original_names=True)}
+        wanted = {**wanted, **({"visibility": "public"} if public else {})}
         changed = {k: v for k, v in wanted.items() if str(there.get(k, "")) != v}
         if changed:
             self._images.update_image(image.id, **changed)
@@ -291,19 +365,25 @@ def formats_of(inspection: Inspection) -> tuple[str, str]:
 
 
 def take_out(path: Path, folder: Path, inspection: Inspection) -> Boots:
-    """Kernel and initrd of an image as files that QEMU starts.
+    """Kernel and initrd of an image as files that QEMU starts; of several initrds one.
 
     A compressed 32-bit kernel is unpacked, which the guest would do at every boot again: more than
     a second there.
     """
-    kernel, initrd = inspection.kernel, inspection.initrd
+    kernel, initrds = inspection.kernel, inspection.initrds
     if kernel is None:
         raise Problem("The image has no kernel that could be started.", "Use another image.")
     try:
         extract_file(path, kernel.where, kernel.path, folder / "kernel", form="kernel")
-        if initrd is None:
+        if not initrds:
             return Boots(folder / "kernel", None)
-        extract_file(path, initrd.where, initrd.path, folder / "initrd", form="initrd")
+        with (folder / "initrd").open("wb") as out:
+            for initrd in initrds:
+                # Each is an archive of its own, aligned as Linux wants it (init/initramfs.c).
+                out.write(bytes(-out.tell() % 4))
+                extract_file(path, initrd.where, initrd.path, folder / "part", form="initrd")
+                with (folder / "part").open("rb") as part:
+                    shutil.copyfileobj(part, out)
     except BadImage as bad:
         raise Problem(f"The kernel of the image cannot be used: {bad}", "Get it again.") from bad
     return Boots(folder / "kernel", folder / "initrd")

@@ -462,7 +462,9 @@ def for_qemu(blob: Blob) -> bytes:
 
 
 def initrd_of(blob: Blob) -> bytes | None:
-    """The initial RAM disk inside a unified kernel image; None if this is none, or has none."""
+    """The initial RAM disk in a unified kernel image or in U-Boot's wrapping; else None."""
+    if is_uimage_ramdisk(blob.read(0, UIMAGE.size)):
+        return blob.part(UIMAGE.size, INITRD_LIMIT).read(0, INITRD_LIMIT)
     found = identify(blob)
     if found is None or found.kind is not KernelKind.UKI or not found.initrd[1]:
         return None

@@ -101,6 +101,7 @@ def inspect_disk(opened: Opened, disk: Disk, *, start: bytes) -> Inspection:
         empty=not start.strip(b"\0") and not disk.volumes,
         readable=bool(places),
         trouble=next((volume.trouble for volume in disk.volumes if volume.trouble), ""),
+        cut=opened.cut or disk.cut,
     )
     decided = verdict.of_disk(findings)
     booted = default.found.kernel if default.found and decided.boot is Boot.KERNEL else None
@@ -110,15 +111,15 @@ def inspect_disk(opened: Opened, disk: Disk, *, start: bytes) -> Inspection:
     return replace(
         _basis(opened, decided),
         table=disk.table,
+        sector=disk.sector,
         mbr_boot_code=disk.mbr_boot_code,
         partitions=tuple(volume.partition for volume in disk.volumes),
         esp=disk.esp,
         loaders=programs,
         kernels=_kernels(found, default),
-        initrds=(default.initrd,) if default.initrd else (),
+        initrds=default.initrds,
         system=system,
         kernel=booted,
-        initrd=default.initrd if booted else None,
         command_line=line,
         min_disk=max(1, -(-opened.virtual_size // GIB)),
         min_memory=_memory(decided.boot, system),
@@ -212,7 +213,7 @@ def _with_unified(
 ) -> list[Found]:
     """The kernels; first those that firmware itself starts, on the removable path."""
     known = {(one.kernel.where, one.kernel.path) for one in found}
-    removable = [loader.path for loader in programs if loaders.removable(loader)]
+    removable = [loader.path for loader in programs if loaders.started(loader)]
     started = [
         one
         for place in places
@@ -267,7 +268,7 @@ def _system_in_kernel(default: Default) -> System | None:
         id=about.get("ID", ""),
         version=about.get("VERSION_ID", ""),
         name=about.get("PRETTY_NAME") or about.get("NAME", ""),
-        arch=default.initrd.arch if default.initrd else None,
+        arch=next((one.arch for one in default.initrds if one.arch), None),
         consoles=_consoles(default),
     )
 
@@ -282,7 +283,7 @@ def _root_argument(root: Volume, tree: Tree, default: Default) -> str:
     given = [a.partition("=")[2] for a in default.arguments if a.startswith("root=")]
     if given and re.match(r"(UUID|LABEL|PARTUUID|PARTLABEL)=|/dev/vd|/dev/mapper/", given[-1]):
         return given[-1]
-    if default.initrd is None:
+    if not default.initrds:
         # A kernel alone knows disks only by the names that it gives them.
         return f"/dev/vda{root.partition.number or ''}"
     in_fstab = systems.root_argument(tree)

@@ -3,6 +3,7 @@
 Only what decides is read: GRUB's language is not run, its last assignment of a variable wins.
 Sources: GRUB manual, chapters 5 and 6; UAPI group "Boot Loader Specification" (BLS); U-Boot
 doc/develop/distro.rst and the syslinux wiki (extlinux.conf); Raspberry Pi "config.txt".
+Several initial RAM disks are loaded one behind the other, in the order of the entry.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import fnmatch
 import re
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from dozencloud.images.inspection import shellscript
 from dozencloud.images.inspection.tree import Tree
 
 LIMIT = 512 << 10
@@ -58,7 +61,12 @@ def default_entry(tree: Tree) -> Entry | None:
         text = tree.text(path, LIMIT)
         if text and (entry := _from_grub(tree, text, environment)):
             return entry
-    return _from_entries(tree, environment) or _from_extlinux(tree) or _raspberry(tree)
+    return (
+        _from_entries(tree, environment)
+        or _from_extlinux(tree)
+        or _raspberry(tree)
+        or _from_shell(tree)
+    )
 
 
 def _vendor_paths(tree: Tree) -> list[str]:
@@ -104,15 +112,10 @@ def parse_grub(text: str, environment: dict[str, str]) -> Menu:
     loose = Entry()
     depth = 0
     blscfg = False
-    for line in text.splitlines():
-        words = _words(line)
-        if not words:
-            continue
+    for words in _grub_commands(text):
         command = words[0]
         if command == "menuentry" and len(entries) < MAX_ENTRIES:
             current, depth = Entry(_option(words, "--id"), words[1] if len(words) > 1 else ""), 0
-            if rest := words[words.index("{") + 1 :] if "{" in words else []:
-                current = _command(current, rest, variables)
         elif command == "blscfg":
             blscfg = True
         elif command == "set" and len(words) > 1:
@@ -140,7 +143,9 @@ def _command(entry: Entry, words: list[str], variables: dict[str, str]) -> Entry
         arguments = tuple(part for word in named[1:] for part in word.split())
         return replace(entry, kernel=grub_path(named[0]), arguments=arguments)
     if words[0] in ("initrd", "initrdefi", "initrd16"):
-        paths = [grub_path(expand(word, variables)) for word in words[1:] if word != "}"]
+        named = [expand(word, variables) for word in words[1:] if word != "}"]
+        paths = [grub_path(path) for word in named for path in word.split()]
+        # A second command takes the place of the first (grub-core/loader: each has its own list).
         return replace(entry, initrds=tuple(path for path in paths if path))
     return entry
 
@@ -155,13 +160,29 @@ def expand(text: str, variables: dict[str, str]) -> str:
     return VARIABLE.sub(lambda found: variables.get(found[1] or found[2], ""), text)[:MAX_LINE]
 
 
+def _grub_commands(text: str) -> Iterator[list[str]]:
+    """Each command as words. A line may hold several, and go on behind a backslash."""
+    for line in text.replace("\\\n", " ").splitlines():
+        words: list[str] = []
+        for word in _words(line):
+            if word != ";":
+                words.append(word)
+            if words and word in (";", "{"):
+                yield words
+                words = []
+        if words:
+            yield words
+
+
 def _words(line: str) -> list[str]:
     """A line of shell-like words; empty for a comment or one that is no such line."""
     line = line.strip()
     if len(line) > MAX_LINE or not GRUB_LINE.match(line) or line.startswith("#"):
         return []
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=";")
+    lexer.whitespace_split, lexer.commenters = True, ""
     try:
-        return shlex.split(line, comments=False)
+        return list(lexer)
     except ValueError:
         return line.split()
 
@@ -266,11 +287,32 @@ def parse_extlinux(text: str) -> Entry | None:
         elif entries and key in ("kernel", "linux"):
             entries[-1] = replace(entries[-1], kernel=value)
         elif entries and key in ("initrd", "initramfs"):
-            entries[-1] = replace(entries[-1], initrds=tuple(value.split(",")))
+            entries[-1] = replace(entries[-1], initrds=_listed(value))
         elif entries and key == "append":
             entries[-1] = replace(entries[-1], arguments=tuple(value.split()))
-    bootable = [entry for entry in entries if entry.kernel]
+    bootable = [_with_named_initrds(entry) for entry in entries if entry.kernel]
     return next((entry for entry in bootable if entry.name == default), next(iter(bootable), None))
+
+
+def _listed(value: str) -> tuple[str, ...]:
+    return tuple(path for each in value.split(",") if (path := each.strip()))
+
+
+def _with_named_initrds(entry: Entry) -> Entry:
+    """The initrds among the arguments, where the loader or the kernel's EFI stub reads them."""
+    if entry.initrds:
+        return entry
+    values = [a.partition("=")[2] for a in entry.arguments if a.startswith("initrd=")]
+    paths = tuple(path.replace("\\", "/") for value in values for path in _listed(value))
+    return replace(entry, initrds=paths)
+
+
+def _from_shell(tree: Tree) -> Entry | None:
+    """A kernel that the firmware's shell starts, by its EFI stub."""
+    call = shellscript.first_call(tree)
+    if call is None:
+        return None
+    return _with_named_initrds(Entry(kernel=f"/{call.path}", arguments=call.arguments))
 
 
 def _raspberry(tree: Tree) -> Entry | None:
@@ -282,7 +324,22 @@ def _raspberry(tree: Tree) -> Entry | None:
         return None
     arguments = tree.text("cmdline.txt", MAX_LINE).split()
     kernel = "kernel8.img" if "kernel8.img" in kernels else kernels[-1]
-    return Entry(kernel=f"/{kernel}", arguments=tuple(arguments))
+    return Entry(
+        kernel=f"/{kernel}",
+        initrds=_raspberry_initrds(tree, kernel),
+        arguments=tuple(arguments),
+    )
+
+
+def _raspberry_initrds(tree: Tree, kernel: str) -> tuple[str, ...]:
+    """`initramfs FILE[,FILE] ADDRESS`, or the one named like the kernel (auto_initramfs)."""
+    text = tree.text("config.txt", LIMIT)
+    named = re.findall(r"^initramfs[ \t]+(\S+)", text, re.MULTILINE)
+    if named:
+        return tuple(f"/{path}" for path in _listed(named[-1]))
+    if re.search(r"^auto_initramfs=1\b", text, re.MULTILINE):
+        return (f"/{kernel.removesuffix('.img').replace('kernel', 'initramfs', 1)}",)
+    return ()
 
 
 def natural(text: str) -> tuple[tuple[int, str], ...]:

@@ -147,12 +147,13 @@ def _judge(status: int, said: bytes, seconds: float) -> None:
     if status == -signal.SIGKILL:
         raise BadImage("The inspection of the image was killed: the machine may lack memory.")
     try:
-        sentence = str(json.loads(said)["error"])
+        answer = json.loads(said)
+        refusal = BadImage(str(answer["error"]), str(answer["mend"]))
     except (ValueError, KeyError, TypeError):
         how = signal.Signals(-status).name if status < 0 else f"status {status}"
         last = said.decode("utf-8", "replace").strip().rpartition("\n")[2][:300]
-        sentence = f"The inspection of the image ended with {how}. {last}".rstrip()
-    raise BadImage(sentence)
+        refusal = BadImage(f"The inspection of the image ended with {how}. {last}".rstrip())
+    raise refusal
 
 
 def _too_long(seconds: float) -> str:

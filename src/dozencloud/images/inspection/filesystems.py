@@ -8,6 +8,7 @@ used: together they take half a second.
 from __future__ import annotations
 
 import io
+import itertools
 import stat
 import struct
 from abc import ABC, abstractmethod
@@ -180,6 +181,84 @@ class Ext(Inodes):
     def _mode(self, inode: Any) -> int:
         return int(inode.inode.i_mode)
 
+    def _entries(self, inode: Any) -> Iterator[tuple[str, Any]]:
+        if not _is_inline(inode):
+            return super()._entries(inode)
+        data = _inline_data(inode)
+        # The number of the parent; then entries in what is left of the inode's block map, and
+        # others in the attribute (Linux, Documentation/filesystems/ext4/inlinedata.rst).
+        return itertools.chain(
+            self._inline_entries(data[4:INLINE_BLOCK]), self._inline_entries(data[INLINE_BLOCK:])
+        )
+
+    def _inline_entries(self, data: bytes) -> Iterator[tuple[str, Any]]:
+        at = 0
+        while at + 8 <= len(data):
+            number, length, name_length = struct.unpack_from("<IHB", data, at)
+            if number and at + 8 + name_length <= len(data):
+                name = data[at + 8 : at + 8 + name_length].decode(errors="surrogateescape")
+                yield name, self._fs.get_inode(number, name)
+            if length < 8:
+                return
+            at += length
+
+    def _describe(self, inode: Any) -> Node:
+        mode = self._mode(inode)
+        if stat.S_ISLNK(mode) and _is_inline(inode):
+            return Node(mode, inode.size, printable(_inline_data(inode).decode(errors="replace")))
+        return super()._describe(inode)
+
+    def _open(self, inode: Any) -> BinaryIO:
+        return io.BytesIO(_inline_data(inode)) if _is_inline(inode) else super()._open(inode)
+
+
+INLINE_BLOCK = 60
+"""Bytes of an inode's block map, in which a small file's content is."""
+INLINE_FLAG = 0x10000000
+MAX_INODE = 64 << 10
+"""Bytes: a block, the largest one."""
+XATTR = struct.Struct("<BBHIII")
+"""Length of the name, its prefix, where the value is, its inode, its size, a hash."""
+XATTR_MAGIC = b"\x00\x00\x02\xea"
+XATTR_SYSTEM = 7
+
+
+def _is_inline(inode: Any) -> bool:
+    return bool(inode.inode.i_flags & INLINE_FLAG)
+
+
+def _inline_data(inode: Any) -> bytes:
+    """The content of an ext4 file that is in its inode: the library reads its first part alone."""
+    return (bytes(inode.inode.i_block) + _system_data(_whole_inode(inode)))[: inode.size]
+
+
+def _whole_inode(inode: Any) -> bytes:
+    """An inode's bytes: the library takes each for one of 256."""
+    fs = inode.extfs
+    group, index = divmod(inode.inum - 1, fs.sb.s_inodes_per_group)
+    about = fs._read_group_desc(group)
+    block = about.bg_inode_table_lo | getattr(about, "bg_inode_table_hi", 0) << 32
+    fs.fh.seek(block * fs.block_size + index * fs.sb.s_inode_size)
+    return bytes(fs.fh.read(min(fs.sb.s_inode_size, MAX_INODE)))
+
+
+def _system_data(inode: bytes) -> bytes:
+    """The attribute with the rest of a file's content (Linux, fs/ext4/xattr.h)."""
+    (extra,) = struct.unpack_from("<H", inode, 128)
+    first = 128 + extra + 4
+    if inode[first - 4 : first] != XATTR_MAGIC:
+        return b""
+    at = first
+    while at + XATTR.size <= len(inode):
+        length, kind, offset, _, size, _ = XATTR.unpack_from(inode, at)
+        if not (length or kind or offset):
+            return b""
+        name = inode[at + XATTR.size : at + XATTR.size + length]
+        if (kind, name) == (XATTR_SYSTEM, b"data"):
+            return inode[first + offset : first + offset + size]
+        at += XATTR.size + -(-length // 4) * 4
+    return b""
+
 
 class Xfs(Inodes):
     """XFS."""
@@ -319,7 +398,7 @@ class Fat(Mounted):
 
     def _entries(self, inode: Any) -> Iterator[tuple[str, Any]]:
         _limited(inode.size)
-        return ((each.name, each) for each in inode.iterdir() if not each.is_volume_id())
+        return ((_fat_name(each), each) for each in inode.iterdir() if not each.is_volume_id())
 
     def _describe(self, inode: Any) -> Node:
         if inode.is_directory():
@@ -329,6 +408,19 @@ class Fat(Mounted):
     def _open(self, inode: Any) -> BinaryIO:
         stream: BinaryIO = inode.open()
         return stream
+
+
+def _fat_name(entry: Any) -> str:
+    """An entry's name; a short one's case is in two bits, which the library does not read.
+
+    Source: Linux, fs/fat/fat.h (CASE_LOWER_BASE, CASE_LOWER_EXT).
+    """
+    if entry.ldirents:
+        return str(entry.name)
+    base, dot, extension = str(entry.short_name).partition(".")
+    base = base.lower() if entry.dirent.DIR_NTRes & 0x08 else base
+    extension = extension.lower() if entry.dirent.DIR_NTRes & 0x10 else extension
+    return f"{base}{dot}{extension}"
 
 
 READERS: dict[str, Callable[[BinaryIO], Mounted]] = {
@@ -359,10 +451,39 @@ _MAGICS: tuple[tuple[int, bytes, str], ...] = (
 """(offset, bytes, name as blkid gives it; "ext" for the three of them)."""
 
 
+KIND_BYTES = 0x10048
+"""Bytes in which all of them show themselves."""
+
+
+def size_of(volume: BinaryIO) -> int:
+    """Bytes that the file system needs, as its superblock says; 0 if that is not known here."""
+    volume.seek(0)
+    head = volume.read(0x10400).ljust(0x10400, b"\0")
+    kind = kind_of(volume)
+    if kind == "ext":
+        low, log_block = struct.unpack_from("<I16xI", head, 1024 + 4)
+        high = struct.unpack_from("<I", head, 1024 + 0x150)[0] if head[1024 + 0x60] & 0x80 else 0
+        return (low | high << 32) * (1024 << min(log_block, 6)) if high < 1 << 16 else 0
+    if kind == "xfs":
+        block, blocks = struct.unpack_from(">IQ", head, 4)
+        return int(block * blocks)
+    if kind == "btrfs":
+        (total,) = struct.unpack_from("<Q", head, 0x10000 + 0x70)
+        return int(total)
+    if kind == "squashfs":
+        (used,) = struct.unpack_from("<Q", head, 40)
+        return int(used)
+    if kind == "vfat":
+        (sector,) = struct.unpack_from("<H", head, 11)
+        few, many = struct.unpack_from("<H11xI", head, 19)
+        return int(sector * (few or many))
+    return 0
+
+
 def kind_of(volume: BinaryIO) -> str:
     """Which file system (or other content) the volume holds; empty if it is not known."""
     volume.seek(0)
-    head = volume.read(0x10048)
+    head = volume.read(KIND_BYTES)
     for offset, magic, kind in _MAGICS:
         if head[offset : offset + len(magic)] == magic:
             return kind

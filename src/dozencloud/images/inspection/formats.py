@@ -9,16 +9,18 @@ from typing import Any, BinaryIO, cast
 
 from dissect.util.stream import AlignedStream, OverlayStream
 
+from dozencloud.images.inspection import wholeness
 from dozencloud.images.inspection.archives import read_archive
-from dozencloud.images.inspection.filesystems import Squashfs, kind_of
+from dozencloud.images.inspection.filesystems import Squashfs, kind_of, size_of
 from dozencloud.images.inspection.model import Arch, Compression, Format
 from dozencloud.images.inspection.streams import (
     Cached,
+    Ending,
     Scratch,
     Source,
     Spool,
-    claimed_size,
     compression_of,
+    ending,
     seam,
     unpacked_head,
 )
@@ -35,9 +37,15 @@ MAX_VHDX_ENTRIES = 2047
 """Of each of its tables (MS-VHDX 2.2.3.1)."""
 NONE = Compression.NONE
 SIZE_OF_TABLE = (
-    "The size of the disk is what its partitions take: the wrapping does not tell it, and it was "
-    "not unpacked to its end."
+    "The size of the disk is what its partitions take: it was not unpacked to its end, which "
+    "import will do."
 )
+UNPACK = {
+    Compression.GZIP: "gunzip FILE",
+    Compression.XZ: "unxz FILE",
+    Compression.ZSTD: "unzstd FILE",
+    Compression.BZIP2: "bunzip2 FILE",
+}
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,8 @@ class Opened:
     head: BinaryIO | None = None
     arch: Arch | None = None
     warnings: tuple[str, ...] = ()
+    cut: str = ""
+    """Why the file is not whole, in a sentence; empty if it is, as far as it was looked at."""
 
 
 def open_image(file: BinaryIO, size: int, scratch: Scratch | None = None) -> Opened:
@@ -72,44 +82,68 @@ def open_image(file: BinaryIO, size: int, scratch: Scratch | None = None) -> Ope
     with seam("The image"):
         source.seek(0)
         head = source.read(HEAD)
+        source.seek(max(0, size - FOOTER))
+        _refuse_footer(source.read(FOOTER))
     scratch = scratch or Scratch()
     compression = compression_of(head)
     if compression is Compression.NONE:
         return _open(source, head, size, scratch)
     inside = unpacked_head(head, compression, HEAD)
-    kind = _format(inside)
+    try:
+        kind = _format(inside)
+    except BadImage as bad:
+        unpack = f"Unpack it first ({UNPACK[compression]}). Then: {bad.mend}"
+        raise BadImage(str(bad), unpack) from bad
+    end = ending(source, size, compression)
     if kind in (Format.KERNEL, Format.INITRD):
         source.seek(0)
         return Opened(kind, compression, size, head=source)
-    return _unpack(source, inside, size, compression, scratch)
+    return _unpack(source, inside, size, compression, scratch, end)
 
 
 def _unpack(
-    source: BinaryIO, inside: bytes, size: int, compression: Compression, scratch: Scratch
+    source: BinaryIO,
+    inside: bytes,
+    size: int,
+    compression: Compression,
+    scratch: Scratch,
+    end: Ending,
 ) -> Opened:
-    """An image in a wrapping. A disk is unpacked as far as it is read, all others to their end."""
-    claimed = claimed_size(source, size, compression)
+    """An image in a wrapping. A disk is kept as far as it is read, all others to their end."""
     spool = Spool(source, compression, scratch)
     stream = cast(BinaryIO, spool)
     if _format(inside) is Format.UNKNOWN:
         with seam("The partition table"):
-            table = read_table(stream, claimed or spool.size)
-        opened = _raw(stream, claimed or table.end or spool.finish())
-        if table.end and not claimed:
+            table = read_table(stream, end.size or spool.size)
+        opened = _raw(stream, end.size or table.end or spool.finish())
+        if not end.size and table.end:
             opened = replace(opened, warnings=(SIZE_OF_TABLE,))
     else:
         opened = _open(stream, inside, spool.finish(), scratch)
-    return replace(opened, compression=compression, size=size)
+    warnings = opened.warnings
+    if end.trailing:
+        warnings += (f"Behind its end are {end.trailing:,} bytes of something else, left out.",)
+    return replace(opened, compression=compression, size=size, warnings=warnings)
 
 
 def _open(stream: BinaryIO, head: bytes, size: int, scratch: Scratch) -> Opened:
     match kind := _format(head):
+        case Format.QCOW2 | Format.VMDK | Format.VHDX if len(head) < SECTOR:
+            raise BadImage(wholeness.CUT)
         case Format.QCOW2:
-            return _disk(kind, size, *_qcow2(stream, head))
+            opened = _disk(kind, size, *_qcow2(stream, head))
+            with seam("The qcow2 image"):
+                return replace(opened, cut=wholeness.of_qcow2(stream, head, size))
         case Format.VMDK:
-            return _disk(kind, size, *_vmdk(stream, head, size))
+            disk, virtual = _vmdk(stream, head, size)
+            with seam("The VMDK image"):
+                cut = wholeness.of_vmdk(disk, stream, size)
+            return replace(_disk(kind, size, disk, virtual), cut=cut)
         case Format.VHDX:
-            return _disk(kind, size, *_vhdx(stream))
+            disk, virtual = _vhdx(stream)
+            with seam("The VHDX image"):
+                cut = wholeness.of_vhdx(disk, size)
+            return replace(_disk(kind, size, disk, virtual), cut=cut)
         case Format.TAR:
             cached = cast(BinaryIO, Cached(stream, size))
             store, arch, container = read_archive(cached, scratch)
@@ -117,6 +151,8 @@ def _open(stream: BinaryIO, head: bytes, size: int, scratch: Scratch) -> Opened:
             return Opened(kind, NONE, size, store.used, tree=Tree(store), arch=arch)
         case Format.SQUASHFS:
             with seam("The squashfs file system"):
+                if size_of(stream) > size:
+                    raise BadImage(wholeness.CUT)
                 tree = Tree(Squashfs(cast(BinaryIO, Cached(stream, size))))
             return Opened(kind, NONE, size, size, tree=tree)
         case Format.KERNEL | Format.INITRD:
@@ -140,7 +176,10 @@ def _raw(stream: BinaryIO, size: int) -> Opened:
     with seam("The disk"):
         known = read_table(disk, size).kind or kind_of(disk)
     if known == "iso9660":
-        raise BadImage("The file is an ISO 9660 image: a CD to install from, not a server's disk.")
+        raise BadImage(
+            "The file is an ISO 9660 image: a CD to install from, not a server's disk.",
+            "Take the distribution's cloud image.",
+        )
     return opened if known else Opened(Format.UNKNOWN, NONE, size)
 
 
@@ -167,19 +206,57 @@ _UIMAGE = b"\x27\x05\x19\x56"
 _UIMAGE_RAMDISK = 3
 """Type of U-Boot's header, at byte 30 (include/image.h)."""
 
-_REFUSED: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"QED\0", "QED"),
-    (0x40, b"\x7f\x10\xda\xbe", "VDI"),
-    (0, b"conectix", "VHD"),
-    (0, b"<<< Oracle", "VDI"),
-    (0, b"LUKS\xba\xbe", "LUKS-encrypted"),
+_CONVERT = "Convert it: qemu-img convert -f {} -O qcow2 FILE FILE.qcow2"
+_UNPACK = "Unpack it: {} FILE"
+_PAGE = "Open the address in a browser: it may ask for something first, or name the real one."
+
+_REFUSED: tuple[tuple[int, bytes, str, str], ...] = (
+    (0, b"QED\0", "a QED image", _CONVERT.format("qed")),
+    (0x40, b"\x7f\x10\xda\xbe", "a VDI image", _CONVERT.format("vdi")),
+    (0, b"<<< Oracle", "a VDI image", _CONVERT.format("vdi")),
+    (0, b"conectix", "a VHD image", _CONVERT.format("vpc")),
+    (0, b"WithoutFreeSpace", "a Parallels image", _CONVERT.format("parallels")),
+    (0, b"WithouFreSpacExt", "a Parallels image", _CONVERT.format("parallels")),
+    (0, b"\x3a\xff\x26\xed", "an Android sparse image", "Convert it: simg2img FILE FILE.raw"),
+    (0, b"LUKS\xba\xbe", "a LUKS-encrypted disk", "Decrypt it, or take another image."),
+    (0, b"PK\x03\x04", "a zip archive", _UNPACK.format("unzip")),
+    (0, b"PK\x05\x06", "a zip archive with nothing in it", "Get the image again."),
+    (0, b"PK\x07\x08", "a zip archive", _UNPACK.format("unzip")),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK.format("7z x")),
+    (0, b"Rar!\x1a\x07", "a RAR archive", _UNPACK.format("unrar x")),
+    (0, b"\x04\x22\x4d\x18", "packed with lz4", _UNPACK.format("unlz4")),
+    (0, b"LZIP", "packed with lzip", _UNPACK.format("lzip -d")),
+    (0, b"\x1f\x9d", "packed with compress", _UNPACK.format("gunzip")),
+    (0, b"!<arch>\n", "a package or library (ar)", "Take the image itself."),
+    (0, b"\xed\xab\xee\xdb", "an RPM package", "Take the image itself."),
+    (0, b"version https://git-lfs", "a pointer of Git LFS", "Fetch it: git lfs pull"),
+)
+"""(offset, bytes, what it is, what to do)."""
+_WEB_PAGE = re.compile(rb"\s*<(?:!doctype html|html|\?xml)", re.IGNORECASE)
+FOOTER = SECTOR = 512
+"""Bytes at the end, in which a VHD of fixed size and an Apple disk image say what they are."""
+_FOOTERS = (
+    (b"conectix", "a VHD image", _CONVERT.format("vpc")),
+    (b"koly", "an Apple disk image", _CONVERT.format("dmg")),
 )
 
 
+def _refused(what: str, mend: str) -> BadImage:
+    return BadImage(f"The file is {what}, which cannot be looked into as it is.", mend)
+
+
+def _refuse_footer(tail: bytes) -> None:
+    for magic, what, mend in _FOOTERS:
+        if tail.startswith(magic):
+            raise _refused(what, mend)
+
+
 def _format(head: bytes) -> Format:
-    for offset, magic, name in _REFUSED:
+    for offset, magic, what, mend in _REFUSED:
         if head[offset : offset + len(magic)] == magic:
-            raise BadImage(f"The file is a {name} image, which cannot be looked into.")
+            raise _refused(what, mend)
+    if _WEB_PAGE.match(head):
+        raise BadImage("The file is a web page, not an image.", _PAGE)
     if head.startswith(_UIMAGE) and len(head) > 64:
         return Format.INITRD if head[30] == _UIMAGE_RAMDISK else Format.KERNEL
     for offset, magic, kind in _MAGICS:
@@ -235,7 +312,10 @@ def _qcow2(stream: BinaryIO, head: bytes) -> tuple[BinaryIO, int]:
     if encrypted:
         raise BadImage("The qcow2 image is encrypted.")
     if features & 16:
-        raise BadImage("The qcow2 image has extended L2 entries, which cannot be read.")
+        raise BadImage(
+            "The qcow2 image has extended L2 entries, which cannot be looked into as they are.",
+            _CONVERT.format("qcow2"),
+        )
     if virtual > MAX_DISK or l1 > MAX_L1:
         raise BadImage(f"The qcow2 image is absurd: a disk of {virtual:,} bytes.")
     with seam("The qcow2 image"):
@@ -262,12 +342,18 @@ def _size(stream: BinaryIO) -> int:
 
 def _vmdk(stream: BinaryIO, head: bytes, size: int) -> tuple[BinaryIO, int]:
     if not head.startswith(b"KDMV"):
-        raise BadImage("The VMDK file only describes a disk whose content is in other files.")
+        raise BadImage(
+            "The VMDK file only describes a disk whose content is in other files.",
+            f"With those beside it: {_CONVERT.format('vmdk')}",
+        )
     parent = re.search(rb"^\s*parentCID\s*=\s*(\w+)", head, re.MULTILINE)
     if parent and parent[1].lower() != b"ffffffff":
         raise BadImage("The VMDK image needs a parent image: it is not whole.")
     if len(re.findall(rb"^(?:RW|RDONLY|NOACCESS) \d+ \w+", head, re.MULTILINE)) > 1:
-        raise BadImage("The VMDK image keeps parts of its data in other files: it is not whole.")
+        raise BadImage(
+            "The VMDK image keeps parts of its data in other files: it is not whole.",
+            f"With those beside it: {_CONVERT.format('vmdk')}",
+        )
     with seam("The VMDK image"):
         from dissect.hypervisor.disk.vmdk import VMDK
 

@@ -18,6 +18,8 @@ KERNEL_NAME = re.compile(
 )
 FOLDERS = ("boot", "", "boot/efi", "EFI/Linux")
 MAX_KERNELS = 32
+MAX_INITRDS = 16
+"""Of one entry."""
 MAX_CANDIDATES = 128
 """Files of one file system that are looked at because of their names."""
 MODULES = ("usr/lib/modules", "lib/modules")
@@ -52,12 +54,13 @@ class Found:
 class Default:
     """What boots. arguments: of the loader's entry; configured: a loader's configuration said so.
 
-    initrd_whole: the initial RAM disk could be read to its end, so that what it lacks is known.
+    initrds: as they are loaded, one behind the other. initrds_whole: all could be read to their
+    ends, so that what they lack is known.
     """
 
     found: Found | None = None
-    initrd: Initrd | None = None
-    initrd_whole: bool = True
+    initrds: tuple[Initrd, ...] = ()
+    initrds_whole: bool = True
     arguments: tuple[str, ...] = ()
     configured: bool = False
 
@@ -81,7 +84,9 @@ def _candidates(tree: Tree) -> Iterator[str]:
         for name in tree.names(folder):
             path = f"{folder}/{name}" if folder else name
             unified = folder == "EFI/Linux" and name.lower().endswith(".efi")
-            named = KERNEL_NAME.fullmatch(name) and not any(part in name for part in SKIPPED)
+            # A short name of a FAT may be in capitals, whoever wrote it.
+            plain = name.lower() if tree.store.kind == "vfat" and name.isupper() else name
+            named = KERNEL_NAME.fullmatch(plain) and not any(part in plain for part in SKIPPED)
             node = tree.store.node(path)
             if (unified or named) and node is not None and node.is_file:
                 yield path
@@ -173,15 +178,17 @@ def default(places: Sequence[Place], kernels: Sequence[Found], root: Tree | None
             continue
         found = _resolve(entry.kernel, place, places, root)
         if found is not None:
-            initrd, whole = None, True
-            for path in entry.initrds[-1:]:
-                initrd, whole = _resolve_initrd(path, place, places, found.kernel)
-            return Default(found, initrd, whole, entry.arguments, True)
+            read = [_resolve_initrd(path, place, places) for path in entry.initrds[:MAX_INITRDS]]
+            initrds, whole = _together([one for one in read if one], found.kernel)
+            return Default(found, initrds, whole, entry.arguments, True)
     for found in kernels:
         if not found.fault:
-            initrd, whole = _beside(found, places)
+            beside = _beside(found, places)
+            # A unified image without one that can be read may still have one.
+            unread = beside is None and bool(found.embedded[1])
+            initrds, whole = _together([beside] if beside else [], found.kernel)
             arguments = tuple(found.command_line.split())
-            return Default(found, initrd, whole, arguments, bool(arguments))
+            return Default(found, initrds, whole and not unread, arguments, bool(arguments))
     return Default(found=kernels[0] if kernels else None)
 
 
@@ -202,21 +209,28 @@ def _resolve(path: str, first: Place, places: Sequence[Place], root: Tree | None
     return None
 
 
-def _resolve_initrd(
-    path: str, first: Place, places: Sequence[Place], kernel: Kernel
-) -> tuple[Initrd | None, bool]:
+@dataclass(frozen=True)
+class Ramdisk:
+    """An initial RAM disk in its place, as its bytes tell it."""
+
+    where: int
+    path: str
+    size: int
+    contents: initrds.Contents
+
+
+def _resolve_initrd(path: str, first: Place, places: Sequence[Place]) -> Ramdisk | None:
     for place, where in _homes(path, first, places):
-        found = read_initrd(place, where, kernel)
+        found = read_initrd(place, where)
         if found is not None:
             return found
-    return None, True
+    return None
 
 
-def _beside(found: Found, places: Sequence[Place]) -> tuple[Initrd | None, bool]:
+def _beside(found: Found, places: Sequence[Place]) -> Ramdisk | None:
     """The initial RAM disk inside a kernel, or the one that belongs to it by its name."""
     if found.embedded[1]:
-        read = read_initrd(found.place, found.kernel.path, found.kernel, found.embedded)
-        return read or (None, False)
+        return read_initrd(found.place, found.kernel.path, found.embedded)
     folder, _, name = found.kernel.path.rpartition("/")
     suffix = name.partition("-")[2]
     names = [f"initrd.img-{suffix}", f"initrd-{suffix}", f"initramfs-{suffix}.img"]
@@ -225,23 +239,31 @@ def _beside(found: Found, places: Sequence[Place]) -> tuple[Initrd | None, bool]
     names.append("initramfs-linux.img")
     for each in names:
         for path in (f"{folder}/{each}".lstrip("/"), f"boot/{each}"):
-            here = _resolve_initrd(path, found.place, places, found.kernel)
-            if here[0] is not None:
+            here = _resolve_initrd(path, found.place, places)
+            if here is not None:
                 return here
-    return None, True
+    return None
 
 
-def read_initrd(
-    place: Place, path: str, kernel: Kernel, part: tuple[int, int] | None = None
-) -> tuple[Initrd, bool] | None:
-    """An initial RAM disk and whether it could be read to its end; None if it is none."""
+def read_initrd(place: Place, path: str, part: tuple[int, int] | None = None) -> Ramdisk | None:
+    """The initial RAM disk at a path; None if it is none."""
     blob = Blob.of_path(place.tree, path)
-    if blob is not None and part is not None:
-        blob = blob.part(*part)
-    contents = None if blob is None else initrds.look(blob)
-    if blob is None or contents is None:
+    if blob is None:
         return None
-    return as_model(contents, place.number, path, blob.size, kernel), contents.whole
+    contents = initrds.look(blob if part is None else blob.part(*part))
+    if contents is None:
+        return None
+    return Ramdisk(place.number, path, part[1] if part else blob.size, contents)
+
+
+def _together(read: Sequence[Ramdisk], kernel: Kernel) -> tuple[tuple[Initrd, ...], bool]:
+    """What is told of initial RAM disks that are loaded together; whether all were read whole."""
+    modules = frozenset[str]().union(*(one.contents.modules for one in read))
+    told = tuple(
+        as_model(replace(one.contents, modules=modules), one.where, one.path, one.size, kernel)
+        for one in read
+    )
+    return told, all(one.contents.whole for one in read)
 
 
 def as_model(

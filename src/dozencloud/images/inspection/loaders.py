@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from dozencloud.images.inspection import artefacts
+from dozencloud.images.inspection import artefacts, shellscript
 from dozencloud.images.inspection.model import Arch, Loader
 from dozencloud.images.inspection.tree import Tree
 from dozencloud.images.inspection.unpack import Blob
@@ -26,16 +26,20 @@ is (UEFI 2.10, table 3-3: removable media); it looks on any FAT file system of t
 
 
 def find(tree: Tree) -> list[Loader]:
-    """The EFI programs under EFI/, in at most two levels of folders."""
-    found: list[Loader] = []
-    for path in itertools.islice(_programs(tree), MAX_LOADERS):
-        blob = Blob.of_path(tree, path)
-        if blob is None:
-            continue
-        program = artefacts.efi_program(blob.read(0, artefacts.HEAD))
-        if program is not None:
-            found.append(Loader(path, program.arch, blob.size))
-    return found
+    """The EFI programs under EFI/, in at most two levels of folders, and what a script starts."""
+    call = shellscript.first_call(tree)
+    scripted = call.path if call else ""
+    paths = itertools.islice(_programs(tree), MAX_LOADERS)
+    known = {path.lower(): path for path in paths}
+    known.setdefault(scripted.lower(), scripted)
+    found = (_loader(tree, path, path.lower() == scripted.lower()) for path in known.values())
+    return [loader for loader in found if loader is not None]
+
+
+def _loader(tree: Tree, path: str, scripted: bool) -> Loader | None:
+    blob = Blob.of_path(tree, path)
+    program = artefacts.efi_program(blob.read(0, artefacts.HEAD)) if blob else None
+    return Loader(path, program.arch, blob.size, scripted) if blob and program else None
 
 
 def _programs(tree: Tree) -> Iterator[str]:
@@ -55,3 +59,8 @@ def removable(loader: Loader) -> Arch | None:
     """The architecture whose firmware starts this program by its place; None for any other."""
     folder, _, name = loader.path.lower().rpartition("/")
     return REMOVABLE.get(name) if folder == "efi/boot" else None
+
+
+def started(loader: Loader) -> Arch | None:
+    """The architecture whose firmware starts this program, itself or by its shell; else None."""
+    return removable(loader) or (loader.arch if loader.scripted else None)

@@ -86,11 +86,15 @@ class Partition:
 
 @dataclass(frozen=True)
 class Loader:
-    """An EFI program. path: in the EFI system partition, with its case. arch: of its PE header."""
+    """An EFI program. path: in the EFI system partition, with its case. arch: of its PE header.
+
+    scripted: the firmware's shell starts it, by startup.nsh.
+    """
 
     path: str
     arch: Arch | None
     size: int
+    scripted: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,8 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Initrd:
-    """An initial RAM disk. virtio: whether it carries the modules that its kernel lacks."""
+    """An initial RAM disk. virtio: whether it, and what is loaded with it, carries the modules that
+    its kernel lacks."""
 
     where: int
     path: str
@@ -165,6 +170,8 @@ class Inspection:
     arch: Arch | None = None
     table: str = ""
     """Partition table: gpt, mbr, or empty."""
+    sector: int = 512
+    """Bytes of its disk's sectors: only a disk with such ones shows the same partitions."""
     mbr_boot_code: bool = False
     partitions: tuple[Partition, ...] = ()
     esp: int = 0
@@ -172,10 +179,10 @@ class Inspection:
     loaders: tuple[Loader, ...] = ()
     kernels: tuple[Kernel, ...] = ()
     initrds: tuple[Initrd, ...] = ()
+    """Those that the default kernel is started with, in the order in which they are loaded."""
     system: System | None = None
     kernel: Kernel | None = None
     """The one to boot, where boot is `kernel`."""
-    initrd: Initrd | None = None
     command_line: str = ""
     min_disk: int = 0
     min_memory: int = 0
@@ -228,7 +235,6 @@ def _inspection(value: dict[str, Any]) -> Inspection:
         "initrds": tuple(_initrd(each) for each in value["initrds"]),
         "system": value["system"] and _system(value["system"]),
         "kernel": value["kernel"] and _kernel(value["kernel"]),
-        "initrd": value["initrd"] and _initrd(value["initrd"]),
         "warnings": tuple(value["warnings"]),
     }
     return Inspection(**{**value, **more})

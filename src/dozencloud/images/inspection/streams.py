@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import bz2
-import gzip
 import io
 import lzma
 import os
 import struct
 import tempfile
+import time
+import zlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 from backports import zstd
 from dissect.util.stream import AlignedStream
@@ -38,6 +40,10 @@ ZSTD_WINDOW_LOG = 27
 """128 MiB: what `zstd -d` itself accepts without being asked for more."""
 SPOOL_STEP = 1 << 20
 """Bytes unpacked at a time."""
+PACKED_STEP = 256 << 10
+"""Compressed bytes read at a time."""
+PATIENCE = 12
+"""Seconds for which a compressed file is unpacked only to see whether it has its end."""
 MAX_XZ_INDEX = 1 << 20
 """Bytes of an xz index: 100,000 blocks."""
 
@@ -217,52 +223,166 @@ def unpacked_head(head: bytes, compression: Compression, length: int) -> bytes:
     return found
 
 
-def claimed_size(packed: BinaryIO, size: int, compression: Compression) -> int:
-    """Bytes to which the stream unpacks as its own header or index says; 0 if it does not."""
+class Decompressor(Protocol):
+    """What Python's modules have in common."""
+
+    eof: bool
+    needs_input: bool
+    unused_data: bytes
+
+    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+
+
+class _Inflate:
+    """zlib's, for one member of a gzip file, in the shape of the others."""
+
+    def __init__(self) -> None:
+        self._zlib = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        self.needs_input = True
+
+    @property
+    def eof(self) -> bool:
+        return self._zlib.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._zlib.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        out = self._zlib.decompress(self._zlib.unconsumed_tail + data, max_length)
+        self.needs_input = not self._zlib.unconsumed_tail and len(out) < max_length
+        return out
+
+
+def _zstd() -> Decompressor:
+    options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG}
+    return cast(Decompressor, zstd.ZstdDecompressor(options=options))
+
+
+_DECOMPRESSORS: dict[Compression, tuple[tuple[bytes, ...], Callable[[], Any]]] = {
+    Compression.GZIP: ((b"\x1f\x8b\x08",), _Inflate),
+    Compression.XZ: ((b"\xfd7zXZ\x00",), lzma.LZMADecompressor),
+    Compression.BZIP2: ((b"BZh",), bz2.BZ2Decompressor),
+    # The others are frames that carry what is no content (RFC 8878, 3.1.2).
+    Compression.ZSTD: (
+        (b"\x28\xb5\x2f\xfd", *(bytes((0x50 + n, 0x2A, 0x4D, 0x18)) for n in range(16))),
+        _zstd,
+    ),
+}
+"""How another piece of the same kind begins, and what unpacks it."""
+
+
+class Unpacked:
+    """The content of a compressed file: of all its members, streams or frames.
+
+    trailing: bytes behind the last one that are no padding; a router's image has its metadata
+    there. All that the usual programs do with them is to warn.
+    """
+
+    def __init__(self, packed: BinaryIO, compression: Compression) -> None:
+        self._packed = packed
+        self._magics, self._new = _DECOMPRESSORS[compression]
+        self._one: Decompressor | None = self._new()
+        self._ahead = b""
+        self.trailing = 0
+
+    def read(self, size: int) -> bytes:
+        """At least a byte and at most `size`; empty at the end. EOFError where it is cut off."""
+        while self._one is not None:
+            if self._one.eof:
+                self._next(self._one.unused_data)
+                continue
+            data = self._take() if self._one.needs_input else b""
+            if self._one.needs_input and not data:
+                raise EOFError
+            out = self._one.decompress(data, size)
+            if out:
+                return out
+        return b""
+
+    def _take(self) -> bytes:
+        data, self._ahead = self._ahead or self._packed.read(PACKED_STEP), b""
+        return data
+
+    def _next(self, rest: bytes) -> None:
+        """Go on with what follows a member, which may begin with padding."""
+        rest = rest.lstrip(b"\0")
+        while len(rest) < max(map(len, self._magics)) and (more := self._packed.read(PACKED_STEP)):
+            rest = (rest + more).lstrip(b"\0")
+        if rest.startswith(self._magics):
+            self._one, self._ahead = self._new(), rest
+            return
+        if rest and any(magic.startswith(rest) for magic in self._magics):
+            raise EOFError
+        here = self._packed.tell()
+        self._one, self.trailing = None, len(rest) + self._packed.seek(0, 2) - here
+
+
+def _reader(packed: BinaryIO, compression: Compression) -> Unpacked:
+    return Unpacked(packed, compression)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a compressed file ends. size: bytes that it unpacks to; 0 if that took too long.
+
+    trailing: bytes behind its end that are none of it.
+    """
+
+    size: int = 0
+    trailing: int = 0
+
+
+def ending(packed: BinaryIO, size: int, compression: Compression) -> Ending:
+    """Unpack to the end, or ask an index that is whole; BadImage where the file is cut off."""
     with seam("The compressed image"):
-        match compression:
-            case Compression.XZ:
-                return _xz_size(packed, size)
-            case Compression.ZSTD:
-                packed.seek(0)
-                return zstd.get_frame_info(packed.read(18)).decompressed_size or 0
-            case _:
-                return 0
-
-
-def _reader(packed: BinaryIO, compression: Compression) -> BinaryIO:
-    match compression:
-        case Compression.GZIP:
-            return cast(BinaryIO, gzip.GzipFile(fileobj=packed))
-        case Compression.XZ:
-            return cast(BinaryIO, lzma.LZMAFile(packed))
-        case Compression.BZIP2:
-            return cast(BinaryIO, bz2.BZ2File(packed))
-        case Compression.ZSTD:
-            options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG}
-            return cast(BinaryIO, zstd.ZstdFile(packed, options=options))
-        case _:
-            return packed
+        if compression is Compression.XZ and (known := _xz_size(packed, size)):
+            return Ending(known)
+        packed.seek(0)
+        reader, done, began = _reader(packed, compression), 0, time.monotonic()
+        while piece := reader.read(SPOOL_STEP):
+            done += len(piece)
+            if time.monotonic() - began > PATIENCE:
+                return Ending()
+        return Ending(done, reader.trailing)
 
 
 def _xz_size(packed: BinaryIO, size: int) -> int:
-    """The sum of the sizes in the index (The .xz File Format, 2.1.2 and 4)."""
-    packed.seek(max(0, size - 12))
-    footer = packed.read(12)
+    """Bytes that an xz file unpacks to, by the indexes of its streams; 0 where they do not fit.
+
+    The .xz File Format, 2 and 4: they lie at the end of each stream, and say how long it is.
+    """
+    total, end = 0, size
+    while end > 0:
+        packed.seek(max(0, end - 12))
+        footer = packed.read(12)
+        if footer[8:] == bytes(4):
+            end -= 4
+            continue
+        unpacked, length = _xz_stream(packed, footer, end)
+        packed.seek(max(0, end - length))
+        if not length or packed.read(6) != b"\xfd7zXZ\x00":
+            return 0
+        total, end = total + unpacked, end - length
+    return total if end == 0 else 0
+
+
+def _xz_stream(packed: BinaryIO, footer: bytes, end: int) -> tuple[int, int]:
+    """Bytes that the stream that ends there unpacks to, and that it takes; 0, 0 if it is none."""
     if footer[10:] != b"YZ":
-        return 0
+        return 0, 0
     length = (struct.unpack("<I", footer[4:8])[0] + 1) * 4
-    if length > min(MAX_XZ_INDEX, size - 24):
-        return 0
-    packed.seek(size - 12 - length)
+    if length > min(MAX_XZ_INDEX, end - 24):
+        return 0, 0
+    packed.seek(end - 12 - length)
     index = packed.read(length)
     records, at = _varint(index, 1)
-    total = 0
+    total, taken = 0, 12 + length + 12
     for _ in range(min(records, length)):
-        _, at = _varint(index, at)
+        size, at = _varint(index, at)
         unpacked, at = _varint(index, at)
-        total += unpacked
-    return total
+        total, taken = total + unpacked, taken + -(-size // 4) * 4
+    return total, min(taken, end)
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

@@ -10,9 +10,12 @@ from __future__ import annotations
 import struct
 import uuid
 import zlib
-from dataclasses import dataclass
-from typing import BinaryIO
+from dataclasses import dataclass, replace
+from typing import BinaryIO, cast
 
+from dissect.util.stream import RangeStream
+
+from dozencloud.images.inspection.filesystems import KIND_BYTES, kind_of
 from dozencloud.images.inspection.model import Partition
 from dozencloud.images.inspection.tree import BadImage
 
@@ -20,6 +23,8 @@ SECTORS = (512, 4096)
 """Bytes in a sector: of disks, and of those with large sectors."""
 MAX_GPT_ENTRIES = 1024
 """Everyone writes 128."""
+MAX_SECTORS = 1 << 55
+"""More than any disk has."""
 MAX_LOGICAL = 60
 """Logical partitions, the number that Linux reads."""
 ESP_TYPES = ("C12A7328-F81F-11D2-BA4B-00A0C93EC93B", "0xef")
@@ -33,18 +38,40 @@ _PARTED_STUB = bytes.fromhex("fab800108ed0bc00b0b800008ed88ec0fb")
 
 @dataclass(frozen=True)
 class Table:
-    """kind: gpt, mbr, or empty. partitions: as the table tells them, ends unchecked."""
+    """kind: gpt, mbr, or empty. partitions: as the table tells them, ends unchecked.
+
+    sector: bytes of the disk's sectors, in which a GPT counts. claimed: bytes of the disk, as GPT
+    tells where its copy lies; 0 if it does not.
+    """
 
     kind: str = ""
     boot_code: bool = False
     partitions: tuple[Partition, ...] = ()
     warnings: tuple[str, ...] = ()
+    sector: int = 512
+    claimed: int = 0
 
     @property
     def end(self) -> int:
         """Bytes that a disk must have for all partitions, and GPT's copy behind them."""
         last = max((p.start + p.size for p in self.partitions), default=0)
-        return last + (34 * 512 if self.kind == "gpt" else 0)
+        behind = 128 * 128 // self.sector + 2 if self.kind == "gpt" else 0
+        return max(last + behind * self.sector, self.claimed)
+
+    def cut(self, size: int) -> str:
+        """Why a disk of `size` bytes is not whole, in a sentence; empty if it is."""
+        for each in self.partitions:
+            if each.start + each.size > size:
+                return (
+                    f"The image is cut off: it has {size:,} bytes, and partition {each.number} "
+                    f"ends at {each.start + each.size:,}."
+                )
+        if self.claimed > size:
+            return (
+                f"The image is cut off: it has {size:,} bytes, and its partition table is of a "
+                f"disk of {self.claimed:,}."
+            )
+        return ""
 
     @property
     def esp(self) -> int:
@@ -65,9 +92,9 @@ def read_table(disk: BinaryIO, size: int) -> Table:
     boot_code = any(code) and not code.startswith(_PARTED_STUB)
     plain = [entry for entry in entries if entry[1] not in (0, PROTECTIVE)]
     if any(kind == PROTECTIVE for _, kind, *_ in entries):
-        partitions, warnings = _gpt(disk, size)
-        if partitions is not None:
-            return Table("gpt", boot_code, partitions, warnings)
+        table, warnings = _gpt(disk, size)
+        if table is not None:
+            return replace(table, boot_code=boot_code, warnings=warnings)
         if not plain:
             raise BadImage(
                 "The GPT partition table is damaged: neither it nor its copy at the end of the "
@@ -76,7 +103,16 @@ def read_table(disk: BinaryIO, size: int) -> Table:
         return Table("mbr", boot_code, _mbr(disk, size, entries), warnings)
     if not plain:
         return Table("mbr", boot_code) if boot_code else Table()
+    for sector in SECTORS:
+        partitions = _mbr(disk, size, entries, sector)
+        if any(_is_known(disk, each.start) for each in partitions):
+            return Table("mbr", boot_code, partitions, sector=sector)
     return Table("mbr", boot_code, _mbr(disk, size, entries))
+
+
+def _is_known(disk: BinaryIO, start: int) -> bool:
+    """Whether a file system begins there: an MBR does not tell how large its sectors are."""
+    return bool(kind_of(cast(BinaryIO, RangeStream(disk, start, KIND_BYTES))))
 
 
 def _is_volume(first: bytes) -> bool:
@@ -95,7 +131,7 @@ def _entries(sector: bytes) -> list[tuple[int, int, int, int]]:
 
 
 def _mbr(
-    disk: BinaryIO, size: int, entries: list[tuple[int, int, int, int]]
+    disk: BinaryIO, size: int, entries: list[tuple[int, int, int, int]], sector: int = 512
 ) -> tuple[Partition, ...]:
     found = []
     extended = 0
@@ -103,20 +139,20 @@ def _mbr(
         if kind in EXTENDED:
             extended = extended or start
         elif kind not in (0, PROTECTIVE) and count:
-            found.append(_mbr_partition(number, kind, start, count))
+            found.append(_mbr_partition(number, kind, start, count, sector))
     if extended:
-        found += _logical(disk, size, extended)
+        found += _logical(disk, size, extended, sector)
     return tuple(found)
 
 
-def _logical(disk: BinaryIO, size: int, extended: int) -> list[Partition]:
+def _logical(disk: BinaryIO, size: int, extended: int, width: int) -> list[Partition]:
     """Each logical partition has a table of its own, which names the next one."""
     found: list[Partition] = []
     seen: set[int] = set()
     here = extended
-    while here not in seen and len(seen) < MAX_LOGICAL and here * 512 + 512 <= size:
+    while here not in seen and len(seen) < MAX_LOGICAL and here * width + 512 <= size:
         seen.add(here)
-        disk.seek(here * 512)
+        disk.seek(here * width)
         sector = disk.read(512)
         if len(sector) < 512 or sector[510:] != b"\x55\xaa":
             break
@@ -125,18 +161,18 @@ def _logical(disk: BinaryIO, size: int, extended: int) -> list[Partition]:
             if kind in EXTENDED:
                 following = extended + start
             elif kind and count:
-                found.append(_mbr_partition(5 + len(found), kind, here + start, count))
+                found.append(_mbr_partition(5 + len(found), kind, here + start, count, width))
         if not following:
             break
         here = following
     return found
 
 
-def _mbr_partition(number: int, kind: int, start: int, count: int) -> Partition:
-    return Partition(number, start * 512, count * 512, f"0x{kind:02x}")
+def _mbr_partition(number: int, kind: int, start: int, count: int, sector: int) -> Partition:
+    return Partition(number, start * sector, count * sector, f"0x{kind:02x}")
 
 
-def _gpt(disk: BinaryIO, size: int) -> tuple[tuple[Partition, ...] | None, tuple[str, ...]]:
+def _gpt(disk: BinaryIO, size: int) -> tuple[Table | None, tuple[str, ...]]:
     for sector in SECTORS:
         found = _gpt_at(disk, size, sector, sector)
         if found is not None:
@@ -148,7 +184,7 @@ def _gpt(disk: BinaryIO, size: int) -> tuple[tuple[Partition, ...] | None, tuple
     return None, ("The GPT partition table is damaged; the MBR beside it was read.",)
 
 
-def _gpt_at(disk: BinaryIO, size: int, offset: int, sector: int) -> tuple[Partition, ...] | None:
+def _gpt_at(disk: BinaryIO, size: int, offset: int, sector: int) -> Table | None:
     """UEFI specification, 5.3.2 (header) and 5.3.3 (entries); None if it is not valid."""
     if offset < 0:
         return None
@@ -157,6 +193,7 @@ def _gpt_at(disk: BinaryIO, size: int, offset: int, sector: int) -> tuple[Partit
     if len(header) < 92 or not header.startswith(b"EFI PART"):
         return None
     length, checksum = struct.unpack_from("<II", header, 12)
+    here, other = struct.unpack_from("<QQ", header, 24)
     where, count, width, entries_checksum = struct.unpack_from("<QIII", header, 72)
     if not 92 <= length <= 512:
         return None
@@ -173,11 +210,14 @@ def _gpt_at(disk: BinaryIO, size: int, offset: int, sector: int) -> tuple[Partit
     if zlib.crc32(table) != entries_checksum:
         return None
     entries = (table[n * width : n * width + 128] for n in range(count))
-    return tuple(
+    partitions = tuple(
         _gpt_partition(number, entry, sector)
         for number, entry in enumerate(entries, 1)
         if any(entry[:16])
     )
+    last = max(here, other)
+    claimed = (last + 1) * sector if last < MAX_SECTORS else 0
+    return Table("gpt", partitions=partitions, sector=sector, claimed=claimed)
 
 
 def _gpt_partition(number: int, entry: bytes, sector: int) -> Partition:

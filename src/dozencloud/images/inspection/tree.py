@@ -14,7 +14,14 @@ MAX_ENTRIES = 10_000
 
 
 class BadImage(Exception):
-    """The image cannot be read; the message is a sentence for the person."""
+    """The image cannot be read; the message is a sentence for the person.
+
+    mend: what to do then; FILE in it stands for the image's name.
+    """
+
+    def __init__(self, sentence: str, mend: str = "Get the image again.") -> None:
+        super().__init__(sentence)
+        self.mend = mend
 
 
 @dataclass(frozen=True)

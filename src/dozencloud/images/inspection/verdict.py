@@ -33,7 +33,8 @@ class Findings:
     """What the verdict is made of.
 
     trouble: why a file system could not be read. installer: it is a CD-ROM's file system. empty: no
-    byte of its beginning is set. readable: some file system was read.
+    byte of its beginning is set. readable: some file system was read. cut: why the disk is not
+    whole.
     """
 
     loaders: tuple[Loader, ...] = ()
@@ -45,6 +46,7 @@ class Findings:
     empty: bool = False
     readable: bool = False
     trouble: str = ""
+    cut: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ def name(arch: Arch | None) -> str:
 
 def of_disk(found: Findings) -> Verdict:
     """How a disk boots."""
+    if found.cut:
+        return _none(found, found.cut)
     if found.empty:
         return _none(found, "The disk is empty: it has no partition table and no file system.")
     if found.installer:
@@ -83,7 +87,7 @@ def _startable(found: Findings) -> Arch | None:
     arches = [
         loader.arch
         for loader in found.loaders
-        if loader.arch in MACHINES and loaders.removable(loader) is loader.arch
+        if loader.arch in MACHINES and loaders.started(loader) is loader.arch
     ]
     kernel = found.default.found
     if kernel is not None and kernel.kernel.arch in arches:
@@ -158,10 +162,15 @@ def _nothing_to_start(found: Findings, kernel: Kernel | None) -> str:
             f"The EFI loader {wrong.path} is for {name(wrong.arch)}, not for "
             f"{name(loaders.removable(wrong))} as its name says: firmware cannot start it."
         )
+    instead = (
+        "no kernel was found to start instead"
+        if kernel is None
+        else "there is no root file system that its kernel could be started with instead"
+    )
     if arm:
         return (
             f"The EFI loader {arm[0].path} is not where firmware looks on a new server's disk "
-            "(EFI/BOOT), and no kernel of the system was found to start instead."
+            f"(EFI/BOOT), and {instead}."
         )
     if found.trouble:
         return f"No EFI loader for ARM was found, and not all could be read: {found.trouble}"
@@ -170,7 +179,7 @@ def _nothing_to_start(found: Findings, kernel: Kernel | None) -> str:
     if not found.readable:
         return "No file system in it is known: nothing in this image can be started."
     if found.esp and not found.loaders:
-        return "The EFI system partition holds no loader, and no kernel was found to start instead."
+        return f"The EFI system partition holds no loader, and {instead}."
     if kernel is None:
         return "No EFI loader and no kernel: nothing in this image can be started."
     return "No EFI loader, and a kernel without a root file system: there is no system to start."
@@ -178,7 +187,7 @@ def _nothing_to_start(found: Findings, kernel: Kernel | None) -> str:
 
 def _against_user_space(kernel: Kernel | None, user: Arch | None) -> str:
     """Why a kernel cannot run a system's programs."""
-    if kernel is None or kernel.arch is None or user is None or _runs(user, kernel.arch):
+    if kernel is None or kernel.arch is None or user is None or runs(user, kernel.arch):
         return ""
     return (
         f"The kernel is for {name(kernel.arch)}, but the system's programs are for {name(user)}: "
@@ -186,7 +195,7 @@ def _against_user_space(kernel: Kernel | None, user: Arch | None) -> str:
     )
 
 
-def _runs(user: Arch, kernel: Arch) -> bool:
+def runs(user: Arch, kernel: Arch) -> bool:
     """Whether a kernel runs programs of an architecture; 64-bit ARM runs both."""
     runs = {Arch.AARCH64: ARM, Arch.ARMV7L: (Arch.ARMV7L, Arch.ARMV6), Arch.X86_64: (Arch.I686,)}
     return user is kernel or user in runs.get(kernel, ())
@@ -210,12 +219,13 @@ def _against_kernel(default: Default) -> str:
     title = f"The kernel {kernel.version}" if kernel.version else "The kernel"
     if kernel.virtio is False:
         return f"{title} has no virtio: it sees neither disk nor network of a server."
-    if kernel.modules and default.initrd_whole:
+    if kernel.modules and default.initrds_whole:
         missing = " and ".join(kernel.modules)
-        if default.initrd is None:
+        if not default.initrds:
             return f"{title} has {missing} as a module, and no initial RAM disk brings it."
-        if default.initrd.virtio is False:
-            return f"{title} has {missing} as a module, and its initial RAM disk lacks it."
+        if any(initrd.virtio is False for initrd in default.initrds):
+            lack = "disk lacks" if len(default.initrds) == 1 else "disks lack"
+            return f"{title} has {missing} as a module, and its initial RAM {lack} it."
     return ""
 
 
@@ -276,7 +286,7 @@ def of_tree(system: System, *, claimed: Arch | None, holds_disk: str) -> Verdict
         reason = "This is no root file system: it has neither an os-release nor a program."
     elif arch is None:
         reason = "The architecture of this root file system cannot be told: no program is in it."
-    elif claimed and system.arch and not _runs(system.arch, claimed):
+    elif claimed and system.arch and not runs(system.arch, claimed):
         reason = (
             f"The container's configuration says {name(claimed)}, but its programs are for "
             f"{name(system.arch)}."
@@ -303,11 +313,17 @@ def _warnings(found: Findings, boot: Boot) -> Iterator[str]:
             f"Firmware does not find the EFI loader {path} on a new server's disk: "
             "the kernel inside is started directly."
         )
+    starting = [loader for loader in found.loaders if loaders.started(loader) is loader.arch]
+    if boot is Boot.UEFI and not any(map(loaders.removable, starting)):
+        yield (
+            f"Firmware's shell starts {starting[0].path}, as startup.nsh says: "
+            "it waits some seconds before it does."
+        )
     if kernel is None:
         yield "No kernel was found in it: whether it has virtio is not known."
-    elif kernel.virtio is None and not (found.default.initrd and found.default.initrd.virtio):
+    elif kernel.virtio is None and not any(one.virtio for one in found.default.initrds):
         yield "Whether its kernel has virtio is not known."
-    elif not found.default.initrd_whole:
+    elif not found.default.initrds_whole:
         yield "Its initial RAM disk could not be read whole: whether it has virtio is not known."
     if system is None:
         yield "No operating system was found in it that could be read."

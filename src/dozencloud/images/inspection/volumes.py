@@ -7,7 +7,7 @@ from typing import BinaryIO, cast
 
 from dissect.util.stream import RangeStream
 
-from dozencloud.images.inspection.filesystems import READERS, kind_of
+from dozencloud.images.inspection.filesystems import READERS, kind_of, size_of
 from dozencloud.images.inspection.model import Partition
 from dozencloud.images.inspection.streams import seam
 from dozencloud.images.inspection.tables import read_table
@@ -32,13 +32,18 @@ class Volume:
 
 @dataclass(frozen=True)
 class Disk:
-    """table: gpt, mbr, or empty. esp: number of the EFI system partition, 0 if there is none."""
+    """table: gpt, mbr, or empty. esp: number of the EFI system partition, 0 if there is none.
+
+    sector: bytes of its sectors. cut: why it is not whole, in a sentence; empty if it is.
+    """
 
     table: str
     mbr_boot_code: bool
     esp: int
     volumes: tuple[Volume, ...]
     warnings: tuple[str, ...] = ()
+    sector: int = 512
+    cut: str = ""
 
 
 def read_disk(disk: BinaryIO, size: int) -> Disk:
@@ -47,9 +52,24 @@ def read_disk(disk: BinaryIO, size: int) -> Disk:
         table = read_table(disk, size)
     if table.kind:
         volumes = tuple(_open(disk, size, each) for each in table.partitions)
-        return Disk(table.kind, table.boot_code, table.esp, volumes, table.warnings)
+        return Disk(
+            table.kind,
+            table.boot_code,
+            table.esp,
+            volumes,
+            table.warnings,
+            table.sector,
+            table.cut(size),
+        )
     whole = _open(disk, size, Partition(0, 0, size, ""))
-    return Disk("", False, 0, (whole,) if whole.partition.filesystem else ())
+    if not whole.partition.filesystem:
+        return Disk("", False, 0, ())
+    with seam("The file system"):
+        needed = size_of(disk)
+    cut = ""
+    if needed > size:
+        cut = f"The image is cut off: it has {size:,} bytes, and its file system {needed:,}."
+    return Disk("", False, 0, (whole,), cut=cut)
 
 
 def _open(disk: BinaryIO, size: int, partition: Partition) -> Volume:

@@ -66,7 +66,7 @@ def main() -> None:
         for piece in _obey(order, image, scratch):
             _write(out, piece)
     except BadImage as error:
-        _refuse(str(error))
+        _refuse(str(error), error.mend)
     except BrokenPipeError:
         os._exit(1)
     except MemoryError:
@@ -81,8 +81,8 @@ def _import(magic: bytes) -> None:
         importlib.import_module(name)
 
 
-def _refuse(sentence: str) -> None:
-    os.write(2, json.dumps({"error": sentence}).encode())
+def _refuse(sentence: str, mend: str = "Get the image again.") -> None:
+    os.write(2, json.dumps({"error": sentence, "mend": mend}).encode())
     os._exit(REFUSED)
 
 

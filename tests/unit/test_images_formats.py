@@ -1,0 +1,101 @@
+"""Files that are no disk as they are: what is told, with the command that mends it."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import struct
+from pathlib import Path
+
+import pytest
+
+from dozencloud.images.importing import inspect_or_refuse, unusable
+from dozencloud.images.inspection import formats
+from dozencloud.images.inspection.formats import open_image
+from dozencloud.images.inspection.streams import Scratch
+from dozencloud.images.inspection.tree import BadImage
+
+MIB = 1 << 20
+
+
+def at(offset: int, magic: bytes, size: int = MIB) -> bytes:
+    return bytes(offset) + magic + bytes(size - offset - len(magic))
+
+
+def qcow2(features: int = 0, *, size: int = MIB) -> bytes:
+    head = struct.pack(">4sIQIIQIIQQIIQ", b"QFI\xfb", 3, 0, 0, 16, MIB, 0, 1, 65536, 0, 0, 0, 0)
+    head += struct.pack(">QQQII", features, 0, 0, 4, 112)
+    return head.ljust(size, b"\0")
+
+
+CONVERTED = (
+    ("VHD", at(0, b"conectix"), "a VHD image", "qemu-img convert -f vpc -O qcow2"),
+    ("VHD, fixed", at(MIB - 512, b"conectix"), "a VHD image", "qemu-img convert -f vpc -O qcow2"),
+    ("VDI", at(0x40, b"\x7f\x10\xda\xbe"), "a VDI image", "qemu-img convert -f vdi -O qcow2"),
+    ("QED", at(0, b"QED\0"), "a QED image", "qemu-img convert -f qed -O qcow2"),
+    ("Parallels", at(0, b"WithouFreSpacExt"), "a Parallels", "qemu-img convert -f parallels"),
+    ("Apple", at(MIB - 512, b"koly"), "an Apple disk", "qemu-img convert -f dmg -O qcow2"),
+    ("extended L2", qcow2(16), "extended L2", "qemu-img convert -f qcow2 -O qcow2"),
+    ("zip", at(0, b"PK\3\4"), "a zip archive", "unzip"),
+    ("7z", at(0, b"7z\xbc\xaf\x27\x1c"), "a 7z archive", "7z x"),
+    ("RAR", at(0, b"Rar!\x1a\7"), "a RAR archive", "unrar x"),
+    ("lz4", at(0, b"\x04\x22\x4d\x18"), "packed with lz4", "unlz4"),
+    ("Android", at(0, b"\x3a\xff\x26\xed"), "an Android sparse image", "simg2img"),
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "what", "command"), [case[1:] for case in CONVERTED], ids=[c[0] for c in CONVERTED]
+)
+def test_what_must_be_converted_or_unpacked(data: bytes, what: str, command: str) -> None:
+    with pytest.raises(BadImage, match=what) as caught:
+        open_image(io.BytesIO(data), len(data))
+    told = unusable(caught.value, "it's mine.img", "it's mine.img")
+    assert command in told.mend
+    assert "'it'\"'\"'s mine.img'" in told.mend and "FILE" not in told.mend
+
+
+def test_the_same_inside_of_gzip(tmp_path: Path) -> None:
+    packed = gzip.compress(at(0x40, b"\x7f\x10\xda\xbe"))
+    with pytest.raises(BadImage, match="a VDI image") as caught:
+        open_image(io.BytesIO(packed), len(packed), Scratch(folder=tmp_path))
+    assert caught.value.mend.startswith("Unpack it first (gunzip FILE). Then: Convert it: qemu-img")
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"<!DOCTYPE html>\n<html>", "a web page"),
+        (b"\n  <HTML><head>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+        (b"LUKS\xba\xbe" + bytes(600), "a LUKS-encrypted disk"),
+        (b"PK\5\6" + bytes(18), "a zip archive with nothing in it"),
+        (at(0x8001, b"CD001"), "an ISO 9660 image"),
+    ],
+)
+def test_what_is_another_thing(data: bytes, said: str) -> None:
+    with pytest.raises(BadImage, match=said):
+        open_image(io.BytesIO(data), len(data))
+
+
+@pytest.mark.parametrize("size", [8, 20, 72, 104, 111, 511])
+@pytest.mark.parametrize("magic", [b"QFI\xfb\0\0\0\3", b"KDMV\1\0\0\0", b"vhdxfile"])
+def test_cut_in_its_header(magic: bytes, size: int) -> None:
+    with pytest.raises(BadImage, match="cut off"):
+        open_image(io.BytesIO(magic.ljust(size, b"\0")), size)
+
+
+def test_the_command_comes_out_of_the_cage(tmp_path: Path) -> None:
+    path = tmp_path / "a disk.vdi"
+    path.write_bytes(at(0x40, b"\x7f\x10\xda\xbe"))
+    with pytest.raises(Exception, match="a VDI image") as caught:
+        inspect_or_refuse(path, path.name, path.name)
+    assert caught.value.mend == (  # type: ignore[attr-defined]  # a Problem
+        "Convert it: qemu-img convert -f vdi -O qcow2 'a disk.vdi' 'a disk.vdi'.qcow2"
+    )
+
+
+def test_every_refusal_says_what_to_do() -> None:
+    assert all(
+        mend.endswith((".", "FILE", ".qcow2", ".raw", "pull")) for *_, mend in formats._REFUSED
+    )
