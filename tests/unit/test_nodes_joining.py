@@ -429,3 +429,8 @@ def test_nodes_trust_each_other_only_where_that_is_set(cloud: Cloud) -> None:
 def test_what_a_node_may_say(peers: tuple[str, ...], exchange: str, topic: str, may: bool) -> None:
     (said,) = (each for each in broker.topics("pi-1", peers) if each["exchange"] == exchange)
     assert bool(re.search(said["write"], topic)) == may
+
+
+def test_no_number_is_the_last() -> None:
+    assert enrol._free([{"number": number} for number in range(1, 400)]) == 400
+    assert enrol._free([{"number": 1}, {"number": 3}]) == 2
