@@ -3,15 +3,21 @@
 ML2/OVN looks for the router that such a port's `device_id` names, and takes None for one
 (neutron/plugins/ml2/drivers/ovn/mech_driver/mech_driver.py, _is_ovn_router_flavor_port): status
 500, and tracebacks in the log, for whoever owns a network.
+
+Its rules are read before the first request: upstream reads them at the first, and refuses an
+administrator whose request comes at the same time (neutron_lib/policy/_engine.py, init, and
+neutron/policy.py, init: each names its enforcer before that has rules).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from neutron import policy
 from neutron.common.ovn import utils as ovn_utils
 from neutron.objects.router import Router
 from neutron.wsgi.api import application
+from neutron_lib import context
 from neutron_lib.callbacks import events, registry, resources
 from neutron_lib.exceptions import BadRequest
 from oslo_utils import uuidutils
@@ -35,5 +41,7 @@ def need_router(_resource: str, _event: str, _trigger: object, payload: Any) -> 
         )
 
 
+context.Context()
+policy.init()
 for event in (events.BEFORE_CREATE, events.BEFORE_UPDATE):
     registry.subscribe(need_router, resources.PORT, event)
