@@ -67,7 +67,10 @@ USED: tuple[str, ...] = (
     "neutron.common.ovn.utils:get_network_name_from_datapath",
     "neutron.common.ovn.utils:is_lsp_router_port",
     "neutron.common.utils:sign_instance_id",
+    "neutron.objects.network:ExternalNetwork.objects_exist",
+    "neutron.objects.network:Network.get_objects",
     "neutron.objects.router:Router.objects_exist",
+    "neutron.policy:init",
     # What hooks/neutronapi.py says first, and better.
     "neutron.plugins.ml2.drivers.ovn.mech_driver.mech_driver:"
     "OVNMechanismDriver._is_ovn_router_flavor_port",
