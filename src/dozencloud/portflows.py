@@ -57,7 +57,7 @@ def secured(ports: Collection[tuple[str, bool, Collection[str]]]) -> dict[str, b
     another owner's: it is free where all of them are.
     """
     found = {name: own for name, own, _ in ports}
-    for name, own, parents in ports:
+    for _, own, parents in ports:
         for parent in parents:
             found[parent] = own or found.get(parent, True)
     return found

@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import packets
@@ -56,7 +56,9 @@ def test_the_first_server_of_a_project_needs_no_network_command(
     assert [(net.name, net.is_shared) for net in mine] == [("auto_allocated_network", False)]
     pool = cloud.cloud.projects
     assert student.guest.fixed.startswith(".".join(str(pool[0]).split(".")[:2]))
-    assert student.guest.ask(f"ping -c 1 -W 5 {cloud.cloud.provider_gateway}").returncode == 0
+    assert (
+        student.guest.ask(f"ping -c 1 -W 5 {cloud.cloud.provider_gateway}", "root").returncode == 0
+    )
 
 
 def test_the_words_of_the_readme_work_whatever_students_call_theirs(
@@ -107,26 +109,29 @@ def test_servers_know_each_other_by_name(student: Student) -> None:
 
 
 def test_a_port_of_a_floating_ip_leads_to_a_server(student: Student) -> None:
-    net, guest = student.project.sdk.network, student.guest
-    address = net.create_ip(floating_network_id=student.ip.floating_network_id)
-    student.project.later(lambda: net.delete_ip(address))
+    """A server whose address is forwarded has no floating IP of its own."""
+    net, guest, ip = student.project.sdk.network, student.guest, student.ip
+    net.update_ip(ip, port_id=None)
     lead = net.create_floating_ip_port_forwarding(
-        address,
+        ip,
         internal_port_id=student.port.id,
         internal_ip_address=guest.fixed,
         internal_port=22,
         external_port=2222,
         protocol="tcp",
     )
-    student.project.later(lambda: net.delete_floating_ip_port_forwarding(address, lead.id))
-    through = replace(guest, floating=address.floating_ip_address)
 
     def answers() -> bool:
-        words = [*through.login("dozen", guest.key, "-p", "2222"), "hostname"]
+        words = [*guest.login("dozen", guest.key, "-p", "2222"), "hostname"]
         return subprocess.run(words, check=False, capture_output=True).stdout == b"one\n"
 
-    eventually(answers, seconds=30, what="SSH by the port")
-    assert not through.answers()  # by any other
+    try:
+        eventually(answers, seconds=30, what="SSH by the port")
+        assert not guest.answers()  # by any other
+    finally:
+        net.delete_floating_ip_port_forwarding(ip, lead.id)
+        net.update_ip(ip, port_id=student.port.id)
+    guest.wait(30)
 
 
 def test_a_limit_of_bandwidth_counts(cloud: TestCloud, student: Student) -> None:
