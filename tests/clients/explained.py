@@ -33,7 +33,7 @@ def outcomes(report: Path) -> dict[str, Outcome]:
         came = Outcome("passed")
         for kind, of in (("failure", "failed"), ("error", "failed"), ("skipped", "skipped")):
             if (said := case.find(kind)) is not None:
-                came = Outcome(of, _first_line(said))
+                came = Outcome(of, _last_line(said))
                 break
         # A test may end in two ways, as with an error while it is cleared up.
         if name not in found or found[name].of != "failed":
@@ -41,9 +41,11 @@ def outcomes(report: Path) -> dict[str, Outcome]:
     return found
 
 
-def _first_line(said: ET.Element) -> str:
-    lines = (said.get("message") or said.text or "").strip().splitlines()
-    return lines[0][:300] if lines else ""
+def _last_line(said: ET.Element) -> str:
+    """Of a trace, what was raised; else what pytest says of it."""
+    text = said.text if said.tag == "failure" else said.get("message")
+    lines = (text or said.get("message") or "").strip().splitlines()
+    return lines[-1][:300] if lines else ""
 
 
 def complaints(found: Mapping[str, Outcome], known: Mapping[str, str]) -> Iterator[str]:

@@ -56,8 +56,11 @@ def run(cloud: TestCloud, programs: Path, work: Path, words: Sequence[str]) -> P
     command = [
         *(str(programs / "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"),
         *("-n", "2", "--dist", "loadscope", f"--timeout={TEST_SECONDS}", f"--junitxml={report}"),
-        *(words or SUITES),
+        f"--rootdir={packages}",
+        *(str(packages / word) for word in words or SUITES),
     ]
+    # A file of the clients' sources, which they upload.
+    (work / "CONTRIBUTING.rst").write_text("an image\n")
     with world(cloud) as made:
         clouds.touch(0o600)
         clouds.write_text(json.dumps(made))
@@ -68,7 +71,7 @@ def run(cloud: TestCloud, programs: Path, work: Path, words: Sequence[str]) -> P
             "OS_TEST_TIMEOUT": str(TEST_SECONDS),
             **dict.fromkeys(("OS_LOG_CAPTURE", "OS_STDOUT_CAPTURE", "OS_STDERR_CAPTURE"), "1"),
         }
-        subprocess.run(command, check=False, cwd=packages, env=settings)
+        subprocess.run(command, check=False, cwd=work, env=settings)
     return report
 
 

@@ -14,7 +14,7 @@ CLIENTS = Path(__file__).resolve().parents[1] / "clients"
 REPORT = """<?xml version="1.0"?>
 <testsuites><testsuite name="pytest">
 <testcase classname="a.B" name="passes" />
-<testcase classname="a.B" name="fails"><failure message="E: why&#10;more">trace</failure></testcase>
+<testcase classname="a.B" name="fails"><failure message="odd">1&#10;E: why</failure></testcase>
 <testcase classname="a.B" name="is_left_out"><skipped message="no such service" /></testcase>
 <testcase classname="a.B" name="clears_up_badly" />
 <testcase classname="a.B" name="clears_up_badly"><error message="at teardown">t</error></testcase>
