@@ -147,7 +147,7 @@ def configured(tmp_path: Path) -> None:
     parsed.read_string(file.content)
     file_of = tmp_path / "keystone.conf"
     with file_of.open("w") as out:
-        for name in ("DEFAULT", "identity"):
+        for name in {"DEFAULT", "identity"} & {"DEFAULT", *parsed.sections()}:
             out.write(f"[{name}]\n")
             out.writelines(f"{key} = {value}\n" for key, value in parsed[name].items())
     keystone.conf.configure()
