@@ -305,10 +305,10 @@ class Seed:
     def networks_there(self) -> bool:
         """What a server, a floating IP and a project's first network are made with."""
         network = self.sdk.network
-        whole = all(self._own(network.networks, name) for name in (EXTERNAL, PRIVATE))
+        whole = self._external() and self._own(network.networks, PRIVATE)
         pools = network.subnet_pools(is_default=True, ip_version=4)
         outside = network.networks(is_router_external=True)
-        return whole and any(pools) and any(each.is_default for each in outside)
+        return bool(whole) and any(pools) and any(each.is_default for each in outside)
 
     def networks(self, step: Step) -> None:
         """`public` (floating IPs), `private` (servers), a router between them; rules, addresses."""
@@ -316,17 +316,21 @@ class Seed:
         self._default_groups()
         self._pool()
         first, last = self.cloud.floating_range
-        external = self._own(network.networks, EXTERNAL) or network.create_network(
+        # Not the administrator's: Nova would take it for a network that his servers may be in.
+        owner = self.sdk.identity.find_project(accounts.PROJECT).id
+        external = self._external() or network.create_network(
             name=EXTERNAL,
+            project_id=owner,
             is_router_external=True,
             provider_network_type="flat",
             provider_physical_network="public",
         )
         if not any(each.is_default for each in network.networks(is_router_external=True)):
             network.update_network(external, is_default=True)
-        if not self._own(network.subnets, EXTERNAL):
+        if not any(network.subnets(network_id=external.id)):
             network.create_subnet(
                 name=EXTERNAL,
+                project_id=owner,
                 network_id=external.id,
                 ip_version=4,
                 cidr=str(self.cloud.provider),
@@ -354,6 +358,10 @@ class Seed:
     def _own(self, find: Callable[..., Iterable[Any]], name: str) -> Any:
         """What the administrator's project has of that name; others may have called theirs so."""
         return next(iter(find(name=name, project_id=self.sdk.current_project_id)), None)
+
+    def _external(self) -> Any:
+        """The network of the floating IPs; nobody but an administrator makes such."""
+        return next(iter(self.sdk.network.networks(name=EXTERNAL, is_router_external=True)), None)
 
     def _pool(self) -> None:
         """Where projects' own networks come from that Neutron makes with a first server.
@@ -525,7 +533,7 @@ class Seed:
         network = self.sdk.network
         port = next(iter(network.ports(device_id=server)))
         if next(iter(network.ips(port_id=port.id)), None) is None:
-            external = self._own(network.networks, EXTERNAL)
+            external = self._external()
             network.create_ip(floating_network_id=external.id, port_id=port.id)
 
     def first_address(self) -> str:
