@@ -1,4 +1,4 @@
-.PHONY: check cuts pairs arm-host arm-node arm-board arm-pair
+.PHONY: check clients cuts pairs arm-host arm-node arm-board arm-pair
 
 # Checks and tests all that this machine can.
 check:
@@ -27,3 +27,7 @@ arm-board:
 # Two emulated ARMv8 machines join; servers move from the KVM of one to that of the other.
 arm-pair:
 	./tests/armhost/start pair
+
+# The functional tests of openstacksdk and openstackclient, their own, against a new cloud.
+clients:
+	./tests/clients/start

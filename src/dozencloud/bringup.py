@@ -55,6 +55,9 @@ from dozencloud.services.neutron import METADATA_USER
 from dozencloud.state import State, digest
 from dozencloud.supervise import Supervisor, clean_environment, variables
 
+TINY = "aarch64"
+"""Architecture of the image that a new cloud has."""
+
 
 def decide_node(cloud: Cloud, facts: Facts) -> Node:
     """What this machine is for the cloud: decided at the first `up`, then kept where it must."""
@@ -350,13 +353,21 @@ class Bringup:
                 done=lambda: self._all_unchanged and bool(self.state.get("compute-node")),
             ),
             kept("flavors", "Flavors", self.seed.flavors, ("catalogue", "nova-api"), ()),
-            kept("key", "SSH key", self.seed.key, ("catalogue", "nova-api"), ()),
+            kept(
+                "key",
+                "SSH key",
+                self.seed.key,
+                ("catalogue", "nova-api"),
+                (),
+                there=self.seed.key_there,
+            ),
             kept(
                 "networks",
                 "Networks and router",
                 self._networks,
                 ("catalogue", "neutron", "ovn-northd", "ovn-controller"),
-                (),
+                (self.cloud.projects, seed.GROUP_RULES),
+                there=self.seed.networks_there,
             ),
             Task(
                 "tiny-image",
@@ -370,6 +381,7 @@ class Bringup:
                 self._upload_image,
                 ("image-limits", "glance", "tiny-image"),
                 self._image_fingerprint(),
+                there=lambda: self.seed.image_whole(TINY),
             ),
         ]
         if first_server:
@@ -393,17 +405,19 @@ class Bringup:
         run: Callable[[Step], None],
         after: tuple[str, ...],
         inputs: object,
+        there: Callable[[], bool] = lambda: True,
     ) -> Task:
-        """A task that is done once for these inputs."""
+        """A task that is done once for these inputs, and anew where what it made is not there."""
         fingerprint = digest(inputs)
 
         def run_and_keep(step: Step) -> None:
             run(step)
             self.state.set(name, fingerprint)
 
-        return Task(
-            name, title, run_and_keep, after, done=lambda: self.state.get(name) == fingerprint
-        )
+        def done() -> bool:
+            return self.state.get(name) == fingerprint and there()
+
+        return Task(name, title, run_and_keep, after, done=done)
 
     # ---- tasks ----------------------------------------------------------------------------
 
@@ -649,7 +663,7 @@ class Bringup:
     @cached_property
     def _tiny(self) -> tiny.TinyImage:
         image = self.cloud.settings.image
-        return tiny.build("aarch64", self.cloud.cache, mirror=image.mirror, suite=image.suite)
+        return tiny.build(TINY, self.cloud.cache, mirror=image.mirror, suite=image.suite)
 
     def _build_image(self, step: Step) -> None:
         # Nothing waits for it until the cloud runs; Linux has a priority per thread.
@@ -662,7 +676,7 @@ class Bringup:
                 step.until(self._packages_done.is_set, seconds=1800, what="Their installation")
 
         tiny.build(
-            "aarch64",
+            TINY,
             self.cloud.cache,
             mirror=image.mirror,
             suite=image.suite,
@@ -675,4 +689,4 @@ class Bringup:
         self.seed.image(step, self._tiny)
 
     def _image_name(self) -> str:
-        return self.seed.image_name(self._tiny)
+        return self.seed.image_name(TINY)

@@ -89,6 +89,10 @@ class Network:
         "such as 192.168.1.200-192.168.1.230.",
     )
     tenant_cidr: str = setting("10.12.0.0/24", "Network of the servers of the first project.")
+    project_cidr: str = setting(
+        "10.13.0.0/16",
+        "From here a project that has no network gets one of 64 addresses, with its first server.",
+    )
     dns: tuple[str, ...] = setting(
         ("9.9.9.9", "1.1.1.1"), "Name servers that servers are told to use."
     )
@@ -343,6 +347,11 @@ class Cloud:
         }
 
     @property
+    def projects(self) -> ipaddress.IPv4Network:
+        """What networks of projects are taken from."""
+        return ipaddress.IPv4Network(self.settings.network.project_cidr)
+
+    @property
     def address(self) -> str:
         """Address under which users reach the gateway."""
         if self.settings.gateway.address:
@@ -497,8 +506,9 @@ def _check(settings: Settings, where: str) -> None:
     for name, cidr in (
         ("network.provider_cidr", settings.network.provider_cidr),
         ("network.tenant_cidr", settings.network.tenant_cidr),
+        ("network.project_cidr", settings.network.project_cidr),
     ):
-        if cidr or name == "network.tenant_cidr":
+        if cidr or name != "network.provider_cidr":
             _check_cidr(where, name, cidr)
     _check_provider(settings.network, where)
     for place in settings.image.download_from:

@@ -49,6 +49,20 @@ def flows(free: Collection[int]) -> list[str]:
     ]
 
 
+def secured(ports: Collection[tuple[str, bool, Collection[str]]]) -> dict[str, bool]:
+    """Name of a port -> whether it is guarded.
+
+    ports: name, whether it has port security, and the ports whose VLAN it is (its trunk's, or
+    none). What comes from a trunk's port may be for the network of any of its VLANs, which may be
+    another owner's: it is free where all of them are.
+    """
+    found = {name: own for name, own, _ in ports}
+    for _, own, parents in ports:
+        for parent in parents:
+            found[parent] = own or found.get(parent, True)
+    return found
+
+
 def free_ports(
     interfaces: Collection[tuple[int, str, str]], secured: Mapping[str, bool]
 ) -> set[int]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dozencloud.cloud import INTEGRATION_BRIDGE, load
-from dozencloud.portflows import COOKIE, flows, free_ports
+from dozencloud.portflows import COOKIE, flows, free_ports, secured
 from dozencloud.services import ovn
 from dozencloud.services.base import Plan
 
@@ -30,6 +30,7 @@ BINDINGS: Mapping[str, Any] = {
             "columns": {
                 "logical_port": {"type": "string"},
                 "port_security": {"type": {"key": "string", "min": 0, "max": "unlimited"}},
+                "parent_port": {"type": {"key": "string", "min": 0, "max": 1}},
             }
         }
     },
@@ -134,7 +135,7 @@ def _interfaces(idl: Any) -> list[tuple[int, str, str]]:
 
 def _secured(idl: Any) -> dict[str, bool]:
     rows = idl.tables["Port_Binding"].rows.values()
-    return {row.logical_port: bool(row.port_security) for row in rows}
+    return secured([(r.logical_port, bool(r.port_security), r.parent_port) for r in rows])
 
 
 def _local(remote: str) -> Any:

@@ -1,7 +1,7 @@
 """The databases: accounts, and content from a snapshot or from the migrations themselves.
 
 The migrations of the five services take 27-84 s; a dump of what they lead to takes 2 s. The
-snapshot is made by tools/make-snapshot from the real `db sync` of the pinned releases and
+snapshot is made by tools/make_snapshot.py from the real `db sync` of the pinned releases and
 Keystone's own bootstrap; a test compares it with a fresh run. It holds no secret: passwords and
 addresses are placeholders in it.
 """
@@ -93,7 +93,8 @@ def password_placeholder(user: str) -> str:
 
 def from_snapshot(plan: Plan, step: Step) -> None:
     """Fill every database that is not filled yet, from the snapshot."""
-    todo = [name for name in DATABASES if name not in loaded(plan, step)]
+    filled = loaded(plan, step)
+    todo = [name for name in DATABASES if name not in filled]
     if not todo:
         return
     parts = split(lzma.decompress(SNAPSHOT.read_bytes()).decode())
@@ -231,11 +232,14 @@ def heads() -> dict[str, set[str]]:
 
 def _revisions(plan: Plan, step: Step) -> dict[str, set[str]]:
     """Database -> alembic's revisions that it has."""
-    command = [*mariadb.client(plan), "--skip-column-names"]
-
-    def held(name: str) -> set[str]:
-        sql = f"SELECT version_num FROM `{name}`.alembic_version"  # noqa: S608 (our names)
-        return set(step.run(command, input=sql).stdout.split())
-
     filled = loaded(plan, step)
-    return {name: held(name) for name in DATABASES if name in filled}
+    found: dict[str, set[str]] = {name: set() for name in DATABASES if name in filled}
+    sql = "".join(
+        f"SELECT '{name}', version_num FROM `{name}`.alembic_version;\n"  # noqa: S608 (our names)
+        for name in found
+    )
+    rows = step.run([*mariadb.client(plan), "--skip-column-names"], input=sql).stdout
+    for row in rows.splitlines():
+        name, revision = row.split()
+        found[name].add(revision)
+    return found

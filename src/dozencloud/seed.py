@@ -46,10 +46,22 @@ IMAGE_LIMITS: Mapping[str, int] = {
 }
 """Of a project: MiB of images, MiB on their way into the cloud, images, and uploads at a time."""
 EXTERNAL, PRIVATE, ROUTER, KEYPAIR, SECURITY_GROUP = "public", "private", "router", "dozen", "ssh"
+DEFAULT_GROUP, POOL, POOL_PREFIX = "default", "projects", 26
+GROUP_RULES: tuple[Mapping[str, Any], ...] = (
+    {"ether_type": "IPv4", "protocol": "icmp"},
+    {"ether_type": "IPv6", "protocol": "ipv6-icmp"},
+    *(
+        {"ether_type": kind, "protocol": "tcp", "port_range_min": 22, "port_range_max": 22}
+        for kind in ("IPv4", "IPv6")
+    ),
+)
+"""Ping and SSH, from anywhere."""
 FIRST = "first"
 DIGEST = "dozen_digest"
 """Property that tells one build of the small image from another."""
 LOGIN_USER = "dozen"
+SSH_SECONDS = 20
+"""After which a login is tried anew."""
 
 
 def held_roles(assignments: Iterable[Any]) -> defaultdict[str, set[str]]:
@@ -293,21 +305,40 @@ class Seed:
         if not known:
             self.sdk.compute.create_keypair(name=KEYPAIR, public_key=text)
 
+    def key_there(self) -> bool:
+        return self.sdk.compute.find_keypair(KEYPAIR) is not None
+
     # ---- network --------------------------------------------------------------------------
 
-    def networks(self, step: Step) -> None:
-        """`public` (floating IPs), `private` (servers), a router between them."""
+    def networks_there(self) -> bool:
+        """What a server, a floating IP and a project's first network are made with."""
         network = self.sdk.network
+        whole = self._external() and self._own(network.networks, PRIVATE)
+        pools = network.subnet_pools(is_default=True, ip_version=4)
+        outside = network.networks(is_router_external=True)
+        return bool(whole) and any(pools) and any(each.is_default for each in outside)
+
+    def networks(self, step: Step) -> None:
+        """`public` (floating IPs), `private` (servers), a router between them; rules, addresses."""
+        network = self.sdk.network
+        self._default_groups()
+        self._pool()
         first, last = self.cloud.floating_range
-        external = network.find_network(EXTERNAL) or network.create_network(
+        # Not the administrator's: Nova would take it for a network that his servers may be in.
+        owner = self.sdk.identity.find_project(accounts.PROJECT).id
+        external = self._external() or network.create_network(
             name=EXTERNAL,
+            project_id=owner,
             is_router_external=True,
             provider_network_type="flat",
             provider_physical_network="public",
         )
-        if not network.find_subnet(EXTERNAL):
+        if not any(each.is_default for each in network.networks(is_router_external=True)):
+            network.update_network(external, is_default=True)
+        if not any(network.subnets(network_id=external.id)):
             network.create_subnet(
                 name=EXTERNAL,
+                project_id=owner,
                 network_id=external.id,
                 ip_version=4,
                 cidr=str(self.cloud.provider),
@@ -315,39 +346,74 @@ class Seed:
                 is_dhcp_enabled=False,
                 allocation_pools=[{"start": first, "end": last}],
             )
-        private = network.find_network(PRIVATE) or network.create_network(name=PRIVATE)
-        inner = network.find_subnet(PRIVATE) or network.create_subnet(
+        private = self._own(network.networks, PRIVATE) or network.create_network(name=PRIVATE)
+        inner = self._own(network.subnets, PRIVATE) or network.create_subnet(
             name=PRIVATE,
             network_id=private.id,
             ip_version=4,
             cidr=str(self.cloud.tenant),
             dns_nameservers=list(self.cloud.settings.network.dns),
         )
-        router = network.find_router(ROUTER) or network.create_router(
+        router = self._own(network.routers, ROUTER) or network.create_router(
             name=ROUTER, external_gateway_info={"network_id": external.id}
         )
         ports = network.ports(device_id=router.id)
         if not any(ip["subnet_id"] == inner.id for port in ports for ip in port.fixed_ips):
             network.add_interface_to_router(router, subnet_id=inner.id)
-        self._security_group()
+        for name in (DEFAULT_GROUP, SECURITY_GROUP):
+            self._security_group(name)
 
-    def _security_group(self) -> None:
-        """`ssh`: ping and SSH from anywhere. The project's `default` group stays closed."""
+    def _own(self, find: Callable[..., Iterable[Any]], name: str) -> Any:
+        """What the administrator's project has of that name; others may have called theirs so."""
+        return next(iter(find(name=name, project_id=self.sdk.current_project_id)), None)
+
+    def _external(self) -> Any:
+        """The network of the floating IPs; nobody but an administrator makes such."""
+        return next(iter(self.sdk.network.networks(name=EXTERNAL, is_router_external=True)), None)
+
+    def _pool(self) -> None:
+        """Where projects' own networks come from that Neutron makes with a first server.
+
+        Without IPv6: the network of the floating IPs has none to lead to.
+        """
+        network, wanted = self.sdk.network, str(self.cloud.projects)
+        pool = self._own(network.subnet_pools, POOL)
+        if pool is None:
+            others = network.subnet_pools(is_default=True, ip_version=4)
+            network.create_subnet_pool(
+                name=POOL,
+                prefixes=[wanted],
+                default_prefix_length=POOL_PREFIX,
+                is_shared=True,
+                is_default=not any(others),
+            )
+        elif wanted not in pool.prefixes:
+            network.update_subnet_pool(pool, prefixes=[*pool.prefixes, wanted])
+
+    def _default_groups(self) -> None:
+        """Every project's `default` group, from now on: ping and SSH from anywhere."""
         network = self.sdk.network
-        project = self.sdk.current_project_id
-        group = next(iter(network.security_groups(name=SECURITY_GROUP, project_id=project)), None)
-        group = group or network.create_security_group(
-            name=SECURITY_GROUP, description="Ping and SSH from anywhere."
+        there = list(network.default_security_group_rules(direction="ingress"))
+        for rule in GROUP_RULES:
+            if not any(_is_rule(each, rule) and each.used_in_default_sg for each in there):
+                network.create_default_security_group_rule(
+                    direction="ingress",
+                    used_in_default_sg=True,
+                    used_in_non_default_sg=False,
+                    **rule,
+                )
+
+    def _security_group(self, name: str) -> None:
+        """The group of that name in the administrator's project, with the same rules."""
+        network = self.sdk.network
+        group = self._own(network.security_groups, name) or network.create_security_group(
+            name=name, description="Ping and SSH from anywhere."
         )
-        wanted: list[dict[str, Any]] = [
-            {"protocol": "icmp"},
-            {"protocol": "tcp", "port_range_min": 22, "port_range_max": 22},
-        ]
-        rules = list(network.security_group_rules(security_group_id=group.id, direction="ingress"))
-        for rule in wanted:
-            if not any(all(getattr(r, k) == v for k, v in rule.items()) for r in rules):
+        there = list(network.security_group_rules(security_group_id=group.id, direction="ingress"))
+        for rule in GROUP_RULES:
+            if not any(_is_rule(each, rule) for each in there):
                 network.create_security_group_rule(
-                    security_group_id=group.id, direction="ingress", ether_type="IPv4", **rule
+                    security_group_id=group.id, direction="ingress", **rule
                 )
 
     # ---- image ----------------------------------------------------------------------------
@@ -367,25 +433,41 @@ class Seed:
             DIGEST: tiny.digest,
         }
 
-    def image_name(self, tiny: TinyImage) -> str:
-        return f"tiny-{ {'aarch64': 'arm64', 'armv7l': 'armhf'}[tiny.architecture] }"
+    def image_name(self, architecture: str) -> str:
+        return f"tiny-{ {'aarch64': 'arm64', 'armv7l': 'armhf'}[architecture] }"
 
-    def image_there(self, tiny: TinyImage) -> bool:
-        """Whether the cloud has just this image: of an older one, another digest."""
-        return any(
-            image.status == "active" and image.properties.get(DIGEST) == tiny.digest
-            for image in self._own_images(self.image_name(tiny))
+    def image_id(self, name: str) -> str:
+        """Of the cloud's own image of that name, if it is active; others may call theirs so."""
+        owner = self.sdk.current_project_id
+        found = self.sdk.image.images(name=name, owner=owner, status="active")
+        return next((str(image.id) for image in found), "")
+
+    def image_whole(self, architecture: str) -> bool:
+        """Servers can be made from the small image: it is there, and so are kernel and initrd."""
+        image = self.sdk.image
+        there = self.image_id(self.image_name(architecture))
+        if not there:
+            return False
+        whole = image.get_image(there)
+        return all(
+            any(image.images(id=part, status="active"))
+            for part in (whole.kernel_id, whole.ramdisk_id)
         )
 
     def image(self, step: Step, tiny: TinyImage) -> None:
-        name = self.image_name(tiny)
-        if self.image_there(tiny):
-            return
+        """The small image, its kernel and its initrd; none of them is deleted by mistake."""
+        image, name = self.sdk.image, self.image_name(tiny.architecture)
         kernel = self._upload(step, f"{name}-kernel", tiny.kernel, "aki", "aki", {})
         initrd = self._upload(step, f"{name}-initrd", tiny.initrd, "ari", "ari", {})
         links = {"kernel_id": kernel, "ramdisk_id": initrd}
         properties = self.image_properties(tiny) | links
-        self._upload(step, name, tiny.disk, "qcow2", "bare", properties)
+        disk = self._upload(step, name, tiny.disk, "qcow2", "bare", properties)
+        found = image.get_image(disk)
+        if (found.kernel_id, found.ramdisk_id) != (kernel, initrd):
+            image.update_image(disk, **links)
+        for each in (disk, kernel, initrd):
+            if not image.get_image(each).is_protected:
+                image.update_image(each, is_protected=True)
 
     def _own_images(self, name: str) -> list[Any]:
         """The images of that name that are the cloud's: an administrator sees everybody's."""
@@ -438,7 +520,7 @@ class Seed:
     # ---- the first server -----------------------------------------------------------------
 
     def first(self, step: Step, image: str) -> None:
-        """Create `first` and give it a floating IP."""
+        """Create `first` from the cloud's image of that name, and give it a floating IP."""
         compute, network = self.sdk.compute, self.sdk.network
         server = compute.find_server(FIRST)
         if server and compute.get_server(server.id).status == "ERROR":
@@ -447,20 +529,12 @@ class Seed:
             compute.wait_for_delete(server, interval=0.3, wait=60)
             server = None
         if not server:
-            group = next(
-                iter(
-                    network.security_groups(
-                        name=SECURITY_GROUP, project_id=self.sdk.current_project_id
-                    )
-                )
-            )
             server = compute.create_server(
                 name=FIRST,
-                image_id=self.sdk.image.find_image(image).id,
+                image_id=self.image_id(image),
                 flavor_id=compute.find_flavor("m1.nano").id,
-                networks=[{"uuid": network.find_network(PRIVATE).id}],
+                networks=[{"uuid": self._own(network.networks, PRIVATE).id}],
                 key_name=KEYPAIR,
-                security_groups=[{"name": group.id}],
             )
 
         def active() -> bool | str:
@@ -480,7 +554,7 @@ class Seed:
         network = self.sdk.network
         port = next(iter(network.ports(device_id=server)))
         if next(iter(network.ips(port_id=port.id)), None) is None:
-            external = network.find_network(EXTERNAL)
+            external = self._external()
             network.create_ip(floating_network_id=external.id, port_id=port.id)
 
     def first_address(self) -> str:
@@ -518,12 +592,25 @@ class Seed:
         step.until(_succeeds(full), seconds=120, every=0.3, what=f"SSH on {address}")
 
 
+def _is_rule(rule: Any, wanted: Mapping[str, Any]) -> bool:
+    """It lets that in, from anywhere."""
+    anywhere = not (rule.remote_ip_prefix or rule.remote_group_id or rule.remote_address_group_id)
+    return anywhere and all(getattr(rule, name) == value for name, value in wanted.items())
+
+
 def _succeeds(command: list[str]) -> Callable[[], bool]:
     def probe() -> bool:
         started = time.monotonic()
-        result = subprocess.run(
-            command, check=False, capture_output=True, stdin=subprocess.DEVNULL, timeout=20
-        )
+        try:
+            result = subprocess.run(
+                command,
+                check=False,
+                capture_output=True,
+                stdin=subprocess.DEVNULL,
+                timeout=SSH_SECONDS,
+            )
+        except subprocess.TimeoutExpired:  # it let us in, and then said nothing
+            return False
         if result.returncode and time.monotonic() - started < 0.2:
             time.sleep(0.2)
         return result.returncode == 0

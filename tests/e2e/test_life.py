@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from testcloud import Guest, TestCloud, eventually
+from testcloud import IMAGE, Guest, TestCloud, eventually
 
 from dozencloud import processes
 from dozencloud.errors import Exit
@@ -48,6 +49,19 @@ def test_up_again_changes_nothing(cloud: TestCloud) -> None:
     assert time.monotonic() - began < 5
     assert "Nothing to change" in again.stdout
     assert cloud.pids() == before
+
+
+def test_the_image_of_the_cloud_is_protected_and_up_mends_it(cloud: TestCloud) -> None:
+    """An image whose kernel is not there looks active, and nobody can start it."""
+    images = cloud.sdk.image
+    tiny = images.get_image(images.find_image(IMAGE).id)
+    for name in (IMAGE, f"{IMAGE}-kernel", f"{IMAGE}-initrd"):
+        refused = cloud.dozen("openstack", "image", "delete", name, code=1)
+        assert "protected" in refused.stderr
+    images.update_image(tiny.id, kernel_id=str(uuid.uuid4()))
+    assert "Nothing to change" not in cloud.dozen("up").stdout
+    assert images.get_image(tiny.id).kernel_id == tiny.kernel_id
+    assert "Nothing to change" in cloud.dozen("up").stdout
 
 
 def test_status_counts_every_service_and_its_memory(cloud: TestCloud) -> None:

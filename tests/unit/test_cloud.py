@@ -37,6 +37,7 @@ OTHER = Settings(
         provider_gateway="192.168.7.1",
         floating_range="192.168.7.200-192.168.7.210",
         tenant_cidr="10.0.0.0/8",
+        project_cidr="172.16.0.0/20",
         dns=("2001:db8::53",),
         datapath="netdev",
         tunnels="vxlan",

@@ -5,12 +5,19 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterable
+from configparser import RawConfigParser
+from pathlib import Path
 from typing import Any
 
+import keystone.conf
 import pytest
 from keystone.common import password_hashing
+from keystone.common.password_hashers.bcrypt import Bcrypt
+from keystone.exception import PasswordVerificationError
+from test_services import make_plan
 
 from dozencloud.hooks import logins
+from dozencloud.services.keystone import service as keystone_service
 from dozencloud.turnstile import Turnstile
 
 CHEAP = "$2b$04$" + "a" * 53
@@ -125,3 +132,50 @@ def test_odd_bodies_have_no_subject(body: bytes) -> None:
 )
 def test_rounds(hashed: str | None, rounds: int) -> None:
     assert logins.rounds(hashed) == rounds
+
+
+# ---- long passwords, with Keystone's own hashes -------------------------------------------
+
+LONG = "a" * 90
+
+
+@pytest.fixture
+def configured(tmp_path: Path) -> None:
+    """Keystone, as a cloud configures it."""
+    (file,) = (f for f in keystone_service(make_plan(tmp_path)).files if f.path.suffix == ".conf")
+    parsed = RawConfigParser()
+    parsed.read_string(file.content)
+    file_of = tmp_path / "keystone.conf"
+    with file_of.open("w") as out:
+        for name in {"DEFAULT", "identity"} & {"DEFAULT", *parsed.sections()}:
+            out.write(f"[{name}]\n")
+            out.writelines(f"{key} = {value}\n" for key, value in parsed[name].items())
+    keystone.conf.configure()
+    keystone.conf.CONF([], project="keystone", default_config_files=[str(file_of)])
+
+
+def test_every_letter_of_a_long_password_counts(configured: None) -> None:
+    """Also those of an application credential's secret, which has 86 bytes."""
+    hashed = password_hashing.hash_password(LONG)
+    assert logins.check_password(LONG, hashed)
+    assert not logins.check_password(LONG[:-1] + "b", hashed)
+
+
+def test_nothing_is_said_of_truncating(configured: None, caplog: pytest.LogCaptureFixture) -> None:
+    hashed = password_hashing.hash_password("short")
+    assert logins.check_password("short", hashed)
+    assert not caplog.records
+
+
+def test_an_old_hash_is_of_the_first_bytes(configured: None) -> None:
+    hashed = Bcrypt.hash(LONG.encode()[:72], rounds=4)
+    assert logins.check_password(LONG, hashed)
+    assert not logins.check_password("b" + LONG[1:], hashed)
+
+
+def test_a_password_beyond_all_limits_cannot_be_set_and_is_wrong(configured: None) -> None:
+    with pytest.raises(PasswordVerificationError, match="4096"):
+        password_hashing.hash_password("a" * 4097)
+    logins._here.spent = False
+    assert not logins.check_password("a" * 4097, USUAL.replace("$2b$12$", "$bcrypt-sha256$v=2,"))
+    assert not logins._here.spent  # so the decoy's time will be

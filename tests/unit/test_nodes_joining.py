@@ -473,3 +473,8 @@ def test_the_controller_gives_the_reason(gateway: Gateway) -> None:
     with pytest.raises(Refused) as refused:
         enrol.known(gateway.cloud, "pi-9", "x")
     assert refused.value.reason is Reason.UNKNOWN_NODE
+
+
+def test_no_number_is_the_last() -> None:
+    assert enrol._free([{"number": number} for number in range(1, 400)]) == 400
+    assert enrol._free([{"number": 1}, {"number": 3}]) == 2

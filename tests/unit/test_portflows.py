@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dozencloud.portflows import CLAIMS, DROP, PASS, flows, free_ports
+from dozencloud.portflows import CLAIMS, DROP, PASS, flows, free_ports, secured
 from dozencloud.portguard import BINDINGS, changes
 
 
@@ -51,6 +51,27 @@ def test_free_is_who_leads_out_or_has_no_port_security(kind: str, name: str, fre
     assert free_ports([(4, kind, name)], {"secured": True, "open": False}) == (
         {4} if free else set()
     )
+
+
+@pytest.mark.parametrize(
+    ("parent", "children", "guarded"),
+    [
+        (False, [], False),
+        (False, [False], False),
+        (False, [False, True], True),  # a network of another's, as a VLAN of one's own port
+        (False, [True, False], True),
+        (True, [False], True),
+    ],
+)
+def test_a_trunk_is_free_where_all_its_networks_are(
+    parent: bool, children: list[bool], guarded: bool
+) -> None:
+    rows = [
+        ("parent", parent, ()),
+        *((f"c{i}", own, ("parent",)) for i, own in enumerate(children)),
+    ]
+    for order in (rows, rows[::-1]):
+        assert secured(order)["parent"] is guarded
 
 
 def test_a_port_that_is_not_there_is_nobody() -> None:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import lzma
 import re
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any, cast
 
 import pytest
+from test_services import make_plan
 
 from dozencloud import schema
+from dozencloud.graph import Step
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +89,27 @@ def test_the_revisions_that_the_migrations_lead_to() -> None:
     assert found["nova"] == found["nova_cell0"] != found["nova_api"]
     # Of expanding and of contracting migrations.
     assert len(found["neutron"]) == 2
+
+
+class Client:
+    """MariaDB's, counted; the real one needs a database: tests/functional/test_snapshot.py."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def run(self, words: list[str], *, input: str, **_: Any) -> CompletedProcess[str]:
+        self.asked.append(input)
+        filled = "".join(f"{name}\n" for name in schema.DATABASES if name != "nova")
+        rows = "".join(f"{name}\tr1\n{name}\tr2\n" for name in re.findall(r"SELECT '(\w+)'", input))
+        return CompletedProcess(words, 0, filled if "dozencloud.filled;" in input else rows, "")
+
+
+def test_one_client_asks_for_all_databases(tmp_path: Path) -> None:
+    plan, client = make_plan(tmp_path), Client()
+    step = cast(Step, client)
+    revisions = schema._revisions(plan, step)
+    assert revisions == {n: {"r1", "r2"} for n in schema.DATABASES if n != "nova"}
+    assert len(client.asked) == 2
+    client.asked.clear()
+    schema.from_snapshot(plan, step)
+    assert [text.count("DROP DATABASE") for text in client.asked] == [0, 1]

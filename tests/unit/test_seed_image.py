@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,16 +20,22 @@ class Glance:
 
     def __init__(self) -> None:
         self.all: dict[str, Any] = {}
+        self.ids = itertools.count()
 
-    def images(self, name: str, owner: str = "ours") -> Iterator[Any]:
-        there = (i for i in self.all.values() if (i.name, i.owner) == (name, owner))
+    def images(self, **wanted: str) -> Iterator[Any]:
+        there = (i for i in self.all.values() if wanted.items() <= vars(i).items())
         return iter([image for image in there if not image.is_hidden])
+
+    def get_image(self, image: str) -> Any:
+        return self.all[image]
 
     def create_image(self, name: str, **more: Any) -> Any:
         image = SimpleNamespace(
-            id=f"{len(self.all):032x}", name=name, status="queued", is_hidden=False, hash_value=""
+            id=f"{next(self.ids):032x}", name=name, status="queued", is_hidden=False, hash_value=""
         )
         image.hash_algo, image.properties, image.owner = "sha512", more, "ours"
+        image.is_protected = False
+        image.kernel_id, image.ramdisk_id = more.get("kernel_id"), more.get("ramdisk_id")
         self.all[image.id] = image
         return image
 
@@ -38,7 +45,7 @@ class Glance:
         return SimpleNamespace(status_code=204, text="")
 
     def update_image(self, image: Any, **changes: Any) -> None:
-        vars(image).update(changes)
+        vars(self.all[image] if isinstance(image, str) else image).update(changes)
 
     def delete_image(self, image: Any) -> None:
         del self.all[image.id]
@@ -74,14 +81,12 @@ def test_a_newer_build_takes_the_name_and_the_old_one_stays(
 ) -> None:
     made, glance = seed
     made.image(STEP, tiny(tmp_path, "old"))
-    (old,) = glance.images("tiny-arm64")
-    assert made.image_there(tiny(tmp_path, "old"))
+    (old,) = glance.images(name="tiny-arm64")
     new = tiny(tmp_path, "new")
-    assert not made.image_there(new)
     made.image(STEP, new)
-    assert made.image_there(new)
+    assert made.image_whole("aarch64")
     assert names(glance) == NAMES
-    (now,) = glance.images("tiny-arm64")
+    (now,) = glance.images(name="tiny-arm64")
     assert now.properties["dozen_digest"] == "new"
     assert (old.is_hidden, old.name) == (True, f"tiny-arm64-{old.id[:8]}")
     # What the old one starts with is still there; the kernel, which is the same, is shared.
@@ -106,3 +111,16 @@ def test_an_image_of_somebody_else_is_left_alone(seed: tuple[Seed, Glance], tmp_
         glance.create_image(name).owner = "a student's"
     made.image(STEP, tiny(tmp_path, "one"))
     assert names(glance) == sorted(NAMES * 2)
+
+
+def test_a_part_that_is_gone_is_made_anew_and_all_are_protected(
+    seed: tuple[Seed, Glance], tmp_path: Path
+) -> None:
+    made, glance = seed
+    made.image(STEP, tiny(tmp_path, "one"))
+    (kernel,) = glance.images(name="tiny-arm64-kernel")
+    del glance.all[kernel.id]
+    assert not made.image_whole("aarch64")
+    made.image(STEP, tiny(tmp_path, "one"))
+    assert made.image_whole("aarch64")
+    assert all(image.is_protected for image in glance.all.values())

@@ -5,7 +5,8 @@ domain that is disabled or unknown, is refused a fifth of a second sooner
 (keystone/auth/plugins/core.py), and so is a user whose hash is cheap. Each wrong password is
 written into the database besides (keystone/identity/backends/sql.py, _record_failed_auth), for a
 lock that anybody can put on anybody. And an application credential that does not exist is a fault
-(IndexError) or a 404, according to whether the user exists.
+(IndexError) or a 404, according to whether the user exists. A password that is too long for the
+hash is a fault, too (ValueError), or a 403.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 from keystone import exception
 from keystone.api._shared import authentication
 from keystone.common import password_hashing
+from keystone.common.password_hashers.bcrypt import Bcrypt
 from keystone.identity.backends.sql import Identity
 
 from dozencloud.turnstile import Full, Turnstile
@@ -30,6 +32,8 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 CHEAP = 8
 """Rounds of bcrypt below which a check costs no time (each one more doubles it; users' have 12)."""
+BCRYPT = 72
+"""Bytes of a password that bcrypt looks at."""
 WAITING = 100
 """Logins that wait; a class that logs in at once is less."""
 REFUSALS = ("401", "403", "404")
@@ -50,10 +54,24 @@ def rounds(hashed: str | None) -> int:
 
 
 def check_password(password: Any, hashed: Any) -> bool:
-    """Upstream's, and a note that the time of a user's password was spent."""
-    if password is not None and hashed is not None and not 0 < rounds(hashed) < CHEAP:
+    """Upstream's, and a note that the time of a user's password was spent.
+
+    A hash of bcrypt alone, which is an old one, is of a password's first bytes. A password that is
+    longer than any may be is a wrong one.
+    """
+    if password is None or hashed is None:
+        return False
+    cost = rounds(hashed)
+    try:
+        if cost and len(begin := password.encode()) > BCRYPT:
+            right = bool(Bcrypt.verify(begin[:BCRYPT], hashed))
+        else:
+            right = bool(_check(password, hashed))
+    except exception.PasswordVerificationError:
+        return False
+    if not 0 < cost < CHEAP:
         _here.spent = True
-    return bool(_check(password, hashed))
+    return right
 
 
 def _record_failed_auth(self: Any, user_id: str) -> None:

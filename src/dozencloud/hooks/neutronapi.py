@@ -1,17 +1,27 @@
-"""Neutron's API, which refuses a router's port where there is no such router.
+"""Neutron's API, which refuses what breaks it, or the words of the README.
+
+A network of the floating IPs has its name alone: an administrator's client sees the networks of all
+projects, and takes no name that two have (`openstack floating ip create public`).
 
 ML2/OVN looks for the router that such a port's `device_id` names, and takes None for one
 (neutron/plugins/ml2/drivers/ovn/mech_driver/mech_driver.py, _is_ovn_router_flavor_port): status
 500, and tracebacks in the log, for whoever owns a network.
+
+Its rules are read before the first request: upstream reads them at the first, and refuses an
+administrator whose request comes at the same time (neutron_lib/policy/_engine.py, init, and
+neutron/policy.py, init: each names its enforcer before that has rules).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from neutron import policy
 from neutron.common.ovn import utils as ovn_utils
+from neutron.objects.network import ExternalNetwork, Network
 from neutron.objects.router import Router
 from neutron.wsgi.api import application
+from neutron_lib import context
 from neutron_lib.callbacks import events, registry, resources
 from neutron_lib.exceptions import BadRequest
 from oslo_utils import uuidutils
@@ -35,5 +45,26 @@ def need_router(_resource: str, _event: str, _trigger: object, payload: Any) -> 
         )
 
 
+def need_own_name(_resource: str, _event: str, _trigger: object, payload: Any) -> None:
+    """Raise where a project calls its network as one of the floating IPs is called."""
+    name = (payload.latest_state or {}).get("name")
+    if not name or payload.context.is_admin:
+        return
+    everybody = payload.context.elevated()
+    mine = payload.resource_id
+    if any(
+        each.id != mine and ExternalNetwork.objects_exist(everybody, network_id=each.id)
+        for each in Network.get_objects(everybody, name=name)
+    ):
+        raise BadRequest(
+            resource="network",
+            msg=f"{name} is the network of the floating IPs; give yours another name.",
+        )
+
+
+context.Context()
+policy.init()
 for event in (events.BEFORE_CREATE, events.BEFORE_UPDATE):
     registry.subscribe(need_router, resources.PORT, event)
+for event in (events.BEFORE_CREATE, events.PRECOMMIT_UPDATE):
+    registry.subscribe(need_own_name, resources.NETWORK, event)

@@ -61,6 +61,9 @@ REPLACED: Mapping[str, tuple[str, ...]] = {
     ),
     # As its decorators show it: (self, context, instance, scheduler_hint, ...).
     "nova.conductor.manager:ComputeTaskManager.migrate_server": ("args", "kwargs"),
+    "nova.network.neutron:API.validate_networks": (
+        *("self", "context", "requested_networks", "num_instances"),
+    ),
     "nova.utils:sanitize_hostname": ("hostname", "default_name"),
     "nova.virt.images:do_image_deep_inspection": ("img", "image_href", "path"),
     "nova.virt.libvirt.utils:fetch_image": ("context", "target", "image_id", "trusted_certs"),
@@ -86,7 +89,10 @@ USED: tuple[str, ...] = (
     "neutron.common.ovn.utils:get_network_name_from_datapath",
     "neutron.common.ovn.utils:is_lsp_router_port",
     "neutron.common.utils:sign_instance_id",
+    "neutron.objects.network:ExternalNetwork.objects_exist",
+    "neutron.objects.network:Network.get_objects",
     "neutron.objects.router:Router.objects_exist",
+    "neutron.policy:init",
     # What hooks/neutronapi.py says first, and better.
     "neutron.plugins.ml2.drivers.ovn.mech_driver.mech_driver:"
     "OVNMechanismDriver._is_ovn_router_flavor_port",
@@ -96,7 +102,9 @@ USED: tuple[str, ...] = (
     "supervisor.dispatchers:POutputDispatcher.record_output",
     "supervisor.dispatchers:POutputDispatcher.close",
     "supervisor.options:ServerOptions.drop_privileges",
+    "keystone.common.password_hashers.bcrypt:Bcrypt.verify",
     "keystone.common.password_hashing:hash_password",
+    "keystone.exception:PasswordVerificationError",
     "glance.async_.flows._internal_plugins.base_download:BaseDownload.revert",
     "glance.async_.flows._internal_plugins.web_download:_WebDownload.execute",
     "glance.async_.flows._internal_plugins.web_download:lf.Flow",
@@ -108,6 +116,9 @@ USED: tuple[str, ...] = (
     "glance.common.scripts.utils:_ValidatedExternalHTTPSHandler",
     "glance.db.sqlalchemy.api:user_get_staging_usage",
     "glance.db.sqlalchemy.api:user_get_storage_usage",
+    "nova.objects.network_request:NetworkRequestList.from_tuples",
+    "nova.network.neutron:API._check_external_network_attach",
+    "nova.network.neutron:API._get_available_networks",
     "nova.virt.images:IMAGE_API",
     "nova.virt.libvirt.imagecache:ImageCacheManager.cache_dir",
     "oslo_limit.limit:Enforcer.get_project_limits",

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from hmac import compare_digest
+from itertools import count
 from typing import Any
 
 from cryptography import x509
@@ -154,7 +155,7 @@ def join(cloud: Cloud, request: Request) -> dict[str, Any]:
 
 def _free(rows: list[dict[str, Any]]) -> int:
     taken = {row["number"] for row in rows}
-    return next(number for number in range(1, 255) if number not in taken)
+    return next(number for number in count(1) if number not in taken)
 
 
 def known(cloud: Cloud, name: str, secret: str) -> Member:

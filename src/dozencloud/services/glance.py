@@ -35,7 +35,7 @@ USER = "dozen-glance"
 
 def own_networks(cloud: Cloud) -> list[object]:
     """Networks of the cloud, from which no user has it fetch an image."""
-    mine: list[object] = [LINKS, cloud.provider, cloud.tenant]
+    mine: list[object] = [LINKS, cloud.provider, cloud.tenant, cloud.projects]
     with suppress(ValueError):  # a host name: the machine itself knows its addresses
         mine.append(ipaddress.ip_network(cloud.address))
     return mine

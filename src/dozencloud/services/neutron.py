@@ -32,6 +32,9 @@ USER = "dozen-neutron"
 METADATA_USER = "dozen-metadata"
 """haproxy in each network, which speaks to servers, runs as this user."""
 FILES = ("neutron.conf", "ml2_conf.ini")
+SERVICE_PLUGINS = ("ovn-router", "port_forwarding", "qos", "trunk", "log", "segments", "pvlan")
+"""Beside those that Neutron always loads: what OVN carries (neutron/common/ovn/extensions.py)."""
+EXTENSION_DRIVERS = ("port_security", "dns_domain_keywords", "qos")
 PRIVSEP_SECTIONS = (
     *("privsep", "privsep_dhcp_release", "privsep_ovs_vsctl"),
     *("privsep_namespace", "privsep_conntrack", "privsep_link"),
@@ -48,7 +51,7 @@ def _config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
             "host": plan.node.name,
             "state_path": state,
             "core_plugin": "ml2",
-            "service_plugins": "ovn-router",
+            "service_plugins": SERVICE_PLUGINS,
             "auth_strategy": "keystone",
             "transport_url": broker_url(plan),
             "api_paste_config": plan.share("neutron", "api-paste.ini"),
@@ -62,6 +65,7 @@ def _config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
             "dns_domain": "dozen.",
             # Networks of projects are smaller by what a tunnel adds: 58 bytes.
             "global_physnet_mtu": plan.node.mtu,
+            "vlan_transparent": True,
         },
         "database": database_options(plan, "neutron"),
         "nova": credentials(plan, "neutron") | {"endpoint_type": "internal"},
@@ -75,7 +79,7 @@ def _config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
             "type_drivers": "flat,geneve",
             "tenant_network_types": "geneve",
             "mechanism_drivers": "ovn",
-            "extension_drivers": "port_security",
+            "extension_drivers": EXTENSION_DRIVERS,
             "overlay_ip_version": 4,
         },
         "ml2_type_flat": {"flat_networks": "public"},
