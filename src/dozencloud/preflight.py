@@ -372,7 +372,8 @@ def ranges(cloud: Cloud, *, node: bool) -> tuple[doctor.Range, ...]:
     if network.provider_interface:
         floating = replace(floating, shared=True)
     servers = doctor.Range("the servers' network", cloud.tenant, "network.tenant_cidr", False)
-    return (*found, floating, servers)
+    projects = doctor.Range("networks of projects", cloud.projects, "network.project_cidr", False)
+    return (*found, floating, servers, projects)
 
 
 def own_devices(cloud: Cloud) -> frozenset[str]:

@@ -9,11 +9,12 @@ from configparser import RawConfigParser
 from pathlib import Path
 from typing import Any
 
-import keystone.conf
 import pytest
 from keystone.common import password_hashing
 from keystone.common.password_hashers.bcrypt import Bcrypt
+from keystone.conf import identity
 from keystone.exception import PasswordVerificationError
+from oslo_config.cfg import ConfigOpts
 from test_services import make_plan
 
 from dozencloud.hooks import logins
@@ -140,8 +141,8 @@ LONG = "a" * 90
 
 
 @pytest.fixture
-def configured(tmp_path: Path) -> None:
-    """Keystone, as a cloud configures it."""
+def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keystone, as a cloud configures it; not the options that all of OpenStack shares here."""
     (file,) = (f for f in keystone_service(make_plan(tmp_path)).files if f.path.suffix == ".conf")
     parsed = RawConfigParser()
     parsed.read_string(file.content)
@@ -150,8 +151,10 @@ def configured(tmp_path: Path) -> None:
         for name in {"DEFAULT", "identity"} & {"DEFAULT", *parsed.sections()}:
             out.write(f"[{name}]\n")
             out.writelines(f"{key} = {value}\n" for key, value in parsed[name].items())
-    keystone.conf.configure()
-    keystone.conf.CONF([], project="keystone", default_config_files=[str(file_of)])
+    options = ConfigOpts()
+    identity.register_opts(options)
+    options([], project="keystone", default_config_files=[str(file_of)])
+    monkeypatch.setattr(password_hashing, "CONF", options)
 
 
 def test_every_letter_of_a_long_password_counts(configured: None) -> None:

@@ -129,7 +129,7 @@ class Nova:
 
 
 def row(name: str = "pi-1") -> Row:
-    return Row(name, "compute", "", Condition.UP, (), None, None)
+    return Row(name, "compute", "", Condition.UP, False, (), None, None)
 
 
 @pytest.fixture

@@ -38,6 +38,7 @@ CHANGED: dict[str, str] = {
     "gateway.address": '"192.0.2.5"',
     "network.provider_cidr": '"203.0.113.0/24"',
     "network.tenant_cidr": '"203.0.113.0/24"',
+    "network.project_cidr": '"10.99.0.0/16"',
     "network.dns": '["192.0.2.1"]',
     "network.datapath": '"system"',
     "network.tunnels": '"vxlan"',
@@ -58,6 +59,7 @@ OTHERWISE: dict[str, Callable[[Bringup], Any]] = {
         ),
         lambda made: made.cloud.registered,
     ),
+    "network.project_cidr": lambda made: made.cloud.projects,
     # A verdict says that it was changed (test_preflight).
     "network.provider_interface": lambda made: made.cloud.settings.network.provider_interface,
     "nodes.migration": lambda made: made._migration,
