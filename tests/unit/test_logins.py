@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from keystone.common import password_hashing
 from keystone.common.password_hashers.bcrypt import Bcrypt
-from keystone.conf import identity
+from keystone.conf import default, identity
 from keystone.exception import PasswordVerificationError
 from oslo_config.cfg import ConfigOpts
 from test_services import make_plan
@@ -152,7 +152,8 @@ def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             out.write(f"[{name}]\n")
             out.writelines(f"{key} = {value}\n" for key, value in parsed[name].items())
     options = ConfigOpts()
-    identity.register_opts(options)
+    for part in (default, identity):
+        part.register_opts(options)
     options([], project="keystone", default_config_files=[str(file_of)])
     monkeypatch.setattr(password_hashing, "CONF", options)
 
