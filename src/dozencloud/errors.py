@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from enum import IntEnum
+from pathlib import Path
 
 
 class Exit(IntEnum):
@@ -42,3 +44,13 @@ class Problem(Exception):
 
     def __str__(self) -> str:
         return f"{self.what} {self.mend}".strip()
+
+
+def overdue(error: subprocess.TimeoutExpired) -> Problem:
+    """A command that was ended because it took too long."""
+    words = [error.cmd] if isinstance(error.cmd, str | bytes) else list(error.cmd)
+    name = Path(str(words[0])).name
+    return Problem(
+        f"{name} did not end within {error.timeout:.3g} s.",
+        "Look at what keeps this machine busy (top), then run the same command again.",
+    )

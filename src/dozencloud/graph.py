@@ -23,7 +23,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import IO, Any, Protocol, TextIO
 
-from dozencloud.errors import Exit, Problem
+from dozencloud.errors import Exit, Problem, overdue
 from dozencloud.timings import Record as Record
 from dozencloud.timings import Report as Report
 from dozencloud.timings import State as State
@@ -342,6 +342,8 @@ class _Run:
             state = State.CANCELLED
         except Problem as error:
             state, problem = State.FAILED, error
+        except subprocess.TimeoutExpired as error:
+            state, problem = State.FAILED, overdue(error)
         except BaseException as error:
             state = State.FAILED
             problem = Problem(f"An error that nobody foresaw: {type(error).__name__}: {error}.")

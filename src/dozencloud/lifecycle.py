@@ -14,6 +14,7 @@ from xmlrpc.client import Fault
 from dozencloud import machine, packages, plumbing, processes, systemd, tunnels, uplink, users
 from dozencloud.cloud import INTEGRATION_BRIDGE, Cloud
 from dozencloud.errors import Problem
+from dozencloud.facts.run import ask
 from dozencloud.services.base import GROUP
 from dozencloud.services.libvirt import folders as libvirt_folders
 from dozencloud.state import State
@@ -130,7 +131,7 @@ def destroy(cloud: Cloud, say: Say = lambda text: None) -> list[str]:
     processes.end(cloud, seconds=5)
     say("networks go")
     for namespace in metadata_namespaces(cloud):
-        subprocess.run(["ip", "netns", "delete", namespace], check=False, capture_output=True)
+        ask("ip", "netns", "delete", namespace, timeout=plumbing.SECONDS)
     if left := uplink.remove(cloud):
         raise Problem(
             f"A network card could not be given back: {left}.",
@@ -166,9 +167,15 @@ def purge(say: Say) -> list[str]:
     installed = packages.removable(machine.packages())
     if installed:
         say(f"{len(installed)} packages go")
-        environment = {**os.environ, **packages.APT_ENVIRONMENT}
         words = ["apt-get", "--quiet", "--assume-yes", "purge", "--autoremove", *installed]
-        result = subprocess.run(words, check=False, capture_output=True, text=True, env=environment)
+        result = subprocess.run(
+            words,
+            check=False,
+            capture_output=True,
+            text=True,
+            env={**os.environ, **packages.APT_ENVIRONMENT},
+            timeout=packages.SECONDS,
+        )
         if result.returncode:
             raise Problem(
                 "The packages could not be removed.",
@@ -185,9 +192,8 @@ def _delete_bridges(cloud: Cloud, supervisor: Supervisor) -> None:
     supervisor.stop("ovn-controller")
     for bridge in (INTEGRATION_BRIDGE, cloud.provider_bridge, tunnels.bridge(cloud)):
         socket = cloud.run / "openvswitch" / "db.sock"
-        words = ["ovs-vsctl", f"--db=unix:{socket}", "--timeout=5", "--if-exists", "del-br", bridge]
-        with suppress(FileNotFoundError):
-            subprocess.run(words, check=False, capture_output=True)
+        words = ("ovs-vsctl", f"--db=unix:{socket}", "--timeout=5", "--if-exists", "del-br")
+        ask(*words, bridge, timeout=plumbing.SECONDS)
 
 
 def metadata_namespaces(cloud: Cloud) -> list[str]:

@@ -12,6 +12,7 @@ from dozencloud.cloud import Cloud
 from dozencloud.errors import Problem
 from dozencloud.facts import Facts
 from dozencloud.facts.packages import packages as package_facts
+from dozencloud.facts.run import ask
 from dozencloud.graph import Step
 from dozencloud.state import State
 
@@ -93,6 +94,8 @@ POLICY = Path("/usr/sbin/policy-rc.d")
 POLICY_TEXT = "#!/bin/sh\n# DozenCloud, while it installs packages: start no daemon.\nexit 101\n"
 
 
+SECONDS = 1800.0
+"""Within which apt ends."""
 CONFIGURED = ("installed", "triggers-awaited", "triggers-pending")
 """dpkg's words for a package that works; another package's triggers may still run (dpkg(1))."""
 
@@ -134,10 +137,10 @@ def wanted_by(cloud: Cloud, found: Facts, *, control: bool) -> tuple[str, ...]:
 def missing(names: tuple[str, ...]) -> list[str]:
     """Those that are not installed (or not configured)."""
     query = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n", *names]
-    result = subprocess.run(query, check=False, capture_output=True, text=True)
+    said = ask(*query, timeout=60).output
     there = {
         name
-        for name, status in (line.split() for line in result.stdout.splitlines())
+        for name, status in (line.split() for line in said.splitlines())
         if status in CONFIGURED
     }
     return [name for name in names if name not in there]
@@ -190,7 +193,7 @@ def install(step: Step, names: tuple[str, ...], state: State) -> None:
             _repair(step)
         if todo:
             step.note(f"{len(todo)} packages and what they need")
-            step.run(apt("install", *todo), env=APT_ENVIRONMENT, timeout=1800)
+            step.run(apt("install", *todo), env=APT_ENVIRONMENT, timeout=SECONDS)
     except Problem as problem:
         raise _explain(problem) from problem
     finally:
@@ -208,8 +211,8 @@ def removable(names: Sequence[str]) -> list[str]:
     """
     fields = "${Essential}${Protected}${Important}"
     query = ["dpkg-query", "--show", f"--showformat=${{Package}} {fields}\n", *names]
-    result = subprocess.run(query, check=False, capture_output=True, text=True)
-    words = (line.split() for line in result.stdout.splitlines())
+    said = ask(*query, timeout=60).output
+    words = (line.split() for line in said.splitlines())
     return [name for name, *kept in words if not any("yes" in each for each in kept)]
 
 
@@ -224,11 +227,11 @@ def _repair(step: Step) -> None:
     """Finish what dpkg had begun when it was killed (dpkg(1), --configure and --audit)."""
     # Fails where a package waits for another that is not unpacked yet; apt sees to that.
     configure = ["dpkg", "--configure", "--pending", "--force-confdef", "--force-confold"]
-    step.run(configure, env=APT_ENVIRONMENT, timeout=1800, check=False)
+    step.run(configure, env=APT_ENVIRONMENT, timeout=SECONDS, check=False)
     damaged = package_facts().damaged
     if damaged:
-        step.run(apt("install", "--reinstall", *damaged), env=APT_ENVIRONMENT, timeout=1800)
-    step.run(apt("--fix-broken", "install"), env=APT_ENVIRONMENT, timeout=1800)
+        step.run(apt("install", "--reinstall", *damaged), env=APT_ENVIRONMENT, timeout=SECONDS)
+    step.run(apt("--fix-broken", "install"), env=APT_ENVIRONMENT, timeout=SECONDS)
 
 
 def _in_use() -> set[str]:
@@ -236,7 +239,7 @@ def _in_use() -> set[str]:
     if not BOOTED.is_dir():
         return set()
     show = ["systemctl", "show", "--property=UnitFileState,ActiveState", *UNITS]
-    result = subprocess.run(show, check=True, capture_output=True, text=True)
+    result = subprocess.run(show, check=True, capture_output=True, text=True, timeout=60)
     # A paragraph for each unit, in this order, also for one that is not there.
     paragraphs = result.stdout.strip("\n").split("\n\n")
     states = (set(paragraph.splitlines()) for paragraph in paragraphs)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import grp
 import pwd
 import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 from dozencloud.errors import Problem
+from dozencloud.facts.run import ask
 from dozencloud.graph import Step
 
 NOLOGIN = "/usr/sbin/nologin"
@@ -50,9 +50,9 @@ def remove(prefix: str, group: str) -> list[str]:
     """Delete all users whose name starts with `prefix`, and the group; returns their names."""
     gone = [entry.pw_name for entry in pwd.getpwall() if entry.pw_name.startswith(prefix)]
     for user in gone:
-        subprocess.run(["userdel", user], check=False, capture_output=True)
+        ask("userdel", user, timeout=60)
     if any(entry.gr_name == group for entry in grp.getgrall()):
-        subprocess.run(["groupdel", group], check=False, capture_output=True)
+        ask("groupdel", group, timeout=60)
     return gone
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from dozencloud import legible
-from dozencloud.errors import Exit, Problem
+from dozencloud.errors import Exit, Problem, overdue
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -207,6 +208,8 @@ def foreseen(error: Exception) -> Problem | None:
     problem = None
     if isinstance(error, PermissionError) and os.geteuid():
         problem = Problem(f"{error.filename} cannot be opened.", "Use sudo.")
+    elif isinstance(error, subprocess.TimeoutExpired):
+        problem = overdue(error)
     elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
         problem = Problem("The disk is full.", "Make room; to see where it went: df -h")
     elif isinstance(error, OSError) and error.filename and error.strerror:

@@ -154,7 +154,9 @@ def run(arguments: Sequence[str], config: Path, source: Source, *, clean: bool =
 
 
 def _host_settings() -> list[str]:
-    found = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        ["apt-config", "dump"], capture_output=True, text=True, check=False, timeout=60
+    )
     return network_settings(found.stdout)
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from dozencloud.errors import Problem
 from dozencloud.images import apt
 
+SECONDS = 900.0
+"""That one package may take to be unpacked, on a slow card."""
 MERGED = ("bin", "lib", "sbin")
 """Links into /usr on an installed Debian; before Debian 13 packages have files there."""
 
@@ -77,7 +79,11 @@ def unpack(packages: Sequence[Path], root: Path) -> None:
     root.mkdir(parents=True, exist_ok=True)
     for package in packages:
         done = subprocess.run(
-            ["dpkg-deb", "--extract", package, root], capture_output=True, text=True, check=False
+            ["dpkg-deb", "--extract", package, root],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SECONDS,
         )
         if done.returncode != 0:
             full = "No space left on device" in done.stderr

@@ -370,6 +370,7 @@ def _run(command: list[str], package: str, extra: dict[str, str] | None = None) 
         capture_output=True,
         text=True,
         check=False,
+        timeout=600,
     )
     if done.returncode != 0:
         if "No space left on device" in done.stderr:

@@ -19,7 +19,12 @@ def service(plan: Plan) -> Service:
 
     def ready() -> bool:
         done = subprocess.run(
-            flows, check=False, capture_output=True, text=True, env={**os.environ, **environment}
+            flows,
+            check=False,
+            capture_output=True,
+            text=True,
+            env={**os.environ, **environment},
+            timeout=30,
         )
         return "actions=drop" in done.stdout
 

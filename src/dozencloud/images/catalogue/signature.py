@@ -10,6 +10,7 @@ from dozencloud.errors import Exit, Problem
 from dozencloud.images.catalogue.entries import Key
 
 GPGV = "gpgv"
+SECONDS = 60.0
 
 
 def check(key: Key, what: str, data: Path, signature: Path) -> str:
@@ -51,7 +52,9 @@ def require(key: Key, what: str) -> None:
 def _gpgv(key: Key, what: str, arguments: list[str]) -> subprocess.CompletedProcess[str]:
     require(key, what)
     command = [GPGV, "--status-fd", "1", "--keyring", str(key.file), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, errors="replace", check=False, timeout=SECONDS
+    )
 
 
 def _judge(what: str, done: subprocess.CompletedProcess[str], signer: str) -> str:

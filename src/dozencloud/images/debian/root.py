@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from backports import zstd
 
+from dozencloud.errors import overdue
 from dozencloud.images.debian import files, tools
 from dozencloud.images.debian.packages import Apt, Package
 from dozencloud.images.debian.recipe import Purpose, Recipe
@@ -131,6 +134,8 @@ def _mmdebstrap(
         pass_fds=(lock,),
     ) as process:
         assert process.stderr is not None  # noqa: S101
+        timer = threading.Timer(tools.LONGEST, process.kill)
+        timer.start()
         for line in process.stderr:
             last.append(line.rstrip())
             if line.rstrip() in STEPS:
@@ -139,6 +144,9 @@ def _mmdebstrap(
                 done += 1
                 if done % SAY_EVERY == 0:
                     say(f"{done} of {total} packages are installed")
+    timer.cancel()
+    if process.returncode == -signal.SIGKILL:
+        raise overdue(subprocess.TimeoutExpired(words, tools.LONGEST))
     if process.returncode != 0:
         raise tools.failure("mmdebstrap", "the root file system", "\n".join(last))
 

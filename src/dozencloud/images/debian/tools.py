@@ -12,6 +12,8 @@ from dozencloud.errors import Exit, Problem
 from dozencloud.images.debian.recipe import Architecture, Purpose, Recipe
 
 # sbin is not on every user's path; mke2fs and sfdisk live there.
+LONGEST = 4 * 3600.0
+"""s that one program may take: an emulated machine is installed by it."""
 PATH = os.environ.get("PATH", "/usr/bin") + ":/usr/sbin:/sbin"
 
 FOR_ROOT = {
@@ -85,7 +87,7 @@ def runs(architecture: Architecture) -> bool:
     test = find("arch-test")
     if test is None:
         return False
-    return subprocess.run([test, architecture], capture_output=True).returncode == 0
+    return subprocess.run([test, architecture], capture_output=True, timeout=60).returncode == 0
 
 
 def run(
@@ -116,6 +118,7 @@ def run(
         text=True,
         errors="replace",
         check=False,
+        timeout=LONGEST,
     )
     if done.returncode != 0:
         raise failure(name, what, done.stderr)
