@@ -51,6 +51,6 @@ def overdue(error: subprocess.TimeoutExpired) -> Problem:
     words = [error.cmd] if isinstance(error.cmd, str | bytes) else list(error.cmd)
     name = Path(str(words[0])).name
     return Problem(
-        f"{name} did not end within {error.timeout:.3g} s.",
+        f"{name} did not end within {round(error.timeout, 1):g} s.",
         "Look at what keeps this machine busy (top), then run the same command again.",
     )
