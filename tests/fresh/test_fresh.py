@@ -49,14 +49,14 @@ def test_the_machine_is_bare_and_reaches_the_registries(suite: str, workdir: Pat
 def test_the_environment_survives_kills(workdir: Path) -> None:
     with Machine.start("bookworm", workdir) as machine:
         for seconds in (0.5, 2, 3, 4, 1.5, 2.5):
-            launcher = machine.popen(["./dozen", "--help"], stderr=subprocess.DEVNULL)
+            launcher = machine.popen(["./dozen", "status"], stderr=subprocess.DEVNULL)
             try:
                 launcher.wait(seconds)
             except subprocess.TimeoutExpired:
                 machine.kill()
                 launcher.wait()
-        done = machine.run(["./dozen", "--help"], check=True)
-        assert "up" in done.stdout
+        done = machine.run(["./dozen", "status"])
+        assert (done.returncode, "There is no cloud" in done.stderr) == (4, True), done.stderr
         assert made_for(machine) == "all there"
 
 
@@ -148,9 +148,7 @@ def test_a_second_up_changes_nothing(cloud: Cloud) -> None:
 
 
 def test_one_start_brings_all_back_after_a_power_cut(cloud: Cloud) -> None:
-    machine, up = cloud
-    line = SSH_LINE.search(up.stdout)
-    assert line, up.stdout
+    machine, _ = cloud
     machine.power_off()
     machine.power_on()
     started = machine.run(["./dozen", "start"])
