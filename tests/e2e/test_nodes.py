@@ -424,7 +424,8 @@ def test_a_stolen_board_is_shut_out_and_the_other_stays(
         what="the other node has a certificate of the new authority",
     )
     servers[1].wait()
-    assert condition(cloud, other) == "up"
+    # Its OVN connects anew with that.
+    eventually(lambda: condition(cloud, other) == "up", seconds=60, what="the other node is up")
 
 
 def as_node(cloud: TestCloud, given: Membership) -> Connection:
