@@ -28,10 +28,16 @@ HELPFUL = frozenset({"sys_nice", "sys_resource"})
 """Without these it works all the same."""
 
 
+def parse_bounding(status: str) -> int | None:
+    """From /proc/PID/status: the bounding set, a bit each, which children are held to."""
+    found = re.search(r"^CapBnd:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return int(found[1], 16) if found else None
+
+
 def parse_lacking(status: str) -> tuple[str, ...]:
     """From /proc/PID/status: those outside the bounding set, which no child can get."""
-    found = re.search(r"^CapBnd:\s*([0-9a-f]+)$", status, re.MULTILINE)
-    held = int(found[1], 16) if found else -1
+    bounding = parse_bounding(status)
+    held = -1 if bounding is None else bounding
     return tuple(name for name, bit in NUMBERS.items() if not held >> bit & 1)
 
 

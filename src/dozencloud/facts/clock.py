@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from dozencloud.facts.capabilities import parse_bounding
 from dozencloud.facts.processes import PROC, name, pids
 
 DAEMONS = {
@@ -59,8 +59,7 @@ def _synchronised() -> bool:
 
 def parse_settable(status: str) -> bool:
     """From /proc/PID/status: the bounding set, which children of this process are held to."""
-    found = re.search(r"^CapBnd:\s*([0-9a-f]+)$", status, re.M)
-    return bool(found and int(found[1], 16) & _CAP_SYS_TIME)
+    return bool((parse_bounding(status) or 0) & _CAP_SYS_TIME)
 
 
 def _ours(pid: int) -> bool:
