@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from dozencloud.cloud import Cloud
+    from dozencloud.doctor import Verdict
 
 
 @dataclass
@@ -147,6 +148,12 @@ def show(problem: Problem) -> None:
 def echo_json(value: Any) -> None:
     """JSON has escapes of its own."""
     click.echo(json.dumps(value, indent=2))
+
+
+def warn(verdicts: Iterable[Verdict]) -> None:
+    """Say what is wrong with this machine though the command has done its work."""
+    for verdict in verdicts:
+        say("", f"Warning: {verdict.fact}", *filter(None, [verdict.mend]))
 
 
 def leaves(command: click.Command) -> Iterator[click.Command]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from dozencloud.cli.common import Invocation, pass_invocation, say, waited
+from dozencloud.cli.common import Invocation, pass_invocation, say, waited, warn
 from dozencloud.cli.destroy import clear_machine
 
 
@@ -51,8 +51,7 @@ def join(
         say(f"This machine is the node {given.node}. It took {waited():.1f} s.")
     else:
         say(f"Nothing to change: the node {given.node} runs. ({waited():.1f} s)")
-    for warning in outcome.warnings:
-        say("", f"Warning: {warning.fact}", *filter(None, [warning.mend]))
+    warn(outcome.warnings)
     say("On the controller: sudo ./dozen node list")
 
 

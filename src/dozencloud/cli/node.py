@@ -42,7 +42,6 @@ def token(invocation: Invocation, ttl: str, role: str, name: str) -> None:
     """
     cloud = invocation.as_admin("node", "token")
     from dozencloud import runs
-    from dozencloud.errors import Exit, Problem
     from dozencloud.nodes import enrol, tokens
     from dozencloud.services.base import Role
 

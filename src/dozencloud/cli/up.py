@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dozencloud.cli.common import Invocation, pass_invocation, say, waited
+from dozencloud.cli.common import Invocation, pass_invocation, say, waited, warn
 
 if TYPE_CHECKING:
     from dozencloud.runs import Outcome
@@ -42,8 +42,7 @@ def up(invocation: Invocation, first_server: bool, verbose: bool) -> None:
     lines = [f"Nothing to change: the cloud runs. ({waited():.1f} s)"]
     for line in _summary(outcome) if outcome.changed else lines:
         say(line)
-    for warning in outcome.warnings:
-        say("", f"Warning: {warning.fact}", *filter(None, [warning.mend]))
+    warn(outcome.warnings)
 
 
 def _summary(outcome: Outcome) -> list[str]:
