@@ -124,6 +124,11 @@ def make_folder(folder: Folder) -> None:
     folder.path.chmod(folder.mode)
 
 
+def _settling(service: Service) -> str:
+    """Name in the state: an `up` may be killed when the service runs and is not settled yet."""
+    return f"settling.{service.name}"
+
+
 @dataclass
 class Bringup:
     """Makes the tasks for one cloud on this machine."""
@@ -578,6 +583,7 @@ class Bringup:
                 # supervisor calls a program "starting" for `startsecs`, ready or not.
                 and process.state in ("starting", "running")
                 and self.state.get(f"service.{service.name}") == self._fingerprint(service)
+                and not self.state.get(_settling(service))
                 and service.ready()
                 and not service.fault()
             )
@@ -618,7 +624,8 @@ class Bringup:
         process = self.supervisor.process(service.name)
         changed = self.state.get(f"service.{service.name}") != fingerprint
         if process.state not in ("stopped", "exited", "fatal") and changed:
-            if service.reload and process.state == "running" and service.reload(process.pid):
+            settled = process.state == "running" and not self.state.get(_settling(service))
+            if service.reload and settled and service.reload(process.pid):
                 self.state.set(f"service.{service.name}", fingerprint)
                 return
             step.note("to stop: its configuration has changed")
@@ -626,6 +633,8 @@ class Bringup:
         if service.prepare:
             service.prepare(step)
         self.state.set(f"service.{service.name}", fingerprint)
+        if service.settle:
+            self.state.set(_settling(service), True)
         self.supervisor.start(service.name)
         if service.nice:
             with suppress(ProcessLookupError, PermissionError):  # no CAP_SYS_NICE in a container
@@ -644,6 +653,7 @@ class Bringup:
         step.until(ready, seconds=service.patience, every=0.1, what=service.title)
         if service.settle:
             service.settle(step)
+            self.state.set(_settling(service), False)
 
     # ---- what a new cloud has -------------------------------------------------------------
 

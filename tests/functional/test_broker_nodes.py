@@ -419,8 +419,7 @@ def test_a_reload_cuts_nothing(machines: Machines) -> None:
         for members in ((), machines.plan.members):
             machines.write(gateway.service(replace(machines.plan, members=members)))
             assert gateway.reload(nginx.pid)
-            # The workers before it let go of the port in their own time.
-            eventually(lambda wanted=bool(members): is_open() == wanted, f"for {members}")
+            assert is_open() == bool(members)
             queue = connection.channel().queue_declare("compute.arm-1", passive=True)
             assert queue.queue == "compute.arm-1"
 

@@ -32,16 +32,24 @@ from nodekit import (
 )
 
 from dozencloud import reachable, tls, tunnels
+from dozencloud.bringup import Bringup
 from dozencloud.cloud import GENEVE, VXLAN
+from dozencloud.facts import gather
+from dozencloud.graph import Step
 from dozencloud.membership import Member
 from dozencloud.nodes import authority
 from dozencloud.services import ovn
+from dozencloud.services.base import Service
 
 pytestmark = [pytest.mark.functional, pytest.mark.timeout(120)]
 
 MTU = 1442  # what a network has on wires of 1500 bytes
 NAME_OF = {"chassis-controller": "a", "chassis-1": "b"}
 """Chassis -> the server on it; MAC and address end with the place in the alphabet."""
+
+
+class Killed(BaseException):
+    """Ends what runs, as a signal would."""
 
 
 @dataclass
@@ -160,6 +168,37 @@ def test_what_becomes_of_the_bridge_is_seen_and_mended(
     assert fault in switch.fault()
     switch.settle(STEP)
     assert switch.fault() == ""
+
+
+def test_what_a_killed_up_left_unsettled_is_settled_by_the_next(pair: Pair) -> None:
+    """OVN's controller makes no flow before the database says what this node is."""
+    machine = pair.controller
+    (database,) = [service for service in machine.services if service.name == "ovs-db"]
+    known = ("get", "Open_vSwitch", ".", "external_ids:ovn-remote")
+
+    def killed(_step: Step) -> None:
+        raise Killed
+
+    def up(service: Service) -> bool:
+        """Whether there was nothing to do."""
+        bringup = Bringup(machine.plan, gather())
+        task = bringup._service_task(service)
+        assert task.done
+        if not (done := task.done()):
+            task.run(STEP)
+        return done
+
+    (machine.cloud.lib / "node.json").touch()
+    wished = machine.run(*ovn.vsctl(machine.cloud, *known)).stdout
+    machine.run(*ovn.vsctl(machine.cloud, "remove", "open", ".", "external_ids", "ovn-remote"))
+    machine.supervisor.stop(database.name)
+    with pytest.raises(Killed):
+        up(replace(database, settle=killed))
+    pid = machine.supervisor.process(database.name).pid
+    assert not up(database)
+    assert machine.run(*ovn.vsctl(machine.cloud, *known)).stdout == wished
+    assert machine.supervisor.process(database.name).pid == pid
+    assert up(database)
 
 
 def test_a_router_that_does_not_answer_is_named(pair: Pair) -> None:

@@ -16,7 +16,7 @@ from dozencloud import tls
 from dozencloud.cloud import NODE_CONSOLES_PORT, Cloud
 from dozencloud.confinement import Confinement
 from dozencloud.membership import nodes_folder
-from dozencloud.processes import children
+from dozencloud.processes import alive, children
 from dozencloud.services.base import (
     GROUP,
     IMAGE_DATA,
@@ -307,16 +307,28 @@ stream {{
 
 
 def reload(pid: int) -> bool:
-    """Make the running nginx use its changed files; what its connections carry goes on."""
+    """Make the running nginx use its changed files; what its connections carry goes on.
+
+    Whoever connects after it meets the new files: no worker of before takes a connection, and
+    those that it kept without a request are closed.
+    """
     before = set(children(pid))
     os.kill(pid, signal.SIGHUP)
     end = time.monotonic() + RELOAD_SECONDS
     while time.monotonic() < end:
-        # It makes new workers once the files are read and the ports are open.
-        if set(children(pid)) - before:
+        # It makes new workers once the files are read and the ports are open, then tells the others.
+        if set(children(pid)) - before and all(map(_leaves, before)):
             return True
         time.sleep(0.05)
     return False
+
+
+def _leaves(pid: int) -> bool:
+    """The worker is gone or says so (nginx, ngx_worker_process_cycle)."""
+    try:
+        return b"shutting down" in Path(f"/proc/{pid}/cmdline").read_bytes() or not alive(pid)
+    except OSError:
+        return True
 
 
 def service(plan: Plan) -> Service:
