@@ -55,6 +55,15 @@ def eventually(true: Callable[[], object], what: str) -> None:
         time.sleep(0.05)
 
 
+def _gone(group: int) -> bool:
+    """No process of that group is left, with its ports."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
 def certify(place: Path, issuer: tls.Authority, name: str, address: str) -> None:
     """A node's key and certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -176,6 +185,7 @@ class Machines:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        eventually(lambda: _gone(process.pid), f"the end of {name}'s children")
 
     def wait(self, name: str, ready: Callable[[], bool]) -> None:
         _, process = self.services[name]
