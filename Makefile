@@ -1,4 +1,4 @@
-.PHONY: check clients cuts pairs arm-host arm-node arm-board arm-pair
+.PHONY: check clients cuts life pairs arm-host arm-node arm-board arm-pair
 
 # Checks and tests all that this machine can.
 check:
@@ -11,6 +11,10 @@ cuts:
 # Lets nodes of each system join controllers of each system.
 pairs:
 	./tests/run -m long tests/fresh/test_pairs.py
+
+# Does with servers of each kind all that Nova knows; the check does most of it.
+life:
+	DOZEN_LONG=1 ./tests/run tests/e2e/test_server_life.py
 
 # Runs servers with KVM in emulated ARMv8 machines: docs/arm-host.md
 arm-host:

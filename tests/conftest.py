@@ -8,6 +8,8 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 E2E = "tests/e2e/"
+APART = "tests/e2e/test_server_life.py"
+"""Has a cloud of its own: it takes long, and so runs beside the other files of `E2E`."""
 LONG = 16
 """Bytes of data above which they are no name."""
 
@@ -16,7 +18,8 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # untyped
     """A file runs in one process, and so does all that shares the cloud of `tests/e2e`."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return E2E if nodeid.startswith(E2E) else nodeid.partition("::")[0]
+        file = nodeid.partition("::")[0]
+        return E2E if file.startswith(E2E) and file != APART else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:

@@ -316,7 +316,7 @@ def reload(pid: int) -> bool:
     os.kill(pid, signal.SIGHUP)
     end = time.monotonic() + RELOAD_SECONDS
     while time.monotonic() < end:
-        # It makes new workers once the files are read and the ports are open, then tells the others.
+        # It makes new workers once files are read and ports are open, then tells the others.
         if set(children(pid)) - before and all(map(_leaves, before)):
             return True
         time.sleep(0.05)
