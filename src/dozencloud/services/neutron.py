@@ -103,8 +103,14 @@ def _config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
     )
 
 
-def _environment(plan: Plan) -> dict[str, str]:
+def _temporary(plan: Plan, service: str) -> Folder:
+    """For the files by which processes agree who is first: their names can be guessed."""
+    return Folder(plan.cloud.run / service, USER, USER)
+
+
+def _environment(plan: Plan, temporary: Folder) -> dict[str, str]:
     return {
+        "TMPDIR": str(temporary.path),
         "OS_NEUTRON_CONFIG_DIR": str(plan.cloud.etc / "neutron"),
         "OS_NEUTRON_CONFIG_FILES": ";".join(FILES),
     }
@@ -112,7 +118,7 @@ def _environment(plan: Plan) -> dict[str, str]:
 
 def api(plan: Plan) -> Service:
     folders, files = _config(plan)
-    temporary = plan.cloud.run / "neutron"
+    temporary = _temporary(plan, "neutron")
     return Service(
         name="neutron",
         title="Networks (Neutron)",
@@ -120,12 +126,11 @@ def api(plan: Plan) -> Service:
         command=python_wsgi(plan, "neutron", "dozencloud.hooks.neutronapi:application", "/network"),
         user=USER,
         environment={
-            **_environment(plan),
+            **_environment(plan, temporary),
             # How it learns its number of workers outside uwsgi; it fails without.
             "ASGI_WORKERS": "1",
-            "TMPDIR": str(temporary),
         },
-        folders=(*folders, Folder(temporary, USER, USER), api_folder(plan.cloud, "neutron", USER)),
+        folders=(*folders, temporary, api_folder(plan.cloud, "neutron", USER)),
         files=files,
         after=("mariadb", "memcached", "ovn-nb", "ovn-sb"),
         ready=answers(plan.cloud, "neutron", "/network/"),
@@ -135,6 +140,7 @@ def api(plan: Plan) -> Service:
 
 def maintenance(plan: Plan) -> Service:
     folders, files = _config(plan)
+    temporary = _temporary(plan, "neutron-maintenance")
     etc = plan.cloud.etc / "neutron"
     arguments = [word for name in FILES for word in ("--config-file", str(etc / name))]
     return Service(
@@ -143,8 +149,8 @@ def maintenance(plan: Plan) -> Service:
         role=Role.CONTROL,
         command=python_main(plan, "neutron.cmd.server:main_ovn_maintenance", *arguments),
         user=USER,
-        environment=_environment(plan),
-        folders=folders,
+        environment=_environment(plan, temporary),
+        folders=(*folders, temporary),
         files=files,
         # Compares all of OVN with the database at its start: not while a server is waited for.
         after=("mariadb", "ovn-nb", "ovn-sb", "neutron", "nova-compute"),
