@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from openstack.exceptions import ConflictException, ForbiddenException, NotFound
 from dozencloud.cloud import Cloud
 from dozencloud.errors import Exit, Problem
 from dozencloud.hooks.nova import quotas
+from dozencloud.membership import changing
 from dozencloud.nodes import listing, moving
 from dozencloud.nodes.listing import Condition, Row
 from dozencloud.nodes.moving import Needs, Room, Way, look, obstacle
@@ -38,7 +40,7 @@ def server(name: str, status: str = "ACTIVE", task: str | None = None) -> Any:
     return SimpleNamespace(
         **{"id": f"id-{name}", "name": name, "status": status, "task_state": task},
         **{"compute_host": "pi-1", "power_state": 1, "fault": None, "image": None},
-        flavor=SimpleNamespace(vcpus=1, ram=256, disk=1, ephemeral=0, swap=0),
+        flavor=SimpleNamespace(extra_specs={"trait:CUSTOM_FAST": "required"}),
     )
 
 
@@ -101,6 +103,10 @@ class Nova:
     def disable_service(self, *_: object, disabled_reason: str) -> None:
         self.disabled = True
 
+    def hypervisors(self, **_: object) -> Iterator[Any]:
+        for name in ("pi-1", "pi-2"):
+            yield SimpleNamespace(name=f"{name}.lan", service_details={"host": name})
+
     def servers(self, **_: object) -> list[Any]:
         return list(self.all.values())
 
@@ -139,10 +145,16 @@ def cloud(tmp_path: Path) -> Cloud:
     return made
 
 
+def journal(cloud: Cloud) -> list[dict[str, Any]]:
+    with changing(cloud, moving.JOURNAL) as rows:
+        return list(rows)
+
+
 def drain(cloud: Cloud, nova: Nova, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is said of the moves."""
     monkeypatch.setattr(moving, "_connect", lambda _: nova)
-    monkeypatch.setattr(moving, "_room", lambda _, name: Room(name, PI.free, ARM))
+    monkeypatch.setattr(moving, "_room", lambda _, name, __: Room(name, PI.free, ARM))
+    monkeypatch.setattr(moving, "_needs", lambda *_: SMALL)
     monkeypatch.setattr(listing, "rows", lambda _: [row(), row("pi-2")])
     said: list[str] = []
     moving.drain(cloud, row(), moving.plan(cloud, row()), said.append)
@@ -169,7 +181,7 @@ def test_all_go_and_keep_their_state(cloud: Cloud, monkeypatch: pytest.MonkeyPat
     ]
     assert nova.disabled
     assert "unshelve c" not in nova.calls
-    assert moving._journal(cloud) == {}
+    assert journal(cloud) == []
 
 
 @pytest.mark.parametrize("refuses", ["shelve", "unshelve"])
@@ -192,16 +204,77 @@ def test_what_is_half_done_is_said_and_gone_on_with(
         "b": ("SHUTOFF", "pi-2"),
         "c": ("ACTIVE", "pi-2"),
     }
-    assert moving._journal(cloud) == {}
+    assert journal(cloud) == []
 
 
 def test_what_its_owner_removed_meanwhile_is_forgotten(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moving._note(cloud, "id-gone", ["pi-1", True])
-    moving._note(cloud, "id-of-another-node", ["pi-3", True])
+    moving._note(cloud, "id-gone", {"node": "pi-1", "ran": True})
+    other = {"node": "pi-3", "ran": True}
+    moving._note(cloud, "id-of-another-node", other)
     drain(cloud, Nova(), monkeypatch)
-    assert moving._journal(cloud) == {"id-of-another-node": ["pi-3", True]}
+    assert journal(cloud) == [{"server": "id-of-another-node", **other}]
+
+
+def test_one_that_was_off_is_off_again_where_the_drain_was_cut_off_before_that(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    off, ran = server("off"), server("ran")
+    off.compute_host = ran.compute_host = "pi-2"
+    for each in (off, ran):
+        moving._note(cloud, each.id, {"node": "pi-1", "ran": each is ran})
+    nova = Nova(off, ran)
+    drain(cloud, nova, monkeypatch)
+    assert (off.status, ran.status, nova.calls) == ("SHUTOFF", "ACTIVE", [])
+    assert journal(cloud) == []
+
+
+def test_what_an_earlier_drain_left_is_named_where_nothing_can_be_done(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = server("away", "SHELVED_OFFLOADED")
+    away.compute_host = None
+    moving._note(cloud, away.id, {"node": "pi-1", "ran": True})
+    with pytest.raises(Problem) as refused:
+        drain(cloud, Nova(away, server("b", "RESCUE")), monkeypatch)
+    assert "openstack server unshelve id-away" in refused.value.detail
+    down = replace(row(), condition=Condition.DOWN)
+    with pytest.raises(Problem) as refused:
+        moving.plan(cloud, down)
+    assert "openstack server unshelve id-away" in refused.value.detail
+
+
+def test_what_a_server_needs_and_a_node_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By Placement's answers (its API reference), for a server with CPUs of its own."""
+    answers = {
+        "/resource_providers?name=pi-2.lan": {"resource_providers": [{"uuid": "u"}]},
+        "/resource_providers/u/usages": {"usages": {"PCPU": 1, "MEMORY_MB": 100}},
+        "/resource_providers/u/inventories": {
+            "inventories": {
+                "PCPU": {"total": 4, "reserved": 0, "allocation_ratio": 1.0, "max_unit": 2},
+                "MEMORY_MB": {
+                    **{"total": 1000, "reserved": 500, "allocation_ratio": 1.0},
+                    "max_unit": 1000,
+                },
+            }
+        },
+        "/resource_providers/u/traits": {"traits": ["CUSTOM_FAST"]},
+        "/allocations/id-a": {
+            "allocations": {"p": {"resources": {"PCPU": 2, "MEMORY_MB": 400}}},
+        },
+    }
+    sdk = SimpleNamespace(
+        placement=SimpleNamespace(
+            get=lambda path, microversion: SimpleNamespace(json=lambda: answers[path])
+        )
+    )
+    room, needs = moving._room(sdk, "pi-2", "pi-2.lan"), moving._needs(sdk, server("a"))
+    assert needs == Needs({"PCPU": 2, "MEMORY_MB": 400}, frozenset(("CUSTOM_FAST",)))
+    assert room.fits(needs)
+    assert not room.fits(Needs({"PCPU": 3}, frozenset()))
+    assert not room.less(needs).fits(needs)
+    assert not replace(room, traits=ARM).fits(needs)
 
 
 def test_an_administrator_brings_servers_back_without_a_quota(

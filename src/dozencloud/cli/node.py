@@ -295,13 +295,16 @@ def remove(invocation: Invocation, name: str, revoke: bool) -> None:
     if revoke:
         departing.shut_out(cloud, name)
         say(f"  {name} is shut out: its accounts and its certificate are worthless")
-    if row.servers:
-        if revoke or row.condition is listing.Condition.DOWN:
+    if revoke or row.condition is listing.Condition.DOWN:
+        if row.servers:
             raise Problem(
                 f"{len(row.servers)} server(s) are still recorded on {name}:"
                 f" {', '.join(row.servers)}.",
                 f"Rebuild or delete them, then remove it again: dozen node evacuate {name}",
             )
+        for move in moving.left_over(cloud, name):
+            say(f"  {moving.shelved_still(move)}")
+    elif row.servers or moving.left_over(cloud, name):
         moves = moving.plan(cloud, row)
         moving.drain(cloud, row, moves, lambda text: say(f"  {text}"))
     departing.forget(cloud, name)

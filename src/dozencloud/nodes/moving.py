@@ -7,11 +7,11 @@ addresses, its name and its data. Where nodes trust each other, one that runs is
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -20,16 +20,17 @@ from openstack.exceptions import ConflictException, HttpException, NotFoundExcep
 from dozencloud import seed
 from dozencloud.cloud import Cloud
 from dozencloud.errors import Exit, Problem
+from dozencloud.membership import changing
 from dozencloud.nodes import listing
 from dozencloud.nodes.listing import Condition, Row
-from dozencloud.secret import Secrets, write_private
+from dozencloud.secret import Secrets
 
 SECONDS = 1800.0
 """s that one step of one server may take: a disk of tens of GiB goes to Glance and back."""
 NOTICED = 150.0
 """s until Nova calls a node down that says nothing: service_down_time, and clocks are coarse."""
-JOURNAL = "moving.json"
-"""In the cloud's lib folder: servers that a drain has shelved and not yet started again."""
+JOURNAL = "moving"
+"""Table of the servers that a drain has shelved and not yet brought back as they were."""
 DELETING = "deleting"
 """Nova's word for the task of a server that goes."""
 Say = Callable[[str], None]
@@ -62,19 +63,26 @@ class Way(StrEnum):
     STAYS_OFF = "is off, and will be"
     LOSES_MEMORY = "loses what it has in memory, and is off there"
     SHELVED = "stays shelved, its disk in Glance"
-    GOES_ON = "was shelved by a drain that was cut off, and comes back"
+    GOES_ON = "was taken off by a drain that was cut off, and comes back as it was"
 
 
 @dataclass(frozen=True)
 class Room:
-    """A node that takes servers: what is free of Placement's resource classes; its traits."""
+    """A node that takes servers: what is free of Placement's resource classes; its traits.
+
+    largest: of a class, what one server may have (max_unit), where that is less.
+    """
 
     name: str
     free: Mapping[str, int]
     traits: frozenset[str]
+    largest: Mapping[str, int] = field(default_factory=dict)
 
     def fits(self, needs: Needs) -> bool:
-        enough = all(self.free.get(name, 0) >= amount for name, amount in needs.resources.items())
+        enough = all(
+            amount <= min(self.free.get(name, 0), self.largest.get(name, amount))
+            for name, amount in needs.resources.items()
+        )
         return enough and needs.traits <= self.traits
 
     def less(self, needs: Needs) -> Room:
@@ -179,16 +187,23 @@ def plan(cloud: Cloud, row: Row) -> list[Move]:
 
     What an earlier drain had shelved, and was cut off before it started it again, comes first.
     """
+    left = left_over(cloud, row.name)
+    shelved = "\n".join(shelved_still(move) for move in left)
     if row.condition in (Condition.DOWN, Condition.JOINING):
         raise Problem(
             f"The node {row.name} is {row.condition}: its servers cannot be asked to move.",
             f"If it does not come back: dozen node evacuate {row.name}",
+            detail=shelved,
         )
     sdk = _connect(cloud)
+    # Placement knows a node by the name that libvirt finds for it, which may have a domain.
+    known = {
+        each.service_details["host"]: each.name for each in sdk.compute.hypervisors(details=True)
+    }
     rooms = [
-        _room(sdk, each.name)
+        _room(sdk, each.name, known[each.name])
         for each in listing.rows(cloud)
-        if each.name != row.name and each.condition is Condition.UP
+        if each.name != row.name and each.condition is Condition.UP and each.name in known
     ]
     todo = [s for s in _servers(sdk, row.name) if s.task_state != DELETING]
     trusting = cloud.settings.nodes.migration and not row.controls
@@ -198,10 +213,10 @@ def plan(cloud: Cloud, row: Row) -> list[Move]:
             f"{len(obstacles)} of the {len(todo)} server(s) of {row.name} cannot move. "
             "Nothing was done.",
             "Mend that, join another node, or delete the servers; then drain again.",
-            detail="\n".join(obstacles),
+            detail="\n".join([*obstacles, *([shelved] if shelved else [])]),
             code=Exit.UNFIT,
         )
-    return [*_left_over(cloud, sdk, row.name), *moves]
+    return [*left, *moves]
 
 
 def drain(cloud: Cloud, row: Row, moves: Sequence[Move], say: Say) -> int:
@@ -239,68 +254,78 @@ def _names(servers: Iterable[Any]) -> str:
     return ", ".join(server.name for server in servers)
 
 
-def _room(sdk: Any, name: str) -> Room:
-    """Of a node, by Placement."""
+def _placement(sdk: Any, path: str, key: str) -> Any:
+    return sdk.placement.get(path, microversion="1.6").json()[key]
 
-    def ask(path: str, key: str) -> Any:
-        answer = sdk.placement.get(f"/resource_providers{path}", microversion="1.6")
-        return answer.json()[key]
 
-    uuid = ask(f"?name={name}", "resource_providers")[0]["uuid"]
-    used = ask(f"/{uuid}/usages", "usages")
+def _room(sdk: Any, name: str, provider: str) -> Room:
+    """Of a node, by Placement, which calls it `provider`."""
+    (found,) = _placement(sdk, f"/resource_providers?name={provider}", "resource_providers")
+    path = f"/resource_providers/{found['uuid']}"
+    used = _placement(sdk, f"{path}/usages", "usages")
+    inventories = _placement(sdk, f"{path}/inventories", "inventories")
     free = {
         kind: int((each["total"] - each["reserved"]) * each["allocation_ratio"]) - used[kind]
-        for kind, each in ask(f"/{uuid}/inventories", "inventories").items()
+        for kind, each in inventories.items()
     }
-    return Room(name, free, frozenset(ask(f"/{uuid}/traits", "traits")))
+    largest = {kind: each["max_unit"] for kind, each in inventories.items()}
+    return Room(name, free, frozenset(_placement(sdk, f"{path}/traits", "traits")), largest)
 
 
 def _needs(sdk: Any, server: Any) -> Needs:
-    """By its flavor, and by what its image requires, if that is still there."""
-    flavor = server.flavor
-    disk = flavor.disk + (flavor.ephemeral or 0) + -(-(flavor.swap or 0) // 1024)
-    resources = {"VCPU": flavor.vcpus, "MEMORY_MB": flavor.ram, "DISK_GB": disk}
-    traits: frozenset[str] = frozenset()
-    with suppress(SDKException, AttributeError):
-        properties = sdk.image.get_image(server.image.id).properties or {}
-        traits = frozenset(
-            name.removeprefix("trait:")
-            for name, value in properties.items()
-            if name.startswith("trait:") and value == "required"
-        )
-    return Needs(resources, traits)
+    """What it has now, by Placement; the traits that its flavor and its image require."""
+    allocations = _placement(sdk, f"/allocations/{server.id}", "allocations")
+    resources: Counter[str] = Counter()
+    for allocation in allocations.values():
+        resources.update(allocation["resources"])
+    asked = dict(server.flavor.extra_specs or {})
+    with suppress(SDKException, AttributeError):  # an image that is gone, or none
+        asked |= sdk.image.get_image(server.image.id).properties or {}
+    traits = (
+        name.removeprefix("trait:")
+        for name, value in asked.items()
+        if name.startswith("trait:") and value == "required"
+    )
+    return Needs(resources, frozenset(traits))
 
 
 # ---- a server that is under way belongs to no node; who drains again must know of it -----
 
 
-def _journal(cloud: Cloud) -> dict[str, list[Any]]:
-    """Id of a server under way → the node that it came from, and whether it ran."""
-    try:
-        kept: dict[str, list[Any]] = json.loads((cloud.lib / JOURNAL).read_text())
-    except FileNotFoundError:
-        return {}
-    return kept
+def _note(cloud: Cloud, server: str, entry: Mapping[str, Any] | None) -> None:
+    with changing(cloud, JOURNAL) as rows:
+        rows[:] = [row for row in rows if row["server"] != server]
+        if entry:
+            rows.append({"server": server, **entry})
 
 
-def _note(cloud: Cloud, server: str, entry: list[Any] | None) -> None:
-    kept = {key: value for key, value in _journal(cloud).items() if key != server}
-    if entry:
-        kept[server] = entry
-    write_private(cloud.lib / JOURNAL, json.dumps(kept))
-
-
-def _left_over(cloud: Cloud, sdk: Any, node: str) -> Iterator[Move]:
-    for server, (came_from, ran) in _journal(cloud).items():
-        if came_from != node:
-            continue
+def left_over(cloud: Cloud, node: str) -> list[Move]:
+    """Servers that a drain of the node has taken from it, and not brought back as they were."""
+    with changing(cloud, JOURNAL) as rows:
+        noted = [row for row in rows if row["node"] == node]
+    sdk, left = _connect(cloud), []
+    for row in noted:
         found = None
         with suppress(NotFoundException):
-            found = sdk.compute.get_server(server)
-        if found and found.status == "SHELVED_OFFLOADED":
-            yield Move(found, Way.GOES_ON, ran=ran)
-        elif not found or found.compute_host != node:
-            _note(cloud, server, None)
+            found = sdk.compute.get_server(row["server"])
+        if found and found.compute_host == node:
+            continue  # it never left
+        if found and (
+            found.status == "SHELVED_OFFLOADED" or (found.status == "ACTIVE" and not row["ran"])
+        ):
+            left.append(Move(found, Way.GOES_ON, ran=row["ran"]))
+        else:
+            _note(cloud, row["server"], None)
+    return left
+
+
+def shelved_still(move: Move) -> str:
+    """What to do by hand for a server of `left_over`."""
+    doing = "unshelve" if move.server.status == "SHELVED_OFFLOADED" else "stop"
+    return (
+        f"{move.server.name}: was taken off by a drain that was cut off: "
+        f"openstack server {doing} {move.server.id}"
+    )
 
 
 def _move(cloud: Cloud, sdk: Any, node: str, move: Move, say: Say) -> None:
@@ -315,20 +340,22 @@ def _move(cloud: Cloud, sdk: Any, node: str, move: Move, say: Say) -> None:
         return
     if move.way is not Way.GOES_ON:
         say(f"{server.name}: shut down, its disk goes to Glance")
-        _note(cloud, server.id, [node, move.ran])
+        _note(cloud, server.id, {"node": node, "ran": move.ran})
         try:
             sdk.compute.shelve_server(server)
             _until(sdk, server, {"SHELVED_OFFLOADED"})
         except (Problem, HttpException):
             _start_again(sdk, server, ran=move.ran)
             raise
-    say(f"{server.name}: starts on another node")
-    sdk.compute.unshelve_server(server)
-    if _until(sdk, server, {"ACTIVE", "SHELVED_OFFLOADED"}) != "ACTIVE":
+    back = {"ACTIVE", "SHELVED_OFFLOADED"}
+    if _until(sdk, server, back) != "ACTIVE":
+        say(f"{server.name}: starts on another node")
+        sdk.compute.unshelve_server(server)
+    if _until(sdk, server, back) != "ACTIVE":
         raise Problem("No node has room for it now: it is shelved, its disk is kept in Glance.")
-    _note(cloud, server.id, None)
     if not move.ran:
         sdk.compute.stop_server(server)
+    _note(cloud, server.id, None)
     here = sdk.compute.get_server(server.id)
     say(f"{server.name}: is on {here.compute_host}")
 
