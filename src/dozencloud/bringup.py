@@ -258,7 +258,7 @@ class Bringup:
                 "Routers answer",
                 partial(reachable.await_answers, self.cloud),
                 after=("ovs-switch", "ovn-nb", "ovn-northd", "ovn-controller"),
-                done=lambda: not reachable.fault(self.cloud),
+                done=lambda: not reachable.routers(self.cloud).silent,
             ),
         ]
         if self.cloud.settings.network.provider_interface:

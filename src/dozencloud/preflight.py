@@ -427,6 +427,15 @@ def service_verdicts(cloud: Cloud) -> list[doctor.Verdict]:
         doctor.Verdict("networks", doctor.Level.BAD, fault, f"Run: {cloud.command(*mend)}")
         for fault, mend in now.faults.items()
     ]
+    if now.routers.some_silent:
+        verdicts.append(
+            doctor.Verdict(
+                "networks",
+                doctor.Level.WARN,
+                f"{now.routers.some_silent}; others answer.",
+                "See whose they are: openstack router list --all-projects",
+            )
+        )
     if members(cloud) and not verdicts:
         from dozencloud.nodes import listing  # it brings the SDK, which takes its time
 

@@ -10,41 +10,90 @@ import ipaddress
 import json
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from dozencloud.cloud import Cloud
 from dozencloud.errors import Problem
 from dozencloud.facts.run import ask
 from dozencloud.graph import Step
+from dozencloud.seed import EXTERNAL
 from dozencloud.services import ovn
 
 OUTSIDE = "neutron:is_ext_gw"
 """Neutron's mark on the port of a router that leads outside (neutron/common/ovn/constants.py)."""
+NETWORK_NAME = "neutron:network_name"
+"""Of a logical switch, the network's name; of a router's port, the name of its logical switch."""
 NAMED = 3
 """Addresses in one sentence."""
 
 
-def routers(cloud: Cloud) -> list[str]:
-    """IPv4 addresses outside of all routers that are switched on; empty where OVN does not answer.
+@dataclass(frozen=True)
+class Routers:
+    """IPv4 addresses outside of the projects' routers that are switched on; which are silent."""
 
-    Cheap: one question to the northbound database.
-    """
+    addresses: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with the way to all of them, a sentence without its dot; empty if nothing.
+
+        One that is silent beside others that answer may be so by its project's wish.
+        """
+        return self._no_answer() if self.silent and self.silent == self.addresses else ""
+
+    @property
+    def some_silent(self) -> str:
+        """The same of some of them."""
+        return self._no_answer() if self.silent and self.silent != self.addresses else ""
+
+    def _no_answer(self) -> str:
+        found = self.silent
+        more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+        whose = (
+            f"router with the address {found[0]}"
+            if len(found) == 1
+            else f"routers with the addresses {', '.join(found[:NAMED])}{more}"
+        )
+        return f"No answer came from the {whose}, so floating IPs behind it cannot be reached"
+
+
+def routers(cloud: Cloud) -> Routers:
+    """Asks those on the network `public`; none are found where OVN does not answer."""
+    addresses = _addresses(cloud)
+    if not addresses:
+        return Routers()
+    # fping(8): -u shows what is unreachable; its errors are about those, too.
+    asked = ask("fping", "-q", "-u", "-r", "1", "-t", "500", *addresses, timeout=30)
+    unreachable = asked.output.split()
+    return Routers(addresses, tuple(each for each in addresses if each in unreachable))
+
+
+def _addresses(cloud: Cloud) -> tuple[str, ...]:
+    """Cheap: one question to the northbound database."""
     rows = _rows(
         cloud,
         "ovn-nbctl",
         *("--columns=enabled,ports", "list", "Logical_Router", "--"),
-        *("--columns=_uuid,networks,external_ids", "list", "Logical_Router_Port"),
+        *("--columns=_uuid,networks,external_ids", "list", "Logical_Router_Port", "--"),
+        *("--columns=name,external_ids", "list", "Logical_Switch"),
     )
     if not rows:
-        return []
+        return ()
     off = {port for row in rows[0] if row["enabled"] == [False] for port in row["ports"]}
-    return [
+    # Any project may call its own network external; no other may have this name.
+    public = {
+        row["name"][0] for row in rows[2] if row["external_ids"].get(NETWORK_NAME) == EXTERNAL
+    }
+    return tuple(
         network.partition("/")[0]
         for row in rows[1]
         if row["external_ids"].get(OUTSIDE, "").lower() == "true" and row["_uuid"][0] not in off
+        if row["external_ids"].get(NETWORK_NAME) in public
         for network in row["networks"]
         if ipaddress.ip_interface(network).version == 4
-    ]
+    )
 
 
 def _rows(cloud: Cloud, program: str, *words: str) -> list[list[dict[str, Any]]]:
@@ -73,29 +122,6 @@ def _value(cell: Any) -> Any:
 
 def _atom(cell: Any) -> Any:
     return cell[1] if isinstance(cell, list) else cell
-
-
-def silent(cloud: Cloud) -> list[str]:
-    """Those of `routers` that do not answer this machine within half a second, asked twice."""
-    addresses = routers(cloud)
-    if not addresses:
-        return []
-    # fping(8): -u shows what is unreachable; its errors are about those, too.
-    asked = ask("fping", "-q", "-u", "-r", "1", "-t", "500", *addresses, timeout=30)
-    return asked.output.split()
-
-
-def fault(cloud: Cloud) -> str:
-    """What is wrong, as a sentence without its dot; empty if every router answers."""
-    found = silent(cloud)
-    if not found:
-        return ""
-    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
-    return (
-        f"No answer came from the router with the address {found[0]}"
-        if len(found) == 1
-        else f"No answer came from the routers with the addresses {', '.join(found[:NAMED])}{more}"
-    ) + ", so floating IPs behind it cannot be reached"
 
 
 def behind(cloud: Cloud, chassis: Iterable[str], seconds: float = 5.0) -> frozenset[str]:
@@ -129,11 +155,17 @@ def behind(cloud: Cloud, chassis: Iterable[str], seconds: float = 5.0) -> frozen
 
 
 def await_answers(cloud: Cloud, step: Step) -> None:
-    """Until every router answers; Problem where one does not within a minute."""
+    """Until every router answers, or after a minute some; Problem where none does."""
+
+    def answers() -> bool | str:
+        found = routers(cloud)
+        return found.fault or found.some_silent or True
+
     try:
-        step.until(
-            lambda: fault(cloud) or True, seconds=60, every=0.5, what="The way to floating IPs"
-        )
+        step.until(answers, seconds=60, every=0.5, what="The way to floating IPs")
     except Problem as problem:
+        if not routers(cloud).fault:
+            step.log.write(f"{problem.what} {problem.detail}\n")
+            return
         mend = f"To see what is wrong: {cloud.command('doctor')}"
         raise Problem(f"{problem.detail}.", mend) from problem

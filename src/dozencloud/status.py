@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from dozencloud import processes, reachable
 from dozencloud.cloud import Cloud
 from dozencloud.errors import Problem
 from dozencloud.facts.memory import disk
+from dozencloud.reachable import Routers
 from dozencloud.services import services
 from dozencloud.services.base import Plan, Service
 from dozencloud.supervise import Process, Supervisor, last_lines, log_file
@@ -65,7 +66,6 @@ class Status:
 
     address: of the APIs; a node's are its controller's.
     disk_free: MiB, of the file system that holds servers.
-    unreachable: why floating IPs do not work, a sentence without its dot; empty if they do.
     node: what the cloud calls this machine, if it is one that joined.
     """
 
@@ -76,7 +76,7 @@ class Status:
     servers: int
     servers_mib: float
     disk_free: int
-    unreachable: str = ""
+    routers: Routers = field(default_factory=Routers)
     node: str = ""
 
     @property
@@ -98,8 +98,8 @@ class Status:
         for service in self.services:
             if service.fault:
                 found[f"{service.name} runs, but {service.fault}."] = ("start",)
-        if self.unreachable and not found:
-            found[f"{self.unreachable}."] = ("restart", "ovs-switch", "ovn-controller")
+        if self.routers.fault and not found:
+            found[f"{self.routers.fault}."] = ("restart", "ovs-switch", "ovn-controller")
         return found
 
     @property
@@ -274,7 +274,7 @@ def collect(cloud: Cloud) -> Status:
         servers=len(servers),
         servers_mib=memory(servers),
         disk_free=disk(cloud.lib).free,
-        unreachable=reachable.fault(cloud) if pid and not plan.membership else "",
+        routers=reachable.routers(cloud) if pid and not plan.membership else Routers(),
         node=given.node if given else "",
     )
 

@@ -206,25 +206,44 @@ def test_a_router_that_does_not_answer_is_named(pair: Pair) -> None:
     cloud, address = pair.controller.cloud, pair.controller.cloud.provider[77]
     port = "-- lrp-set-gateway-chassis out chassis-controller -- set logical_router_port out"
     words = rf"""lr-add router -- lrp-add router out 02:00:00:00:00:77 {address}/24 {port}
-        external_ids:neutron\:is_ext_gw=True -- ls-add outside -- lsp-add outside wire
+        external_ids:neutron\:is_ext_gw=True external_ids:neutron\:network_name=outside
+        -- ls-add outside -- set logical_switch outside external_ids:neutron\:network_name=public
+        -- lsp-add outside wire
         -- lr-route-add router 0.0.0.0/0 {cloud.provider_address}
         -- lsp-set-type wire localnet -- lsp-set-addresses wire unknown
         -- lsp-set-options wire network_name=public -- lsp-add outside hole
         -- lsp-set-type hole router -- lsp-set-addresses hole router
         -- lsp-set-options hole router-port=out"""
+    other = str(cloud.provider[78])
+    silent = rf"""lr-add second -- lrp-add second far 02:00:00:00:00:78 {other}/24
+        -- set logical_router_port far external_ids:neutron\:is_ext_gw=True
+        external_ids:neutron\:network_name=outside
+        -- lr-add third -- lrp-add third own 02:00:00:00:00:79 {cloud.provider[79]}/24
+        -- set logical_router_port own external_ids:neutron\:is_ext_gw=True
+        external_ids:neutron\:network_name=own"""
     try:
         pair.central("ovn-nbctl", *words.split())
-        STEP.until(lambda: not reachable.silent(cloud), seconds=20, what="The router")
-        assert reachable.routers(cloud) == [str(address)]
+        whole = reachable.Routers((str(address),))
+        STEP.until(lambda: reachable.routers(cloud) == whole, seconds=20, what="The router")
+        # One whose project has another network between, and one on a network of a project's own.
+        pair.central("ovn-nbctl", *silent.split())
+        found = reachable.routers(cloud)
+        assert set(found.addresses) == {str(address), other}
+        assert (found.silent, found.fault) == ((other,), "")
+        assert found.some_silent.startswith(
+            f"No answer came from the router with the address {other},"
+        )
         pair.controller.run("ip", "link", "set", cloud.provider_bridge, "down")
-        assert reachable.fault(cloud) == (
+        assert set(reachable.routers(cloud).silent) == {str(address), other}
+        pair.central("ovn-nbctl", "set", "logical_router", "second", "enabled=false")
+        assert reachable.routers(cloud).fault == (
             f"No answer came from the router with the address {address}, so floating IPs behind it"
             " cannot be reached"
         )
         pair.central("ovn-nbctl", "set", "logical_router", "router", "enabled=false")
-        assert reachable.fault(cloud) == ""
+        assert reachable.routers(cloud) == reachable.Routers()
     finally:
-        for each in ("lr-del router", "ls-del outside"):
+        for each in ("lr-del router", "lr-del second", "lr-del third", "ls-del outside"):
             pair.central("ovn-nbctl", "--if-exists", *each.split())
         pair.controller.run("ip", "link", "set", cloud.provider_bridge, "up")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dozencloud.cloud import Cloud
+from dozencloud.reachable import Routers
 from dozencloud.services.base import Role, Service
 from dozencloud.status import (
     SUPERVISOR,
@@ -128,8 +129,14 @@ def test_all_running() -> None:
 def test_faults_say_what_a_running_service_lacks_or_else_what_people_feel() -> None:
     well = example("running", "running")
     assert well.faults == {}
-    silent = replace(well, unreachable="No answer came")
-    assert silent.faults == {"No answer came.": ("restart", "ovs-switch", "ovn-controller")}
+    silent = replace(well, routers=Routers(("198.19.1.2",), ("198.19.1.2",)))
+    no_answer = (
+        "No answer came from the router with the address 198.19.1.2, so floating IPs behind it"
+        " cannot be reached."
+    )
+    assert silent.faults == {no_answer: ("restart", "ovs-switch", "ovn-controller")}
+    one_of_two = Routers(("198.19.1.2", "198.19.1.3"), ("198.19.1.2",))
+    assert replace(well, routers=one_of_two).faults == {}
     lacking = replace(well.services[0], fault="its bridge is down")
     both = replace(silent, services=(lacking, well.services[1]))
     assert both.faults == {"s0 runs, but its bridge is down.": ("start",)}
