@@ -71,8 +71,8 @@ def northd(cloud: Cloud) -> str:
 
 
 def _wants(cloud: Cloud) -> bool:
-    """Whether the settings ask for another one than this system's."""
-    return cloud.settings.nodes.ovn not in ("", installed())
+    """Whether the settings name one: also this system's own, which may not be installed yet."""
+    return bool(cloud.settings.nodes.ovn)
 
 
 def _kept(cloud: Cloud) -> Path:
@@ -95,7 +95,8 @@ def fetch(cloud: Cloud, step: Step) -> None:
         )
         root = Path(work) / "root"
         debs.unpack(packages, root)
-        kept.parent.mkdir(mode=0o755, exist_ok=True)
+        kept.parent.mkdir(exist_ok=True)
+        kept.parent.chmod(0o755)
         shutil.copyfile(root / "usr" / "bin" / NORTHD, kept.with_suffix(".new"))
     kept.with_suffix(".new").chmod(0o755)
     kept.with_suffix(".new").rename(kept)

@@ -124,17 +124,17 @@ def _atom(cell: Any) -> Any:
     return cell[1] if isinstance(cell, list) else cell
 
 
-def behind(cloud: Cloud, chassis: Iterable[str], seconds: float = 5.0) -> frozenset[str]:
+def behind(cloud: Cloud, chassis: Iterable[str], seconds: float = 5.0) -> frozenset[str] | None:
     """Those of the chassis that do not take up the newest configuration within that time.
 
-    Each writes into the southbound database which it has (Chassis_Private.nb_cfg, ovn-sb(5)). All
-    of them, where OVN's databases do not answer.
+    Each writes into the southbound database which it has (Chassis_Private.nb_cfg, ovn-sb(5)). None
+    where OVN's databases, or what translates between them, do not answer.
     """
     wanted = frozenset(chassis)
     where = f"--db=unix:{ovn.northbound_socket(cloud)}"
     # Numbers the configuration of now, and waits until it is in the southbound database.
-    if not ask("ovn-nbctl", where, "--timeout=5", "--wait=sb", "sync", timeout=10).ok:
-        return wanted
+    if not ask("ovn-nbctl", where, "--timeout=10", "--wait=sb", "sync", timeout=15).ok:
+        return None
     end = time.monotonic() + seconds
     while True:
         rows = _rows(
@@ -143,12 +143,10 @@ def behind(cloud: Cloud, chassis: Iterable[str], seconds: float = 5.0) -> frozen
             *("--columns=nb_cfg", "list", "SB_Global", "--"),
             *("--columns=name,nb_cfg", "list", "Chassis_Private"),
         )
-        newest = rows[0][0]["nb_cfg"] if rows else [0]
-        late = (
-            wanted - {row["name"][0] for row in rows[1] if row["nb_cfg"] >= newest}
-            if rows
-            else wanted
-        )
+        if not rows:
+            return None
+        newest = rows[0][0]["nb_cfg"]
+        late = wanted - {row["name"][0] for row in rows[1] if row["nb_cfg"] >= newest}
         if not late or time.monotonic() > end:
             return late
         time.sleep(0.1)

@@ -11,7 +11,6 @@ import pytest
 
 from dozencloud.images.inspection.assemble import inspect
 from dozencloud.images.inspection.formats import open_image
-from dozencloud.images.inspection.model import Boot
 from dozencloud.images.inspection.streams import Scratch
 from dozencloud.images.inspection.tree import BadImage
 
@@ -47,14 +46,14 @@ PADDED = {"qcow2 compressed": 512, "qcow2 zstd": 512}
 
 
 def verdict(path: Path, size: int) -> str:
-    """Why a file that ends there does not start; empty where it is taken for whole."""
+    """Why a file that ends there is no image; empty where it is taken for whole."""
     file = made.Patched(path, (), size)
     try:
         opened = open_image(file, size, Scratch(folder=made.folder()))  # type: ignore[arg-type]
-        found = inspect(opened)
+        inspect(opened)
     except BadImage as error:
         return str(error)
-    return found.reason if found.boot is Boot.NONE and "cut off" in found.reason else ""
+    return ""
 
 
 @pytest.mark.parametrize("name", IMAGES)

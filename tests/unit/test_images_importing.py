@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import lzma
 import os
 import re
 from collections.abc import Iterator
@@ -60,7 +61,8 @@ def test_room_is_asked_for_before_work_begins(tmp_path: Path) -> None:
         ("a" * 300, {}, "has 300 characters"),
         ("crab \U0001f980", {}, "cannot store a character of the name"),
         ("a\udcff", {}, "cannot store a character of the name a\\udcff"),
-        ("a\nb", {}, "cannot store"),
+        ("a\nb", {}, "is not one line of text"),
+        ("x", {"k\n": "y"}, "Glance takes no property"),
         ("x", {"": "y"}, "Glance takes no property ''"),
         ("x", {"k": "\U0001f980"}, "Glance takes no property 'k'"),
     ],
@@ -72,7 +74,7 @@ def test_names_that_no_database_takes(name: str, own: dict[str, str], said: str)
 
 @pytest.mark.parametrize("name", ["x", "日本", "Ω-lab", "é (1)", "a" * 248])
 def test_names_in_any_language(name: str) -> None:
-    check_texts(name, {"os_distro": "日本"})
+    check_texts(name, {"os_distro": "日本", "description": "two\nlines"})
 
 
 class Glance:
@@ -191,6 +193,19 @@ def test_a_cut_image_is_not_uploaded(
     assert glance.all == {}
 
 
+def test_a_compressed_disk_with_tables_is_unpacked_to_what_it_is(
+    cloud: tuple[Importer, Glance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A qcow2 takes less than the disk in it."""
+    importer, glance = cloud
+    path = tmp_path / "disk.qcow2.xz"
+    path.write_bytes(lzma.compress(bytes(20_000)))
+    known = Inspection(Format.QCOW2, Boot.UEFI, compression=Compression.XZ, virtual_size=10 << 30)
+    monkeypatch.setattr(importing, "inspect_file", lambda _path: known)
+    made = importer.run(path, "x")
+    assert glance.all[made.id].size == 20_000
+
+
 def test_several_initrds_become_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {"vmlinuz": b"kernel", "a": b"12345", "b": b"6789", "c": b"x"}
 
@@ -208,3 +223,6 @@ def test_several_initrds_become_one(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert boots.initrd is not None
     assert boots.initrd.read_bytes() == b"12345\0\0\0" + b"6789" + b"x"
     assert take_out(tmp_path, tmp_path, replace(inspection, initrds=())).initrd is None
+    monkeypatch.setattr(importing, "LARGEST_EXTRACTED", 10)
+    with pytest.raises(Problem, match="initial RAM disks have more than"):
+        take_out(tmp_path / "disk", tmp_path, inspection)

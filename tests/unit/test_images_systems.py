@@ -232,6 +232,11 @@ ENTRIES: tuple[tuple[str, Content, Entry], ...] = (
         {"config.txt": b"", "cmdline.txt": b"root=PARTUUID=1 rw\n", "kernel8.img": b""},
         Entry("", "", "/kernel8.img", (), ("root=PARTUUID=1", "rw")),
     ),
+    (
+        "Raspberry Pi, its names in capitals",
+        {"config.txt": b"auto_initramfs=1\n", "cmdline.txt": b"rw\n", "KERNEL8.IMG": b""},
+        Entry("", "", "/KERNEL8.IMG", ("/initramfs8",), ("rw",)),
+    ),
 )
 
 

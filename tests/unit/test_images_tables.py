@@ -62,7 +62,7 @@ def test_gpt() -> None:
     assert (table.kind, table.esp, table.boot_code) == ("gpt", 1, False)
     assert (esp.start, esp.size, esp.type) == (1 * MIB, 1 * MIB, ESP)
     assert (root.number, root.start, root.size, root.name) == (2, 2 * MIB, 2 * MIB, "rt")
-    assert table.end == 4 * MIB + 34 * 512
+    assert table.end == 4 * MIB + 33 * 512
 
 
 def test_copy_at_the_end_is_read_where_the_first_is_damaged() -> None:

@@ -445,17 +445,6 @@ DISKS = (
         Arch.AARCH64,
         "its initial RAM disks lack it.",
     ),
-    Case(
-        "cut off",
-        disk(
-            esp(BOOTAA64),
-            debian(),
-            cut="The image is cut off: it has 1,000 bytes, and partition 2 ends at 2,000.",
-        ),
-        Boot.NONE,
-        Arch.AARCH64,
-        "cut off",
-    ),
     # --- hostile -------------------------------------------------------------------------------
     Case(
         "links in circles",

@@ -73,7 +73,7 @@ def clear_machine(cloud: Cloud, *, purge_packages: bool = False, environment: bo
         return
     if names and purge_packages:
         gone = lifecycle.purge(lambda text: say(f"  {text}"))
-        say(f"Removed: {', '.join(gone)}.")
+        say(f"Removed: {', '.join(gone)}." if gone else "Its packages are gone already.")
     elif names:
         say(f"Left: {len(names)} packages that were installed for it. To remove them:")
         say(f"  {cloud.command('destroy', '--purge-packages')}")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from dozencloud.images.importing import Imported, Importer, Progress
     from dozencloud.images.inspection.model import Arch, Inspection
 
+ADDRESSES = ("https://", "http://")
+
 
 @click.group()
 def image() -> None:
@@ -87,7 +89,12 @@ def import_(
     cache = cloud.cache / "images"
     with shown() as progress, local(source, progress, cache) as path:
         done = importer(cloud, progress).run(
-            path, name or stem(source), own=pairs(own), public=public, force=force
+            path,
+            name or stem(source),
+            own=pairs(own),
+            public=public,
+            force=force,
+            file=in_command(source),
         )
     tell(done)
 
@@ -432,10 +439,15 @@ def inspected(invocation: Invocation, source: str, progress: Progress) -> Inspec
         UUID(source)
     except ValueError:
         with local(source, progress) as path:
-            return inspect_or_refuse(path, path.name, str(path))
+            return inspect_or_refuse(path, path.name, in_command(source))
     cloud = invocation.as_admin("image", "inspect", source)
     with tempfile.TemporaryDirectory(prefix="dozen-image-", dir="/var/tmp") as folder:
         return importer(cloud, progress).inspect(source, Path(folder))
+
+
+def in_command(source: str) -> str:
+    """What to call it in a command: a download is gone when that is typed."""
+    return "FILE" if source.startswith(ADDRESSES) else source
 
 
 @contextmanager
@@ -449,7 +461,7 @@ def local(source: str, progress: Progress, cache: Path | None = None) -> Iterato
 
     from dozencloud.images import catalogue
 
-    if source.startswith(("https://", "http://")):
+    if source.startswith(ADDRESSES):
         _need_address(source)
         with tempfile.TemporaryDirectory(prefix="dozen-image-", dir="/var/tmp") as work:
             fetched = catalogue.fetch_url(source, cache or Path(work), partial(progress, "fetched"))
@@ -460,6 +472,8 @@ def local(source: str, progress: Progress, cache: Path | None = None) -> Iterato
     path = Path(source)
     try:
         there, folder = path.is_file() or path.is_block_device(), path.is_dir()
+    except PermissionError:  # who opens it says so
+        there, folder = True, False
     except (OSError, ValueError):  # too long, or nothing that a file can be called
         there = folder = False
     if not there:

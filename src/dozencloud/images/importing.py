@@ -17,7 +17,12 @@ from dozencloud import legible
 from dozencloud.errors import Problem
 from dozencloud.images import links
 from dozencloud.images.files import file_hash
-from dozencloud.images.inspection.confine import extract_file, inspect_file, unpack_file
+from dozencloud.images.inspection.confine import (
+    LARGEST_EXTRACTED,
+    extract_file,
+    inspect_file,
+    unpack_file,
+)
 from dozencloud.images.inspection.model import (
     Boot,
     Compression,
@@ -108,8 +113,13 @@ def check_texts(name: str, own: Mapping[str, str]) -> None:
             "they know those up to U+FFFF, which an emoji is not.",
             "Give it another name: --name NAME",
         )
+    if not _one_line(name):
+        raise Problem(
+            f"The name {legible.line(name)} is not one line of text.",
+            "Give it another name: --name NAME",
+        )
     for key, value in own.items():
-        if not key or len(key) > 255 or not _storable(key + value):
+        if not key or len(key) > 255 or not _storable(key + value) or not _one_line(key):
             raise Problem(
                 f"Glance takes no property {legible.line(key)[:80]!r} with the value "
                 f"{legible.line(value)[:80]!r}.",
@@ -118,9 +128,11 @@ def check_texts(name: str, own: Mapping[str, str]) -> None:
 
 
 def _storable(text: str) -> bool:
-    return all(
-        char <= "\uffff" and not "\ud800" <= char <= "\udfff" and char >= " " for char in text
-    )
+    return all(char <= "\uffff" and not "\ud800" <= char <= "\udfff" for char in text)
+
+
+def _one_line(text: str) -> bool:
+    return all(char >= " " for char in text)
 
 
 @contextmanager
@@ -161,14 +173,16 @@ class Importer:
         own: Mapping[str, str] | None = None,
         public: bool = False,
         force: bool = False,
+        file: str = "FILE",
     ) -> Imported:
         """Import the file under that name; the same content again changes nothing.
 
-        own: properties that the person set, which win. force: import what cannot start.
+        own: properties that the person set, which win. force: import what cannot start. file: its
+        name in a command that mends it.
         """
         check_texts(name, own or {})
         links.check(own or {})
-        inspection = inspect_or_refuse(path, path.name, str(path))
+        inspection = inspect_or_refuse(path, path.name, file)
         if not force:
             refuse_hopeless(inspection, name)
         own = own or {}
@@ -239,13 +253,14 @@ class Importer:
 
     def _unpack(self, path: Path, folder: Path, inspection: Inspection) -> Path:
         target = folder / "disk"
-        size = inspection.virtual_size
+        # What a file with tables unpacks to nobody knows; inspection has unpacked it to its end.
+        size = inspection.virtual_size if inspection.format is Format.RAW else 0
         room_for(folder, size)
         try:
             with target.open("wb") as out:
                 for chunk in unpack_file(path):
                     out.write(chunk)
-                    self.progress("unpacked", out.tell(), size)
+                    self.progress("unpacked", out.tell(), size or out.tell())
         except BadImage as bad:
             raise unusable(bad, path.name) from bad
         if (there := target.stat().st_size) < size:
@@ -384,6 +399,8 @@ def take_out(path: Path, folder: Path, inspection: Inspection) -> Boots:
                 extract_file(path, initrd.where, initrd.path, folder / "part", form="initrd")
                 with (folder / "part").open("rb") as part:
                     shutil.copyfileobj(part, out)
+                if out.tell() > LARGEST_EXTRACTED:
+                    raise BadImage("Its initial RAM disks have more than 512 MiB together.")
     except BadImage as bad:
         raise Problem(f"The kernel of the image cannot be used: {bad}", "Get it again.") from bad
     return Boots(folder / "kernel", folder / "initrd")

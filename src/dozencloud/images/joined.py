@@ -32,7 +32,8 @@ def joined(
 def _against(disk: Inspection, kernel: Inspection, initrd: Inspection | None) -> str:
     """Why nothing starts, in a sentence; empty if it does."""
     if kernel.boot is not Boot.KERNEL or kernel.kernel is None:
-        return f"The kernel that the image names does not start: {kernel.reason}"
+        reason = kernel.reason or "It is a disk, which brings its own."
+        return f"The kernel that the image names does not start: {reason}"
     if initrd is not None and initrd.format is not Format.INITRD:
         return "The initial RAM disk that the image names is none."
     modules = " and ".join(kernel.kernel.modules)

@@ -131,9 +131,9 @@ def join(cloud: Cloud, request: Request) -> dict[str, Any]:
         opening.apply(plan)
     except Exception:
         if not known:
-            # Its token is good for another try, which finds what has been done.
+            # Its token is good for another try, which finds what has been done; or has, meanwhile.
             with changing(cloud, "members") as rows:
-                rows[:] = [row for row in rows if row["name"] != request.name]
+                rows[:] = [row for row in rows if row != asdict(member)]
         raise
     given = Membership(
         controller=cloud.public_url,

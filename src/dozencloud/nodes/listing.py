@@ -156,7 +156,7 @@ def rows(cloud: Cloud) -> list[Row]:
     chassis = {own: plan.node.chassis} | {member.name: member.chassis for member in joined}
     ours = ovnseries.written(cloud)
     up = {name for name, service in services.items() if service.state == "up"}
-    late = reachable.behind(cloud, [each for name, each in chassis.items() if name in up])
+    late = reachable.behind(cloud, [each for name, each in chassis.items() if name in up]) or ()
 
     def row(name: str, address: str, member: Member | None, report: Report | None) -> Row:
         role = "control, compute" if name == own else "compute"

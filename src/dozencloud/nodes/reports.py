@@ -108,6 +108,7 @@ def lacks(cloud: Cloud, member: Member) -> str:
         return "Nova to list this node as up"
     if not any(provider.name in there for provider in sdk.placement.resource_providers()):
         return "Placement to know what this node has"
-    if member.chassis in reachable.behind(cloud, [member.chassis]):
+    late = reachable.behind(cloud, [member.chassis])
+    if late is None or late:
         return "its OVN to take up the cloud's networks"
     return ""

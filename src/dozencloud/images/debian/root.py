@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 import threading
 from collections import deque
@@ -134,18 +133,27 @@ def _mmdebstrap(
         pass_fds=(lock,),
     ) as process:
         assert process.stderr is not None  # noqa: S101
-        timer = threading.Timer(tools.LONGEST, process.kill)
+        late = threading.Event()
+
+        def kill() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(tools.LONGEST, kill)
+        timer.daemon = True
         timer.start()
-        for line in process.stderr:
-            last.append(line.rstrip())
-            if line.rstrip() in STEPS:
-                say(STEPS[line.rstrip()])
-            if re.match(r"Setting up \S+ \(", line):
-                done += 1
-                if done % SAY_EVERY == 0:
-                    say(f"{done} of {total} packages are installed")
-    timer.cancel()
-    if process.returncode == -signal.SIGKILL:
+        try:
+            for line in process.stderr:
+                last.append(line.rstrip())
+                if line.rstrip() in STEPS:
+                    say(STEPS[line.rstrip()])
+                if re.match(r"Setting up \S+ \(", line):
+                    done += 1
+                    if done % SAY_EVERY == 0:
+                        say(f"{done} of {total} packages are installed")
+        finally:
+            timer.cancel()
+    if late.is_set():
         raise overdue(subprocess.TimeoutExpired(words, tools.LONGEST))
     if process.returncode != 0:
         raise tools.failure("mmdebstrap", "the root file system", "\n".join(last))

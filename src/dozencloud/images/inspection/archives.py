@@ -269,4 +269,4 @@ def _layer(outer: Archive, path: str, scratch: Scratch) -> BinaryIO:
     if compression is Compression.NONE:
         return stream
     spool = Spool(stream, compression, scratch)
-    return cast(BinaryIO, Cached(cast(BinaryIO, spool), spool.finish()))
+    return cast(BinaryIO, Cached(cast(BinaryIO, spool), spool.finish().size))

@@ -19,7 +19,7 @@ from dozencloud.images.inspection.model import (
     Loader,
     System,
 )
-from dozencloud.images.inspection.tree import Tree
+from dozencloud.images.inspection.tree import BadImage, Tree
 from dozencloud.images.inspection.unpack import Blob
 from dozencloud.images.inspection.verdict import Findings, Verdict
 from dozencloud.images.inspection.volumes import Disk, Volume, read_disk
@@ -61,10 +61,12 @@ MEMORY_CONTAINER = 64
 
 
 def inspect(opened: Opened) -> Inspection:
-    """All that can be told of an image, and whether it boots."""
+    """All that can be told of an image, and whether it boots; BadImage if it is cut off."""
     if opened.disk is not None:
         size = opened.virtual_size
         disk = read_disk(opened.disk, size)
+        if cut := opened.cut or disk.cut:
+            raise BadImage(cut)
         opened.disk.seek(0)
         return inspect_disk(opened, disk, start=opened.disk.read(min(START, size)))
     if opened.tree is not None:
@@ -101,7 +103,6 @@ def inspect_disk(opened: Opened, disk: Disk, *, start: bytes) -> Inspection:
         empty=not start.strip(b"\0") and not disk.volumes,
         readable=bool(places),
         trouble=next((volume.trouble for volume in disk.volumes if volume.trouble), ""),
-        cut=opened.cut or disk.cut,
     )
     decided = verdict.of_disk(findings)
     booted = default.found.kernel if default.found and decided.boot is Boot.KERNEL else None

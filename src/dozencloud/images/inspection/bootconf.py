@@ -319,11 +319,16 @@ def _raspberry(tree: Tree) -> Entry | None:
     """What the firmware of a Raspberry Pi starts; only the kernel's arguments are of use here."""
     if not tree.exists("config.txt") or not tree.exists("cmdline.txt"):
         return None
-    kernels = [name for name in tree.names("") if re.fullmatch(r"kernel[\w.-]*\.img", name)]
+    # A short name of a FAT may be in capitals, whoever wrote it.
+    kernels = {
+        name.lower(): name
+        for name in tree.names("")
+        if re.fullmatch(r"kernel[\w.-]*\.img", name, re.IGNORECASE)
+    }
     if not kernels:
         return None
     arguments = tree.text("cmdline.txt", MAX_LINE).split()
-    kernel = "kernel8.img" if "kernel8.img" in kernels else kernels[-1]
+    kernel = kernels.get("kernel8.img") or [*kernels.values()][-1]
     return Entry(
         kernel=f"/{kernel}",
         initrds=_raspberry_initrds(tree, kernel),
@@ -338,7 +343,7 @@ def _raspberry_initrds(tree: Tree, kernel: str) -> tuple[str, ...]:
     if named:
         return tuple(f"/{path}" for path in _listed(named[-1]))
     if re.search(r"^auto_initramfs=1\b", text, re.MULTILINE):
-        return (f"/{kernel.removesuffix('.img').replace('kernel', 'initramfs', 1)}",)
+        return (f"/{kernel.lower().removesuffix('.img').replace('kernel', 'initramfs', 1)}",)
     return ()
 
 

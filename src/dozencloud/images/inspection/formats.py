@@ -15,7 +15,6 @@ from dozencloud.images.inspection.filesystems import Squashfs, kind_of, size_of
 from dozencloud.images.inspection.model import Arch, Compression, Format
 from dozencloud.images.inspection.streams import (
     Cached,
-    Ending,
     Scratch,
     Source,
     Spool,
@@ -92,13 +91,13 @@ def open_image(file: BinaryIO, size: int, scratch: Scratch | None = None) -> Ope
     try:
         kind = _format(inside)
     except BadImage as bad:
-        unpack = f"Unpack it first ({UNPACK[compression]}). Then: {bad.mend}"
+        unpack = f"Unpack it: {UNPACK[compression]}"
         raise BadImage(str(bad), unpack) from bad
-    end = ending(source, size, compression)
     if kind in (Format.KERNEL, Format.INITRD):
+        ending(source, size, compression)
         source.seek(0)
         return Opened(kind, compression, size, head=source)
-    return _unpack(source, inside, size, compression, scratch, end)
+    return _unpack(source, inside, size, compression, scratch)
 
 
 def _unpack(
@@ -107,19 +106,21 @@ def _unpack(
     size: int,
     compression: Compression,
     scratch: Scratch,
-    end: Ending,
 ) -> Opened:
     """An image in a wrapping. A disk is kept as far as it is read, all others to their end."""
+    disk = _format(inside) is Format.UNKNOWN
+    end = ending(source, size, compression) if disk else None
     spool = Spool(source, compression, scratch)
     stream = cast(BinaryIO, spool)
-    if _format(inside) is Format.UNKNOWN:
+    if end:
         with seam("The partition table"):
             table = read_table(stream, end.size or spool.size)
-        opened = _raw(stream, end.size or table.end or spool.finish())
+        opened = _raw(stream, end.size or table.end or spool.finish().size)
         if not end.size and table.end:
             opened = replace(opened, warnings=(SIZE_OF_TABLE,))
     else:
-        opened = _open(stream, inside, spool.finish(), scratch)
+        end = spool.finish()
+        opened = _open(stream, inside, end.size, scratch)
     warnings = opened.warnings
     if end.trailing:
         warnings += (f"Behind its end are {end.trailing:,} bytes of something else, left out.",)
@@ -232,7 +233,8 @@ _REFUSED: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"version https://git-lfs", "a pointer of Git LFS", "Fetch it: git lfs pull"),
 )
 """(offset, bytes, what it is, what to do)."""
-_WEB_PAGE = re.compile(rb"\s*<(?:!doctype html|html|\?xml)", re.IGNORECASE)
+_WEB_PAGE = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?<(?:!doctype html|html)", re.IGNORECASE)
+_XML = re.compile(rb"\s*<\?xml")
 FOOTER = SECTOR = 512
 """Bytes at the end, in which a VHD of fixed size and an Apple disk image say what they are."""
 _FOOTERS = (
@@ -257,6 +259,8 @@ def _format(head: bytes) -> Format:
             raise _refused(what, mend)
     if _WEB_PAGE.match(head):
         raise BadImage("The file is a web page, not an image.", _PAGE)
+    if _XML.match(head):
+        raise BadImage("The file is a description in XML.", "Take the disk that it names.")
     if head.startswith(_UIMAGE) and len(head) > 64:
         return Format.INITRD if head[30] == _UIMAGE_RAMDISK else Format.KERNEL
     for offset, magic, kind in _MAGICS:

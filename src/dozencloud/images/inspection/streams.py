@@ -175,10 +175,10 @@ class Spool(AlignedStream):  # type: ignore[misc]
         self._done = 0
         self.complete = False
 
-    def finish(self) -> int:
-        """Unpack all of it; its size."""
+    def finish(self) -> Ending:
+        """Unpack all of it."""
         self._unpack(MAX_UNPACKED + 1)
-        return self._done
+        return Ending(self._done, self._reader.trailing)
 
     def _unpack(self, until: int) -> None:
         while not self.complete and self._done < until:

@@ -55,7 +55,7 @@ class Table:
     def end(self) -> int:
         """Bytes that a disk must have for all partitions, and GPT's copy behind them."""
         last = max((p.start + p.size for p in self.partitions), default=0)
-        behind = 128 * 128 // self.sector + 2 if self.kind == "gpt" else 0
+        behind = 128 * 128 // self.sector + 1 if self.kind == "gpt" else 0
         return max(last + behind * self.sector, self.claimed)
 
     def cut(self, size: int) -> str:

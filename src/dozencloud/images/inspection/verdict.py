@@ -33,8 +33,7 @@ class Findings:
     """What the verdict is made of.
 
     trouble: why a file system could not be read. installer: it is a CD-ROM's file system. empty: no
-    byte of its beginning is set. readable: some file system was read. cut: why the disk is not
-    whole.
+    byte of its beginning is set. readable: some file system was read.
     """
 
     loaders: tuple[Loader, ...] = ()
@@ -46,7 +45,6 @@ class Findings:
     empty: bool = False
     readable: bool = False
     trouble: str = ""
-    cut: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,8 +64,6 @@ def name(arch: Arch | None) -> str:
 
 def of_disk(found: Findings) -> Verdict:
     """How a disk boots."""
-    if found.cut:
-        return _none(found, found.cut)
     if found.empty:
         return _none(found, "The disk is empty: it has no partition table and no file system.")
     if found.installer:

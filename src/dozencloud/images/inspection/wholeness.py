@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 from backports import zstd
 
 CUT = "The image is cut off: its tables refer to bytes beyond its end."
-MAX_ENTRIES = 16 << 20
-"""Entries of tables that are looked at: a TiB in the usual clusters, in two seconds."""
+MAX_ENTRIES = 2 << 20
+"""Entries of tables that are looked at: 128 GiB in the usual clusters."""
 SECTOR = 512
 
 
