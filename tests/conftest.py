@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -12,6 +13,11 @@ APART = "tests/e2e/test_server_life.py"
 """Has a cloud of its own: it takes long, and so runs beside the other files of `E2E`."""
 LONG = 16
 """Bytes of data above which they are no name."""
+
+
+# Time on a busy machine says nothing; where an end is promised, the test says so.
+hypothesis.settings.register_profile("dozencloud", deadline=None)
+hypothesis.settings.load_profile("dozencloud")
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # untyped

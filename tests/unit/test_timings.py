@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -183,7 +183,6 @@ records = st.builds(
 )
 
 
-@settings(deadline=None)  # time on a busy machine says nothing about the picture
 @given(st.lists(records, max_size=12))
 def test_any_report_becomes_a_well_formed_picture_inside_its_frame(some: list[Record]) -> None:
     run = report(*(replace(r, name=f"n{i}") for i, r in enumerate(some)))
