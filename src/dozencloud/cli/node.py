@@ -307,7 +307,8 @@ def remove(invocation: Invocation, name: str, revoke: bool) -> None:
     elif row.servers or moving.left_over(cloud, name):
         moves = moving.plan(cloud, row)
         moving.drain(cloud, row, moves, lambda text: say(f"  {text}"))
-    departing.forget(cloud, name)
-    if not revoke:
-        departing.shut_out(cloud, name)
+    if revoke:
+        departing.forget(cloud, name)
+    else:
+        departing.let_go(cloud, name)
     say(f"{name} is no node of this cloud any more.")

@@ -13,6 +13,17 @@ from dozencloud.secret import Secrets
 from dozencloud.services.base import Plan
 
 
+def let_go(cloud: Cloud, name: str) -> None:
+    """The node leaves; Refused while it has servers.
+
+    Its accounts end first: a nova-compute that is still at work would enter itself again, and
+    another machine of that name would find its records taken.
+    """
+    _refuse_with_servers(_connect(cloud), name)
+    shut_out(cloud, name)
+    forget(cloud, name)
+
+
 def shut_out(cloud: Cloud, name: str) -> None:
     """Take the node's accounts away, and make its certificate worthless, whatever is on it.
 
@@ -32,11 +43,7 @@ def shut_out(cloud: Cloud, name: str) -> None:
 def forget(cloud: Cloud, name: str) -> None:
     """Remove what Nova, Neutron and Placement know of the node; Refused while it has servers."""
     sdk = _connect(cloud)
-    if there := servers(sdk, name):
-        raise Refused(
-            f"{len(there)} server(s) are on {name}: {', '.join(s.name for s in there)}.",
-            f"Move them first, on the controller: dozen node drain {name}",
-        )
+    _refuse_with_servers(sdk, name)
     for service in sdk.compute.services(binary="nova-compute", host=name):
         # Nova removes the node's resource provider and host mapping with it.
         sdk.compute.delete_service(service)
@@ -47,6 +54,14 @@ def forget(cloud: Cloud, name: str) -> None:
 def servers(sdk: Any, name: str) -> list[Any]:
     """Servers of all projects on that node."""
     return [s for s in sdk.compute.servers(all_projects=True) if s.compute_host == name]
+
+
+def _refuse_with_servers(sdk: Any, name: str) -> None:
+    if there := servers(sdk, name):
+        raise Refused(
+            f"{len(there)} server(s) are on {name}: {', '.join(s.name for s in there)}.",
+            f"Move them first, on the controller: dozen node drain {name}",
+        )
 
 
 def _connect(cloud: Cloud) -> Any:

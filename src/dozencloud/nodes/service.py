@@ -79,8 +79,7 @@ def peers() -> Any:
 @application.post("/v1/leave")
 def leave() -> Any:
     member = _member()
-    departing.forget(cloud, member.name)
-    departing.shut_out(cloud, member.name)
+    departing.let_go(cloud, member.name)
     return jsonify({})
 
 
