@@ -15,7 +15,8 @@ from dozencloud.cloud import CONSOLE_USER, Cloud
 SERVERS = "qemu-system-"
 
 
-def _read(pid: int, name: str) -> list[bytes]:
+def read(pid: int, name: str) -> list[bytes]:
+    """The words of a file of /proc/PID, such as `cmdline`; none if the process is gone."""
     try:
         return Path("/proc", str(pid), name).read_bytes().split(b"\0")
     except OSError:
@@ -90,14 +91,14 @@ def find(cloud: Cloud, *, servers: bool = False) -> Iterator[int]:
         if not folder.name.isdigit() or int(folder.name) == os.getpid():
             continue
         pid = int(folder.name)
-        command = _read(pid, "cmdline")
+        command = read(pid, "cmdline")
         program = Path(command[0].decode(errors="replace")).name if command else ""
         is_server = program.startswith(SERVERS) and any(instances in word for word in command)
         if servers or is_server:
             if servers and is_server:
                 yield pid
         elif (
-            marker in _read(pid, "environ")
+            marker in read(pid, "environ")
             or (command and command[0] in masters)
             or (network and _network(pid) == network)
             or (cloud.root is None and _is_worker(pid))
@@ -109,7 +110,7 @@ def commands(cloud: Cloud) -> Iterator[int]:
     """Pids of commands that a run of `dozen` started for this cloud, and of their children."""
     marker = cloud.run_marker.encode()
     for folder in Path("/proc").iterdir():
-        if folder.name.isdigit() and marker in _read(int(folder.name), "environ"):
+        if folder.name.isdigit() and marker in read(int(folder.name), "environ"):
             yield int(folder.name)
 
 

@@ -21,7 +21,7 @@ from dozencloud import seed
 from dozencloud.cloud import Cloud
 from dozencloud.errors import Exit, Problem
 from dozencloud.membership import changing
-from dozencloud.nodes import listing
+from dozencloud.nodes import departing, listing, reports
 from dozencloud.nodes.listing import Condition, Row
 from dozencloud.secret import Secrets
 
@@ -165,11 +165,6 @@ def _service(sdk: Any, name: str) -> Any:
     return next(iter(sdk.compute.services(binary="nova-compute", host=name)))
 
 
-def _servers(sdk: Any, name: str) -> list[Any]:
-    """Those on a node, of all projects."""
-    return [s for s in sdk.compute.servers(all_projects=True) if s.compute_host == name]
-
-
 def close(cloud: Cloud, row: Row, reason: str) -> None:
     """The node takes no new servers."""
     sdk = _connect(cloud)
@@ -188,24 +183,21 @@ def plan(cloud: Cloud, row: Row) -> list[Move]:
     What an earlier drain had shelved, and was cut off before it started it again, comes first.
     """
     left = left_over(cloud, row.name)
-    shelved = "\n".join(shelved_still(move) for move in left)
+    shelved = [shelved_still(move) for move in left]
     if row.condition in (Condition.DOWN, Condition.JOINING):
         raise Problem(
             f"The node {row.name} is {row.condition}: its servers cannot be asked to move.",
             f"If it does not come back: dozen node evacuate {row.name}",
-            detail=shelved,
+            detail="\n".join(shelved),
         )
     sdk = _connect(cloud)
-    # Placement knows a node by the name that libvirt finds for it, which may have a domain.
-    known = {
-        each.service_details["host"]: each.name for each in sdk.compute.hypervisors(details=True)
-    }
+    known = reports.providers(sdk)
     rooms = [
         _room(sdk, each.name, known[each.name])
         for each in listing.rows(cloud)
         if each.name != row.name and each.condition is Condition.UP and each.name in known
     ]
-    todo = [s for s in _servers(sdk, row.name) if s.task_state != DELETING]
+    todo = [s for s in departing.servers(sdk, row.name) if s.task_state != DELETING]
     trusting = cloud.settings.nodes.migration and not row.controls
     moves, obstacles = look([(s, _needs(sdk, s)) for s in todo], rooms, trusting=trusting)
     if obstacles:
@@ -213,7 +205,7 @@ def plan(cloud: Cloud, row: Row) -> list[Move]:
             f"{len(obstacles)} of the {len(todo)} server(s) of {row.name} cannot move. "
             "Nothing was done.",
             "Mend that, join another node, or delete the servers; then drain again.",
-            detail="\n".join([*obstacles, *([shelved] if shelved else [])]),
+            detail="\n".join([*obstacles, *shelved]),
             code=Exit.UNFIT,
         )
     return [*left, *moves]
@@ -238,7 +230,7 @@ def drain(cloud: Cloud, row: Row, moves: Sequence[Move], say: Say) -> int:
                 f"node take servers again: {cloud.command('node', 'undrain', row.name)}".strip(),
                 detail=problem.detail,
             ) from error
-    if came := [s for s in _servers(sdk, row.name) if s.task_state != DELETING]:
+    if came := [s for s in departing.servers(sdk, row.name) if s.task_state != DELETING]:
         raise Problem(
             f"{_names(came)} came to {row.name} while it was drained.",
             "Run the same again.",
@@ -431,7 +423,7 @@ def evacuate(cloud: Cloud, row: Row, say: Say) -> int:
             code=Exit.USAGE,
         )
     sdk = _connect(cloud)
-    there = _servers(sdk, row.name)
+    there = departing.servers(sdk, row.name)
     shelved = [s for s in there if s.status == "SHELVED"]
     todo = [s for s in there if s not in shelved and s.task_state != DELETING]
     for server in there:

@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from dozencloud import reachable, seed, tunnels
 from dozencloud.cloud import GENEVE, Cloud
@@ -95,18 +96,21 @@ def last(cloud: Cloud, name: str) -> Report | None:
         return None
 
 
+def providers(sdk: Any) -> dict[str, str]:
+    """Node -> what Placement calls it: the name that libvirt finds, which may have a domain."""
+    return {
+        each.service_details["host"]: each.name for each in sdk.compute.hypervisors(details=True)
+    }
+
+
 def lacks(cloud: Cloud, member: Member) -> str:
     """What servers on the node would wait for, or miss; empty if they can be placed there."""
     sdk = seed.connect(cloud, Secrets(cloud.etc / "secrets.json"))
     services = sdk.compute.services(binary="nova-compute", host=member.name)
-    there = {
-        each.name
-        for each in sdk.compute.hypervisors(details=True)
-        if each.service_details["host"] == member.name
-    }
     if not any(service.state == "up" for service in services):
         return "Nova to list this node as up"
-    if not any(provider.name in there for provider in sdk.placement.resource_providers()):
+    own = providers(sdk).get(member.name)
+    if not any(provider.name == own for provider in sdk.placement.resource_providers()):
         return "Placement to know what this node has"
     late = reachable.behind(cloud, [member.chassis])
     if late is None or late:

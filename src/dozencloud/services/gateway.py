@@ -16,7 +16,7 @@ from dozencloud import tls
 from dozencloud.cloud import NODE_CONSOLES_PORT, Cloud
 from dozencloud.confinement import Confinement
 from dozencloud.membership import nodes_folder
-from dozencloud.processes import alive, children
+from dozencloud.processes import alive, children, read
 from dozencloud.services.base import (
     GROUP,
     IMAGE_DATA,
@@ -325,10 +325,7 @@ def reload(pid: int) -> bool:
 
 def _leaves(pid: int) -> bool:
     """The worker is gone or says so (nginx, ngx_worker_process_cycle)."""
-    try:
-        return b"shutting down" in Path(f"/proc/{pid}/cmdline").read_bytes() or not alive(pid)
-    except OSError:
-        return True
+    return any(b"shutting down" in word for word in read(pid, "cmdline")) or not alive(pid)
 
 
 def service(plan: Plan) -> Service:

@@ -109,6 +109,7 @@ def _unpack(
 ) -> Opened:
     """An image in a wrapping. A disk is kept as far as it is read, all others to their end."""
     disk = _format(inside) is Format.UNKNOWN
+    # Before the spool: both read the source from its beginning.
     end = ending(source, size, compression) if disk else None
     spool = Spool(source, compression, scratch)
     stream = cast(BinaryIO, spool)
