@@ -31,7 +31,8 @@ FAILING = ("fatal", "backoff", "exited", "unknown")
 class ServiceStatus:
     """One service. Memory is its share (PSS) with all its helpers; pid 0: it does not run.
 
-    last_lines: of its log, only if it keeps dying.   fault: what it lacks, though it runs.
+    failing: it keeps dying, also where it is started once more at this moment.
+    last_lines: of its log, only if it is failing.   fault: what it lacks, though it runs.
     """
 
     name: str
@@ -42,12 +43,9 @@ class ServiceStatus:
     uptime_s: int
     restarts: int
     listens: str
+    failing: bool = False
     last_lines: str = ""
     fault: str = ""
-
-    @property
-    def failing(self) -> bool:
-        return self.state in FAILING
 
 
 @dataclass(frozen=True)
@@ -217,6 +215,7 @@ def make(
     """One row. process: None if the supervisor does not know the service or is gone."""
     state = process.state if process else "stopped"
     pid = process.pid if process else 0
+    failing = state in FAILING or (process is not None and process.dying)
     return ServiceStatus(
         name=service.name,
         title=service.title,
@@ -226,7 +225,8 @@ def make(
         uptime_s=max(0, int(now - process.started)) if process and pid else 0,
         restarts=max(0, process.starts - 1) if process else 0,
         listens=service.listens,
-        last_lines=tail if state in FAILING else "",
+        failing=failing,
+        last_lines=tail if failing else "",
         fault=service.fault() if state == "running" else "",
     )
 

@@ -35,6 +35,7 @@ class Process:
     """A supervised process. state: supervisor's name for it, in lower case.
 
     started: Unix time; 0 if never.  starts: how often, since the supervisor runs.
+    dying: its last start came to nothing; it may be tried again at this moment.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Process:
     started: float
     starts: int
     why: str
+    dying: bool = False
 
 
 def log_file(cloud: Cloud, name: str) -> Path:
@@ -196,6 +198,7 @@ class Supervisor:
 
     def processes(self) -> dict[str, Process]:
         starts = self._call("dozen.getStarts")
+        dying = self._call("dozen.getDying")
         return {
             info["name"]: Process(
                 name=info["name"],
@@ -204,6 +207,7 @@ class Supervisor:
                 started=info["start"],
                 starts=starts.get(info["name"], 0),
                 why=info["spawnerr"],
+                dying=info["name"] in dying,
             )
             for info in self._call("supervisor.getAllProcessInfo")
         }

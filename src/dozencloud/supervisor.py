@@ -147,6 +147,7 @@ class Interface:
     def __init__(self, supervisor: Any) -> None:
         self.supervisor = supervisor
         self.starts: Counter[str] = Counter()
+        self.dying: set[str] = set()
         self.failed: list[str] = []
         self.thread: threading.Thread | None = None
         events.subscribe(events.ProcessStateStartingEvent, self._started)
@@ -156,10 +157,19 @@ class Interface:
             events.ProcessStateStoppedEvent,
         ):
             events.subscribe(kind, self._ended)
+        events.subscribe(events.ProcessStateBackoffEvent, self._died_young)
+        for kind in (events.ProcessStateRunningEvent, events.ProcessStateStoppedEvent):
+            events.subscribe(kind, self._recovered)
         events.subscribe(events.Tick60Event, self._try_again)
 
     def _started(self, event: Any) -> None:
         self.starts[event.process.config.name] += 1
+
+    def _died_young(self, event: Any) -> None:
+        self.dying.add(event.process.config.name)
+
+    def _recovered(self, event: Any) -> None:
+        self.dying.discard(event.process.config.name)
 
     def _try_again(self, event: Any) -> None:
         """Start what supervisord has given up: the disk was full, a network was away."""
@@ -186,6 +196,10 @@ class Interface:
     def getStarts(self) -> dict[str, int]:  # noqa: N802 (supervisor's naming of RPC methods)
         """How often each program was started by this supervisor."""
         return dict(self.starts)
+
+    def getDying(self) -> list[str]:  # noqa: N802
+        """The programs whose last start came to nothing: also while they are tried again."""
+        return sorted(self.dying)
 
     def preload(self, control: bool) -> bool:
         """Begin to load the shared libraries, once; `control`: those of a controller, too.

@@ -96,6 +96,7 @@ SERVICES = (
     service("family", *FAMILY),
     service("own-group", "sh", "-c", "trap '' TERM; sleep 600 & echo $!; wait; wait"),
     service("dies", "sh", "-c", "echo the last words; exit 7"),
+    service("dies-slowly", "sh", "-c", "sleep 0.5; exit 7"),
     service("no-program", "/no/such/program"),
     *(service(name, "sh", "-c", "exec <&-; exec sleep 600") for name in DEAF),
     python("before", "report"),
@@ -311,6 +312,7 @@ def test_a_killed_one_is_started_again(supervisor: Supervisor) -> None:
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: supervisor.process("plain").pid not in (0, pid))
     assert supervisor.process("plain").starts == 2
+    assert not supervisor.process("plain").dying
     supervisor.check("plain")
     supervisor.start("plain")  # no failure, no second one
     assert supervisor.process("plain").starts == 2
@@ -334,7 +336,22 @@ def test_one_that_keeps_dying_is_told_with_its_last_words(
     assert problem.detail.endswith("the last words")
     assert str(log_file(cloud, "dies")) in problem.mend
     supervisor.check("dies", before=supervisor.process("dies").starts)
+    assert supervisor.process("dies").dying
     supervisor.stop("dies")
+    assert not supervisor.process("dies").dying
+
+
+def test_one_that_dies_slowly_is_dying_while_it_is_tried_again(supervisor: Supervisor) -> None:
+    supervisor.start("dies-slowly")
+    assert not supervisor.process("dies-slowly").dying
+
+    def again() -> bool:
+        process = supervisor.process("dies-slowly")
+        return process.state == "starting" and process.starts > 1
+
+    eventually(again)
+    assert supervisor.process("dies-slowly").dying
+    supervisor.stop("dies-slowly")
 
 
 def test_a_program_that_is_not_there(supervisor: Supervisor) -> None:

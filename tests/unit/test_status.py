@@ -86,6 +86,7 @@ def service(name: str) -> Service:
         (Process("a", "running", 7, 1001.0, 1, ""), "running", 7, 0, 0, ""),
         (Process("a", "fatal", 0, 900.0, 7, ""), "fatal", 0, 0, 6, "boom"),
         (Process("a", "backoff", 0, 900.0, 2, ""), "backoff", 0, 0, 1, "boom"),
+        (Process("a", "starting", 7, 999.0, 2, "", dying=True), "starting", 7, 1, 1, "boom"),
         (Process("a", "stopped", 0, 0.0, 0, ""), "stopped", 0, 0, 0, ""),
         (None, "stopped", 0, 0, 0, ""),
     ],
@@ -94,7 +95,9 @@ def test_one_row(
     process: Process | None, state: str, pid: int, uptime: int, restarts: int, tail: str
 ) -> None:
     row = make(service("a"), process, 1.5, 1000.0, "boom")
-    assert row == ServiceStatus("a", "A", state, pid, 1.5, uptime, restarts, "/x", tail)
+    assert row == ServiceStatus(
+        "a", "A", state, pid, 1.5, uptime, restarts, "/x", bool(tail), last_lines=tail
+    )
 
 
 def example(*states: str) -> Status:
