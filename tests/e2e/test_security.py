@@ -8,6 +8,7 @@ import pwd
 import socket
 import ssl
 import stat
+import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,6 +126,38 @@ def test_only_the_gateway_listens_beyond_loopback(cloud: TestCloud) -> None:
     assert public == {"0.0.0.0:443"}
     datagrams = [line.split()[3] for line in cloud.inside("ss", "-Hlun").splitlines()]
     assert {each for each in datagrams if not each.startswith(("127.", "[::1]"))} == set()
+
+
+def _listening_addresses(pid: int) -> set[str]:
+    """In the network of that process, by proc(5): hexadecimal address:port, in state 0A."""
+    return {
+        words[1]
+        for kind in ("tcp", "tcp6")
+        for line in Path(f"/proc/{pid}/net/{kind}").read_text().splitlines()[1:]
+        if (words := line.split())[3] == "0A"
+    }
+
+
+def test_nothing_else_listens_while_the_broker_starts(cloud: TestCloud) -> None:
+    """RabbitMQ starts a second Erlang, which lives for less than a second."""
+    within = cloud.pids()["nova-api"]
+    before = _listening_addresses(within)
+    seen: set[str] = set()
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.005):
+            seen.update(_listening_addresses(within))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        cloud.dozen("restart", "rabbitmq")
+    finally:
+        ended.set()
+        watcher.join()
+    appeared = {address for address in seen - before if not address.startswith("0100007F:")}
+    assert appeared == set()
 
 
 def test_internal_ports_are_out_of_reach_from_the_machine_and_from_servers(

@@ -150,8 +150,6 @@ def _control(cloud: Cloud, *words: str, unless: str | None = None) -> None:
             env={
                 "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
                 "LANG": "C.UTF-8",
-                # It listens itself while it runs.
-                "RABBITMQ_CTL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
                 **environment(cloud),
             },
             stdin=subprocess.DEVNULL,

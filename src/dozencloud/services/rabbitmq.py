@@ -41,6 +41,9 @@ def environment(cloud: Cloud) -> Mapping[str, str]:
         "RABBITMQ_NODENAME": "dozen@localhost",
         "RABBITMQ_CONF_ENV_FILE": "/dev/null",
         "ERL_EPMD_PORT": str(cloud.settings.internal.broker_names),
+        # Each Erlang that runs listens, also rabbitmqctl and the one that RabbitMQ starts in its
+        # first second to see whether epmd is there (rabbit_nodes_common:ensure_epmd).
+        "ERL_AFLAGS": "-kernel inet_dist_use_interface {127,0,0,1}",
     }
 
 
@@ -150,7 +153,6 @@ log.file = false
             "+S 1:1 +SDio 4 +sbwt none +sbwtdcpu none +sbwtdio none",
             f"-kernel inet_dist_listen_min {ports.broker_cluster}",
             f"-kernel inet_dist_listen_max {ports.broker_cluster}",
-            "-kernel inet_dist_use_interface {127,0,0,1}",
         ]
     )
     return Service(
