@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dozencloud import schema
-from dozencloud.cloud import CLOUD_FILE, Cloud
+from dozencloud.cloud import CLOUD_FILE, SECRETS_FILE, Cloud
 from dozencloud.graph import Step
 from dozencloud.secret import write_private
 from dozencloud.services import mariadb
@@ -18,7 +18,7 @@ from dozencloud.services.base import Plan
 
 KEPT = 3
 """Backups that stay; each has the databases of one moment, with all passwords in them."""
-SETTINGS = (CLOUD_FILE, "secrets.json", "keystone/fernet-keys", "keystone/credential-keys")
+SETTINGS = (CLOUD_FILE, SECRETS_FILE, "keystone/fernet-keys", "keystone/credential-keys")
 """What the content of the databases goes with. Everything else is rendered anew, or must not go
 back: whoever was shut out since stays so."""
 HOUR = 3600.0

@@ -24,6 +24,8 @@ from dozencloud.errors import Exit, Problem
 
 REGION = "RegionOne"
 CLOUD_FILE = "cloud.toml"
+SECRETS_FILE = "secrets.json"
+MEMBERSHIP_FILE = "membership.json"
 INTEGRATION_BRIDGE = "br-int"
 """The same in every cloud: Neutron binds ports to it until a node has told another name, and
 caches that (neutron/common/ovn/utils.py, get_ovn_bridge_from_chassis_private)."""
@@ -196,6 +198,11 @@ class Settings:
     image: Image = Image()
 
 
+def is_there(etc: Path) -> bool:
+    """Whether a cloud has its settings in that folder; a person may have removed cloud.toml."""
+    return any((etc / name).exists() for name in (CLOUD_FILE, SECRETS_FILE, MEMBERSHIP_FILE))
+
+
 @dataclass(frozen=True)
 class Cloud:
     """One installation and where it lives.
@@ -245,8 +252,12 @@ class Cloud:
         return self.etc / CLOUD_FILE
 
     @property
+    def secrets_file(self) -> Path:
+        return self.etc / SECRETS_FILE
+
+    @property
     def exists(self) -> bool:
-        return self.file.exists()
+        return is_there(self.etc)
 
     # ---- names on the machine -------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from xmlrpc.client import Fault
 
 from dozencloud import machine, packages, plumbing, processes, systemd, tunnels, uplink, users
-from dozencloud.cloud import INTEGRATION_BRIDGE, Cloud
+from dozencloud.cloud import CLOUD_FILE, INTEGRATION_BRIDGE, Cloud
 from dozencloud.errors import Problem
 from dozencloud.facts.run import ask
 from dozencloud.services.base import GROUP
@@ -145,7 +145,7 @@ def destroy(cloud: Cloud, say: Say = lambda text: None) -> list[str]:
     # The settings last: while they are there, a removal that was cut off is known as a cloud.
     for folder in (cloud.lib, cloud.log, cloud.run, cloud.etc):
         if folder.exists():
-            shutil.rmtree(folder)
+            _remove(folder)
             removed.append(str(folder))
     if cloud.root and cloud.root.is_dir() and not any(cloud.root.iterdir()):
         with suppress(OSError):  # a mount point stays
@@ -160,6 +160,16 @@ def destroy(cloud: Cloud, say: Say = lambda text: None) -> list[str]:
     machine.leave(cloud)
     packages.remove_policy()
     return removed
+
+
+def _remove(folder: Path) -> None:
+    """Remove it and all that is in it; the settings go last."""
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == CLOUD_FILE):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    folder.rmdir()
 
 
 def purge(say: Say) -> list[str]:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dozencloud.cloud import CLOUD_FILE, Cloud
+from dozencloud.cloud import Cloud, is_there
 from dozencloud.secret import write_private
 
 RECORD = Path("/var/lib/misc/dozencloud.json")
@@ -59,7 +59,7 @@ def others(cloud: Cloud) -> list[str]:
 
 
 def _there(record: dict[str, Any]) -> list[str]:
-    return [place for place in record.get(CLOUDS, []) if Path(place, CLOUD_FILE).exists()]
+    return [place for place in record.get(CLOUDS, []) if is_there(Path(place))]
 
 
 def _read() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dozencloud.cloud import GENEVE, Cloud
+from dozencloud.cloud import GENEVE, MEMBERSHIP_FILE, Cloud
 from dozencloud.errors import Problem
 from dozencloud.locks import open_lock
 from dozencloud.releases import known
@@ -92,7 +92,7 @@ def console_name(address: str) -> str:
 
 
 def membership_file(cloud: Cloud) -> Path:
-    return cloud.etc / "membership.json"
+    return cloud.etc / MEMBERSHIP_FILE
 
 
 def membership(cloud: Cloud) -> Membership | None:

@@ -61,8 +61,11 @@ def need_running(cloud: Cloud, *words: str) -> None:
 def locked(cloud: Cloud) -> Iterator[None]:
     """Keep every other `dozen` from changing this cloud; the kernel drops the lock if we die.
 
-    Commands that a killed one left at work are ended first.
+    Commands that a killed one left at work are ended first. Problem if its folders are somebody
+    else's.
     """
+    if theirs := foreign_folders(cloud):
+        raise Problem(theirs[0].fact, theirs[0].mend, code=Exit.UNFIT)
     made = [path for path in (cloud.lib, *cloud.lib.parents) if not path.exists()]
     cloud.lib.mkdir(parents=True, exist_ok=True)
     path = cloud.lib / LOCK
@@ -108,8 +111,30 @@ def markers(cloud: Cloud) -> facts.Markers:
         interfaces=(cloud.provider_bridge, cloud.link_devices[0], uplink.bridge(cloud)),
         namespaces=(cloud.namespace,) if cloud.namespace else ("ovnmeta-*",),
         tables=(f"inet {cloud.table}", f"inet {cloud.table}-consoles"),
-        directories=cloud.folders,
+        directories=cloud.folders if _are_ours(cloud) else (),
     )
+
+
+def _are_ours(cloud: Cloud) -> bool:
+    """Whether a cloud made its folders. Of those below a root, the lock is the first file there."""
+    return cloud.root is None or cloud.exists or (cloud.lib / LOCK).is_file()
+
+
+def foreign_folders(cloud: Cloud) -> list[doctor.Verdict]:
+    """Folders of the names that a cloud's have, with content, which no cloud made."""
+    if _are_ours(cloud):
+        return []
+    theirs = [str(folder) for folder in cloud.folders if folder.is_dir() and _used(folder)]
+    if not theirs:
+        return []
+    return [
+        doctor.Verdict(
+            "folder",
+            doctor.Level.BAD,
+            f"No cloud made {', '.join(theirs)}; one with this --root would take that for its own.",
+            "Choose a folder for --root that is empty or not there yet.",
+        )
+    ]
 
 
 def leftovers(cloud: Cloud) -> facts.Traces:
@@ -248,7 +273,8 @@ def examine(
     )
     if node:
         needs = replace(needs, memory=NODE_MEMORY[0], available=NODE_MEMORY[1])
-    verdicts = [*doctor.examine(found, needs), *foreign_switch(cloud), *closed_folder(cloud)]
+    verdicts = [*doctor.examine(found, needs), *foreign_switch(cloud)]
+    verdicts += [*closed_folder(cloud), *foreign_folders(cloud)]
     if not node:
         verdicts += [*provider_card(cloud), *kept_settings(cloud)]
     return found, [_allowed(verdict) for verdict in verdicts]

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from nodes_kit import GIVEN
 
+from dozencloud import doctor
 from dozencloud.cloud import Cloud, Network, Settings
 from dozencloud.errors import Exit, Problem
 from dozencloud.membership import keep
-from dozencloud.preflight import leftovers, locked, ports, provider_card
+from dozencloud.preflight import foreign_folders, leftovers, locked, markers, ports, provider_card
 from dozencloud.state import State
 from dozencloud.uplink import STATE
 
@@ -70,6 +71,41 @@ def test_a_run_killed_at_its_start_is_no_remainder(tmp_path: Path) -> None:
     assert leftovers(cloud).directories == (cloud.lib,)
     cloud.file.touch()
     assert leftovers(cloud).empty
+
+
+def test_folders_that_no_cloud_made_are_left_alone(tmp_path: Path) -> None:
+    cloud = Cloud(tmp_path)
+    assert foreign_folders(cloud) == []
+    for folder in (cloud.lib, cloud.log):
+        folder.mkdir()
+    assert foreign_folders(cloud) == []
+    thesis = cloud.log / "thesis.txt"
+    thesis.touch()
+    (verdict,) = foreign_folders(cloud)
+    assert verdict.level is doctor.Level.BAD
+    assert str(cloud.log) in verdict.fact
+    assert str(cloud.lib) not in verdict.fact
+    assert markers(cloud).directories == ()
+    assert leftovers(cloud).empty
+    with pytest.raises(Problem) as refused, locked(cloud):
+        pass
+    assert refused.value.code == Exit.UNFIT
+    assert list(tmp_path.rglob("*.*")) == [thesis]
+    assert not (cloud.lib / "lock").exists()
+
+
+@pytest.mark.parametrize("name", ["cloud.toml", "secrets.json", "membership.json"])
+def test_a_cloud_is_known_by_each_of_its_settings(tmp_path: Path, name: str) -> None:
+    """Who removes cloud.toml, to have the defaults again, still has a cloud."""
+    cloud = Cloud(tmp_path)
+    for folder in cloud.folders:
+        folder.mkdir()
+        (folder / "something").touch()
+    (cloud.etc / name).touch()
+    assert cloud.exists
+    assert leftovers(cloud).empty
+    assert foreign_folders(cloud) == []
+    assert markers(cloud).directories == cloud.folders
 
 
 def test_only_the_machines_own_cloud_needs_ports_of_the_machine(tmp_path: Path) -> None:

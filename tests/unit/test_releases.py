@@ -142,6 +142,7 @@ def cloud(tmp_path: Path) -> Cloud:
     made = Cloud(tmp_path)
     for folder in (*made.folders, made.lib / "mariadb"):
         folder.mkdir()
+    made.file.touch()
     return made
 
 

@@ -288,7 +288,7 @@ def connected(cloud: Cloud) -> Any:
     from dozencloud.secret import Secrets
     from dozencloud.seed import connect
 
-    return connect(cloud, Secrets(cloud.etc / "secrets.json"))
+    return connect(cloud, Secrets(cloud.secrets_file))
 
 
 def importer(cloud: Cloud, progress: Progress) -> Importer:

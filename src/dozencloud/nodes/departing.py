@@ -65,4 +65,4 @@ def _refuse_with_servers(sdk: Any, name: str) -> None:
 
 
 def _connect(cloud: Cloud) -> Any:
-    return seed.connect(cloud, Secrets(cloud.etc / "secrets.json"))
+    return seed.connect(cloud, Secrets(cloud.secrets_file))

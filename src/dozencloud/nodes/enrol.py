@@ -122,7 +122,7 @@ def join(cloud: Cloud, request: Request) -> dict[str, Any]:
         rows[:] = [row for row in rows if row["name"] != request.name] + [asdict(member)]
         rows.sort(key=lambda row: row["joined"])
     plan = Plan.kept(cloud)
-    sdk = seed.connect(cloud, Secrets(cloud.etc / "secrets.json"))
+    sdk = seed.connect(cloud, Secrets(cloud.secrets_file))
     try:
         identity.grant(sdk, request.name, passwords["identity"])
         broker.grant(cloud, request.name, passwords["broker"])

@@ -38,7 +38,7 @@ def enrol(cloud: Cloud, url: str, token: Token, *, name: str = "", address: str 
     given = membership(cloud)
     if given:
         return _again(cloud, given, url)
-    if (cloud.etc / "secrets.json").exists():
+    if cloud.secrets_file.exists():
         raise Problem(
             f"This machine has a cloud of its own{_under(cloud)}.",
             f"A machine is in one cloud only. To give it up: {cloud.command('destroy')}",
@@ -115,7 +115,7 @@ def span(seconds: float) -> str:
 def _identity(cloud: Cloud, name: str) -> tuple[str, str]:
     """(name, chassis) of this machine; the chassis stays over tries that were refused."""
     closed.make_folders(cloud, GROUP)
-    if not cloud.exists:
+    if not cloud.file.exists():
         write_private(cloud.file, template(cloud.settings), 0o644)
     path = cloud.lib / "node.json"
     kept = json.loads(path.read_text()) if path.exists() else {}

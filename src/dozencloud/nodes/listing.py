@@ -145,7 +145,7 @@ def _release(release: str) -> str:
 
 def rows(cloud: Cloud) -> list[Row]:
     """All machines, the controller first."""
-    sdk = seed.connect(cloud, Secrets(cloud.etc / "secrets.json"))
+    sdk = seed.connect(cloud, Secrets(cloud.secrets_file))
     services = {s.host: s for s in sdk.compute.services(binary="nova-compute")}
     there: dict[str, list[str]] = {}
     for server in sdk.compute.servers(all_projects=True):

@@ -158,7 +158,7 @@ def look(
 
 
 def _connect(cloud: Cloud) -> Any:
-    return seed.connect(cloud, Secrets(cloud.etc / "secrets.json"))
+    return seed.connect(cloud, Secrets(cloud.secrets_file))
 
 
 def _service(sdk: Any, name: str) -> Any:

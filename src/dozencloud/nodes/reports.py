@@ -105,7 +105,7 @@ def providers(sdk: Any) -> dict[str, str]:
 
 def lacks(cloud: Cloud, member: Member) -> str:
     """What servers on the node would wait for, or miss; empty if they can be placed there."""
-    sdk = seed.connect(cloud, Secrets(cloud.etc / "secrets.json"))
+    sdk = seed.connect(cloud, Secrets(cloud.secrets_file))
     services = sdk.compute.services(binary="nova-compute", host=member.name)
     if not any(service.state == "up" for service in services):
         return "Nova to list this node as up"

@@ -83,7 +83,7 @@ class Plan:
         return cls(
             cloud,
             node,
-            Secrets(cloud.etc / "secrets.json"),
+            Secrets(cloud.secrets_file),
             # The Python environment that this process runs in, and so do the services.
             Path(sys.prefix),
             membership=membership(cloud),
