@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from dozencloud import blame
 from dozencloud.scrub import scrub
@@ -52,6 +52,10 @@ PLAIN_PATTERN = re.compile(
     r"\^?(?:(?:\\[.+*?^$()\[\]{}|\\dws-]|\[\^?[\w .:-]+\]|[^\\\[\](){}*+?|^$])"
     r"(?:[*+?]|\{\d{1,2}(?:,\d{0,2})?\})?|\|)*\$?"
 )
+
+PARENTHESES = re.compile(r"[()]")
+MEANING = re.compile(r"[\\^$*+?{}|\[\]]")
+"""With one of these an expression means more than its own characters."""
 
 
 class BadRequest(Exception):
@@ -156,8 +160,24 @@ def check_pattern(name: str, value: str) -> None:
     if len(value) > 255 or repeats > MOST_REPEATS or not PLAIN_PATTERN.fullmatch(value):
         raise BadRequest(
             f"The filter {name} is a regular expression, and this one is not taken: use letters, "
-            "digits, ., [...], at most 4 of *, + and {1,99} behind single characters, no groups."
+            "digits, ., [...], at most 4 of *, + and {1,99} behind single characters, no groups. "
+            "What has such a name is found by its id."
         )
+
+
+def plain_parentheses(query: str) -> str:
+    """The query, with parentheses in its filter `name` as characters.
+
+    Clients look so for the server that has this name. Where nothing is repeated or chosen, they
+    mean nothing else.
+    """
+    parts = []
+    for part in query.split("&"):
+        name, _, value = (_text(unquote_to_bytes(each), "the query") for each in _halves(part))
+        if name == "name" and PARENTHESES.search(value) and not MEANING.search(value):
+            part = "name=" + quote(PARENTHESES.sub(r"\\\g<0>", value), safe="")
+        parts.append(part)
+    return "&".join(parts)
 
 
 def _halves(part: str) -> tuple[str, str, str]:
@@ -184,6 +204,8 @@ def guarded(application: Application, prefix: str) -> Application:
             path = environ.get("PATH_INFO", "")
             check_path(path)
             patterns = prefix == "/compute" and SERVERS.fullmatch(path) is not None
+            if patterns:
+                environ["QUERY_STRING"] = plain_parentheses(environ.get("QUERY_STRING", ""))
             check_query(environ.get("QUERY_STRING", ""), patterns=patterns)
             if not STREAMED.fullmatch(path):
                 _check_input(environ)

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -59,6 +60,22 @@ def test_the_first_server_of_a_project_needs_no_network_command(
     assert (
         student.guest.ask(f"ping -c 1 -W 5 {cloud.cloud.provider_gateway}", "root").returncode == 0
     )
+
+
+def test_first_servers_asked_for_together_get_one_network(
+    cloud: TestCloud, tenant: Callable[[str], Tenant]
+) -> None:
+    """Nova refuses a server while it sees two."""
+    project = tenant("hasty")
+    network = project.sdk.network
+    project.later(lambda: cloud.sdk.network.delete_auto_allocated_topology(project.project))
+    with ThreadPoolExecutor(5) as pool:
+        asked = [pool.submit(network.get_auto_allocated_topology) for _ in range(5)]
+        seen: set[str] = set()
+        while not all(each.done() for each in asked):
+            seen |= {net.id for net in cloud.sdk.network.networks(project_id=project.project)}
+    assert {each.result().id for each in asked} == seen
+    assert len(seen) == 1
 
 
 def test_the_words_of_the_readme_work_whatever_students_call_theirs(

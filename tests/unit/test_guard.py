@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import parse_qs, quote, urlencode
 
 import pytest
 
@@ -134,13 +135,35 @@ def test_a_path_that_makes_no_sense_is_refused() -> None:
     ],
 )
 def test_expressions_for_the_database_are_plain_ones(value: str, taken: bool) -> None:
-    from urllib.parse import quote
-
     query = f"name={quote(value)}"
     answer = ask(echo, prefix="/compute", PATH_INFO="/v2.1/servers/detail", QUERY_STRING=query)
     assert (answer[0] == "200 OK") is taken
     # Elsewhere it is text.
     assert ask(echo, QUERY_STRING=query)[0] == "200 OK"
+
+
+@pytest.mark.parametrize(
+    ("value", "sought"),
+    [
+        ("x (1)", r"x \(1\)"),
+        ("x)(", r"x\)\("),
+        ("web", "web"),
+        ("^web.*$", "^web.*$"),
+        (r"x \(1\)", r"x \(1\)"),
+        ("M\u00fcnchen & Umgebung (2)", "M\u00fcnchen & Umgebung \\(2\\)"),
+    ],
+)
+def test_a_server_is_found_by_a_name_with_parentheses(value: str, sought: str) -> None:
+    queries: list[str] = []
+
+    def look(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        queries.append(environ["QUERY_STRING"])
+        return echo(environ, start)
+
+    query = urlencode({"limit": 1, "name": value, "ip": "10"})
+    answer = ask(look, prefix="/compute", PATH_INFO="/v2.1/servers/detail", QUERY_STRING=query)
+    assert answer[0] == "200 OK"
+    assert parse_qs(queries[0]) == {"limit": ["1"], "name": [sought], "ip": ["10"]}
 
 
 # ---- what is told of errors ---------------------------------------------------------------

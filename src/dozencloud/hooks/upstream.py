@@ -29,6 +29,9 @@ REPLACED: Mapping[str, tuple[str, ...]] = {
         *("state_path", "pid_file", "rate_limiting_config", "haproxy_config", "host_v6"),
         "bind_interface",
     ),
+    "neutron.services.auto_allocate.db:AutoAllocatedTopologyMixin.get_auto_allocated_topology": (
+        *("self", "context", "project_id", "fields"),
+    ),
     "supervisor.dispatchers:POutputDispatcher": ("process", "event_type", "fd"),
     "keystone.api._shared.authentication:authenticate_for_token": ("auth",),
     "keystone.common.password_hashing:check_password": ("password", "hashed"),
@@ -96,6 +99,7 @@ USED: tuple[str, ...] = (
     # What hooks/neutronapi.py says first, and better.
     "neutron.plugins.ml2.drivers.ovn.mech_driver.mech_driver:"
     "OVNMechanismDriver._is_ovn_router_flavor_port",
+    "neutron.services.auto_allocate.db:AutoAllocatedTopologyMixin._validate",
     "neutron.plugins.ml2.drivers.ovn.mech_driver.ovsdb.impl_idl_ovn:"
     "OvsdbSbOvnIdl.get_network_port_bindings_by_ip",
     "supervisor.dispatchers:POutputDispatcher.output_buffer",
