@@ -55,6 +55,22 @@ VIRT_TYPES = ("auto", "kvm", "qemu")
 # AF_UNIX paths end at 107 bytes (unix(7)); the longest one below `run` is libvirt's
 # `libvirt/virtlogd-admin-sock`, and OVN adds `openvswitch/ovn-controller.PID.ctl`.
 LONGEST_ROOT = 60
+ROOT_CHARACTERS = r"[A-Za-z0-9/._-]*"
+"""In a root. It stands in shell commands, addresses and the settings of a dozen programs, each of
+which takes other characters for something else: MariaDB's scripts end at a blank."""
+HOST_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+MOST_DNS = 5
+"""Name servers of a subnet: Neutron's `max_dns_nameservers`."""
+PROJECT_PREFIX = 26
+"""Length of the prefix of the networks that projects get by themselves."""
+NOT_FOR_MACHINES: Mapping[str, str] = {
+    "0.0.0.0/8": "addresses of no machine",
+    "127.0.0.0/8": "loopback",
+    "169.254.0.0/16": "link-local",
+    "224.0.0.0/4": "multicast",
+    "240.0.0.0/4": "reserved",
+}
+"""IPv4 networks that no network card is in (RFC 6890, RFC 5771), and what they are."""
 
 
 def setting(default: Any, doc: str) -> Any:
@@ -415,7 +431,20 @@ def at(root: Path | None) -> Cloud:
     Raises Problem (USAGE) on a root that cannot be used.
     """
     if root is not None:
-        root = root.expanduser().resolve()
+        try:
+            root = root.expanduser().resolve()
+        except RuntimeError as error:  # a user without home; before Python 3.13: a link to itself
+            raise Problem(
+                f"The path {root} leads nowhere: {str(error).rstrip('.')}.",
+                "Choose another --root.",
+                code=Exit.USAGE,
+            ) from error
+        if not re.fullmatch(ROOT_CHARACTERS, str(root)):
+            raise Problem(
+                f"The path {root} has characters that not all programs of a cloud can take.",
+                "Choose a --root of letters of English, digits, slashes, dots, - and _ only.",
+                code=Exit.USAGE,
+            )
         if len(str(root)) > LONGEST_ROOT:
             raise Problem(
                 f"The path {root} is too long for a cloud: Unix sockets below it would not fit.",
@@ -502,6 +531,9 @@ def _check(settings: Settings, where: str) -> None:
     for name, port in ports.items():
         if not 0 < port < 65536:
             raise _wrong(where, name, "a port from 1 to 65535", port)
+        if SERIAL_PORTS[0] <= port <= SCREEN_PORTS[1]:
+            kept = f"{SERIAL_PORTS[0]} to {SCREEN_PORTS[1]}, which are for consoles of servers"
+            raise _wrong(where, name, f"none of the ports {kept}", port)
     twice = {p for p in ports.values() if list(ports.values()).count(p) > 1}
     if twice:
         names = " and ".join(n for n, p in ports.items() if p in twice)
@@ -514,28 +546,28 @@ def _check(settings: Settings, where: str) -> None:
     ):
         if value not in choices:
             raise _wrong(where, name, f"one of {', '.join(choices)}", value)
-    for name, cidr in (
-        ("network.provider_cidr", settings.network.provider_cidr),
-        ("network.tenant_cidr", settings.network.tenant_cidr),
-        ("network.project_cidr", settings.network.project_cidr),
+    for name, cidr, longest in (
+        ("network.provider_cidr", settings.network.provider_cidr, 27),
+        ("network.tenant_cidr", settings.network.tenant_cidr, 27),
+        ("network.project_cidr", settings.network.project_cidr, PROJECT_PREFIX),
     ):
         if cidr or name != "network.provider_cidr":
-            _check_cidr(where, name, cidr)
+            _check_cidr(where, name, cidr, longest)
     _check_provider(settings.network, where)
+    for name, value, pattern, wanted in (
+        ("image.mirror", settings.image.mirror, r"(https?|file)://\S+", "an address (http://…)"),
+        ("image.suite", settings.image.suite, r"[a-z0-9][a-z0-9.-]*", "the name of a release"),
+    ):
+        if not re.fullmatch(pattern, value):
+            raise _wrong(where, name, wanted, value)
     for place in settings.image.download_from:
         try:
             Allowed.parse(place)
         except ValueError:
             wanted = "a list of addresses and networks, each perhaps with :PORT"
             raise _wrong(where, "image.download_from", wanted, place) from None
-    for server in settings.network.dns:
-        try:
-            ipaddress.ip_address(server)
-        except ValueError:
-            raise _wrong(where, "network.dns", "a list of IP addresses", server) from None
-    address = settings.gateway.address
-    if address and not re.fullmatch(r"[A-Za-z0-9.-]+", address):
-        raise _wrong(where, "gateway.address", "an IPv4 address or host name", address)
+    _check_dns(settings.network.dns, where)
+    _check_address(settings.gateway.address, where)
     threads = settings.services.threads
     if not 1 <= threads <= 64:
         raise _wrong(where, "services.threads", "a number from 1 to 64", threads)
@@ -546,6 +578,37 @@ def _check(settings: Settings, where: str) -> None:
     patience = settings.compute.hang_seconds
     if patience < 0:
         raise _wrong(where, "compute.hang_seconds", "a number of seconds", patience)
+
+
+def _check_dns(servers: tuple[str, ...], where: str) -> None:
+    addresses = []
+    for server in servers:
+        try:
+            addresses.append(ipaddress.ip_address(server))
+        except ValueError:
+            raise _wrong(where, "network.dns", "a list of IP addresses", server) from None
+        if addresses[-1].is_loopback or addresses[-1].is_unspecified or addresses[-1].is_multicast:
+            wanted = "a list of addresses that servers can ask"
+            raise _wrong(where, "network.dns", wanted, server)
+    if len(servers) > MOST_DNS or len(set(addresses)) < len(addresses):
+        wanted = f"at most {MOST_DNS} addresses, each once"
+        raise _wrong(where, "network.dns", wanted, list(servers))
+
+
+def _check_address(address: str, where: str) -> None:
+    """An IPv4 address that others can connect to, or a host name (RFC 1123); empty: none."""
+    if not address:
+        return
+    try:
+        number = ipaddress.IPv4Address(address)
+        good = not (number.is_unspecified or number.is_multicast or number.is_reserved)
+    except ValueError:
+        labels = address.split(".")
+        # Clients read what ends in a number as an address (inet_aton(3): 10.1 is 10.0.0.1).
+        good = len(address) <= 253 and not labels[-1].isdigit()
+        good = good and all(re.fullmatch(HOST_LABEL, label) for label in labels)
+    if not good:
+        raise _wrong(where, "gateway.address", "an IPv4 address or host name", address)
 
 
 def parse_cpus(words: str, where: str) -> frozenset[int]:
@@ -559,13 +622,18 @@ def parse_cpus(words: str, where: str) -> frozenset[int]:
     return frozenset(found)
 
 
-def _check_cidr(where: str, name: str, cidr: str) -> None:
+def _check_cidr(where: str, name: str, cidr: str, longest: int) -> None:
     try:
         network = ipaddress.IPv4Network(cidr)
     except ValueError as error:
         raise Problem(f"{where}: {name}: {error}.", "Mend that line.", code=Exit.USAGE) from error
-    if network.prefixlen > 27:
-        raise _wrong(where, name, "a network of at least 32 addresses (/27)", cidr)
+    for special, what in NOT_FOR_MACHINES.items():
+        if network.overlaps(ipaddress.IPv4Network(special)):
+            wanted = f"a network that machines can be in, without {special} ({what})"
+            raise _wrong(where, name, wanted, cidr)
+    if network.prefixlen > longest:
+        size = 2 ** (32 - longest)
+        raise _wrong(where, name, f"a network of at least {size} addresses (/{longest})", cidr)
 
 
 def _check_provider(network: Network, where: str) -> None:

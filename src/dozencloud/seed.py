@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dozencloud import accounts
-from dozencloud.cloud import REGION, Cloud
+from dozencloud.cloud import PROJECT_PREFIX, REGION, Cloud
 from dozencloud.errors import Problem
 from dozencloud.graph import Step
 from dozencloud.images.files import file_hash
@@ -46,7 +46,7 @@ IMAGE_LIMITS: Mapping[str, int] = {
 }
 """Of a project: MiB of images, MiB on their way into the cloud, images, and uploads at a time."""
 EXTERNAL, PRIVATE, ROUTER, KEYPAIR, SECURITY_GROUP = "public", "private", "router", "dozen", "ssh"
-DEFAULT_GROUP, POOL, POOL_PREFIX = "default", "projects", 26
+DEFAULT_GROUP, POOL = "default", "projects"
 GROUP_RULES: tuple[Mapping[str, Any], ...] = (
     {"ether_type": "IPv4", "protocol": "icmp"},
     {"ether_type": "IPv6", "protocol": "ipv6-icmp"},
@@ -383,7 +383,7 @@ class Seed:
             network.create_subnet_pool(
                 name=POOL,
                 prefixes=[wanted],
-                default_prefix_length=POOL_PREFIX,
+                default_prefix_length=PROJECT_PREFIX,
                 is_shared=True,
                 is_default=not any(others),
             )

@@ -115,6 +115,12 @@ def test_destroy_does_not_act_when_nobody_can_answer(cloud: Path) -> None:
     assert (cloud / "etc" / "cloud.toml").exists()
 
 
+def test_a_root_without_a_name_is_not_the_current_folder() -> None:
+    result = dozen("--root", "", "config")
+    assert result.exit_code == Exit.USAGE
+    assert "'--root': it is empty." in result.stderr
+
+
 def test_root_from_the_environment(root: Path) -> None:
     assert str(root) in dozen("env", env={"DOZEN_ROOT": str(root)}).stderr
 

@@ -160,6 +160,27 @@ floating_range = "{}"
             'network.provider_cidr must be a network of at least 32 addresses (/27), not "10.0',
             "Mend",
         ),
+        *(
+            (
+                f"[network]\n{name} = '{wrong}'",
+                f"network.{name} must be a network that machines can be in, without {special} (",
+                "Mend",
+            )
+            for name in ("provider_cidr", "tenant_cidr", "project_cidr")
+            for wrong, special in (
+                ("0.0.0.0/0", "0.0.0.0/8"),
+                ("0.0.1.0/24", "0.0.0.0/8"),
+                ("127.0.0.0/24", "127.0.0.0/8"),
+                ("169.254.0.0/16", "169.254.0.0/16"),
+                ("224.0.0.0/24", "224.0.0.0/4"),
+                ("250.0.0.0/24", "240.0.0.0/4"),
+            )
+        ),
+        (
+            "[network]\nproject_cidr = '10.13.0.0/27'",
+            "network.project_cidr must be a network of at least 64 addresses (/26), not",
+            "Mend",
+        ),
         (
             "[network]\nprovider_gateway = '10.0.0.1'",
             "network.provider_gateway counts only with network.provider_interface.",
@@ -206,6 +227,35 @@ floating_range = "{}"
             "gateway.address must be an IPv4 address or host name",
             "Mend",
         ),
+        *(
+            (
+                f"[gateway]\naddress = '{wrong}'",
+                "gateway.address must be an IPv4 address or host name",
+                "Mend",
+            )
+            for wrong in (
+                *("0.0.0.0", "224.0.0.1", "255.255.255.255", "10.1", "1.2.3.999", "443"),  # noqa: S104
+                *("cloud.example.", "a..b", "-a.b", "a-.b", "a" * 64, "a." * 126 + "bc"),
+            )
+        ),
+        *(
+            (f"[network]\ndns = {servers}", f"network.dns must be {wanted}", "Mend")
+            for servers, wanted in (
+                (["127.0.0.53"], "a list of addresses that servers can ask, not"),
+                (["::1"], "a list of addresses that servers can ask, not"),
+                (["0.0.0.0"], "a list of addresses that servers can ask, not"),  # noqa: S104
+                (["9.9.9.9", "9.9.9.9"], "at most 5 addresses, each once, not"),
+                ([f"10.0.0.{n}" for n in range(6)], "at most 5 addresses, each once, not"),
+            )
+        ),
+        (
+            "[internal]\napi = 20500",
+            "internal.api must be none of the ports 20000 to 21999, which are for consoles of",
+            "Mend",
+        ),
+        ("[image]\nmirror = ''", 'image.mirror must be an address (http://…), not "".', "Mend"),
+        ("[image]\nmirror = 'ftp://a'", "image.mirror must be an address (http://…), not", "Mend"),
+        ("[image]\nsuite = '../x'", "image.suite must be the name of a release, not", "Mend"),
         ("[services]\nthreads = 0", "services.threads must be a number from 1 to 64", "Mend"),
         ("[services]\nthreads = 65", "services.threads must be a number from 1 to 64", "Mend"),
         (
@@ -250,6 +300,15 @@ def test_a_network_of_32_addresses_is_enough() -> None:
     assert Cloud(Path("/x"), settings).provider.num_addresses == 32
 
 
+def test_networks_of_projects_need_room_for_one() -> None:
+    assert parse({"network": {"project_cidr": "10.13.0.0/26"}}) != Settings()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "localhost", "1x.Example", "a-b.c"])
+def test_addresses_of_a_gateway(address: str) -> None:
+    assert parse({"gateway": {"address": address}}).gateway.address == address
+
+
 def test_other_differs_everywhere() -> None:
     default = Settings()
     for section in fields(Settings):
@@ -264,7 +323,7 @@ def test_the_template_is_read_back_as_it_was(settings: Settings) -> None:
 
 @given(st.text(st.characters(codec="utf-8")))
 def test_any_text_survives_the_template(text: str) -> None:
-    settings = replace(Settings(), image=Image(mirror=text))
+    settings = replace(Settings(), image=Image(mirrors=(text,)))
     assert parse(tomllib.loads(template(settings))) == settings
 
 
@@ -340,6 +399,25 @@ def test_root_as_long_as_may_be_and_one_longer(tmp_path: Path) -> None:
     assert load(longest).root == longest
     with pytest.raises(Problem, match="too long for a cloud") as refused:
         load(Path(f"{longest}x"))
+    assert refused.value.code == Exit.USAGE
+
+
+@pytest.mark.parametrize(
+    "odd", ["a b", "a'b", "a%b", "a+b", "a:b", "a,b", "a=b", "a#b", "ä", "a\nb", "a\udcff"]
+)
+def test_a_root_that_not_all_programs_can_take(odd: str) -> None:
+    with pytest.raises(Problem, match="characters that not all programs") as refused:
+        load(Path("/srv", odd))
+    assert refused.value.code == Exit.USAGE
+
+
+def test_a_root_with_every_kind_of_character_that_may_be() -> None:
+    assert load(Path("/srv/Az0._-")).root == Path("/srv/Az0._-")
+
+
+def test_a_root_that_leads_nowhere() -> None:
+    with pytest.raises(Problem, match="leads nowhere: Could not") as refused:
+        load(Path("~nobody-of-that-name/cloud"))
     assert refused.value.code == Exit.USAGE
 
 
@@ -451,5 +529,5 @@ def test_command_as_a_person_types_it() -> None:
 
 def test_a_command_can_be_typed_as_it_is_shown() -> None:
     assert Cloud().command("ssh", "my server") == "sudo ./dozen ssh 'my server'"
-    command = Cloud(Path("/srv/a b")).command("join", "https://192.0.2.1", "--token", "dz1.x")
-    assert command == "sudo ./dozen --root '/srv/a b' join https://192.0.2.1 --token dz1.x"
+    command = ROOTED.command("join", "https://192.0.2.1", "--token", "dz1.x")
+    assert command == "sudo ./dozen --root /srv/test join https://192.0.2.1 --token dz1.x"

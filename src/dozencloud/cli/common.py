@@ -184,6 +184,15 @@ class Name(click.ParamType[str]):
         return str(value)
 
 
+class Folder(click.Path):
+    """A folder; one without a name would be the current one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not str(value).strip():
+            self.fail("it is empty.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class Root(click.Group):
     """The group of all commands; turns every failure into a sentence and an exit status."""
 
