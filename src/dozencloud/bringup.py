@@ -21,6 +21,7 @@ from pathlib import Path
 from dozencloud import (
     accounts,
     closed,
+    doctor,
     environments,
     lifecycle,
     machine,
@@ -94,13 +95,8 @@ def divide_cpus(cloud: Cloud, cpu: Cpu) -> tuple[str, str]:
 
     if not dedicated:
         return "", ""
-    if not dedicated < online:
-        raise Problem(
-            f"compute.dedicated_cpus in {cloud.file} names CPUs that this machine has not, or all"
-            f" of them; it has {numbers(online)}.",
-            "Name some of these, and leave at least one to the other servers.",
-            code=Exit.USAGE,
-        )
+    if wrong := doctor.dedicated_cpus(cpu, dedicated, cloud.file):
+        raise Problem(wrong.fact, wrong.mend, code=Exit.UNFIT)
     return numbers(online - dedicated), numbers(dedicated)
 
 

@@ -14,7 +14,7 @@ from itertools import combinations
 from pathlib import Path
 
 from dozencloud.errors import Exit, Problem
-from dozencloud.facts import Datapath, Facts, KvmState, Traces, Wall
+from dozencloud.facts import Cpu, Datapath, Facts, KvmState, Traces, Wall
 from dozencloud.facts.capabilities import HELPFUL
 from dozencloud.facts.reach import Outcome
 from dozencloud.facts.system import (
@@ -88,6 +88,7 @@ class Range:
         others with these addresses.
     fixed: small, and may lie in a wider network of the machine.
     shared: a network that was there before, with machines of others in it.
+    made: the cloud was made with it, and the setting moves it no more.
     """
 
     what: str
@@ -96,6 +97,7 @@ class Range:
     routed: bool = True
     fixed: bool = False
     shared: bool = False
+    made: bool = False
 
     def __str__(self) -> str:
         return f"{self.what[0].upper()}{self.what[1:]} ({self.network})"
@@ -116,6 +118,10 @@ class Needs:
     ranges: addresses that the cloud takes.   own: its devices, which may lead there.
     environment: where the Python environment is to be made; None where it is there.
     far: addresses that must be reached from here or by servers, each with its name for people.
+    reserved: MiB of memory that the settings keep from servers.
+    dedicated: numbers of the CPUs that the settings keep for some servers.
+    kvm, kernel_switch, geneve: what the settings ask for, and not only where it is there: KVM, Open
+        vSwitch in the kernel, Geneve.
     """
 
     ports: tuple[Port, ...] = ()
@@ -135,6 +141,11 @@ class Needs:
     own: frozenset[str] = frozenset()
     far: tuple[tuple[str, str], ...] = ()
     environment: Path | None = None
+    reserved: int = 0
+    dedicated: frozenset[int] = frozenset()
+    kvm: bool = False
+    kernel_switch: bool = False
+    geneve: bool = False
     settings: Path = Path("/etc/dozencloud/cloud.toml")
     destroy: str = "sudo ./dozen destroy --yes"
 
@@ -144,9 +155,9 @@ def examine(facts: Facts, needs: Needs) -> list[Verdict]:
     return [
         *_system(facts, needs),
         *_size(facts, needs),
-        *_processors(facts),
+        *_processors(facts, needs),
         *_packages(facts, needs),
-        *_network(facts),
+        *_network(facts, needs),
         *forwarding(facts, needs),
         *_outside(facts, needs),
         *_ranges(facts, needs),
@@ -303,6 +314,10 @@ def _another_architecture(here: Architecture) -> str:
     return "Use a 64-bit machine."
 
 
+SMALLEST_SERVER = 256
+"""MiB of memory that `m1.nano` has, of which the first server is."""
+
+
 def _size(facts: Facts, needs: Needs) -> Iterator[Verdict]:
     memory = facts.memory
     if memory.total < needs.memory:
@@ -312,6 +327,14 @@ def _size(facts: Facts, needs: Needs) -> Iterator[Verdict]:
             f"This machine has {_gib(memory.total)} of memory; DozenCloud needs"
             f" {_gib(needs.memory)}.",
             "Use a machine with more memory.",
+        )
+    elif memory.total < needs.reserved + SMALLEST_SERVER:
+        yield Verdict(
+            "memory",
+            Level.BAD,
+            f"compute.reserved_memory is {needs.reserved} MiB, and this machine has"
+            f" {memory.total} MiB of memory: too little would be left for servers.",
+            f"Set it to {memory.total - SMALLEST_SERVER} or less in {needs.settings}.",
         )
     elif memory.available < needs.available and not needs.running:
         yield Verdict(
@@ -350,10 +373,12 @@ def _size(facts: Facts, needs: Needs) -> Iterator[Verdict]:
 _INODES = 100_000
 
 
-def _processors(facts: Facts) -> Iterator[Verdict]:
+def _processors(facts: Facts, needs: Needs) -> Iterator[Verdict]:
     cpu, kvm, arm = facts.cpu, facts.kvm, facts.system.architecture.arm
     count = f"{cpu.usable:g} of {cpu.online} CPUs" if cpu.usable < cpu.online else _cpus(cpu.online)
-    if cpu.mixed:
+    if wrong := dedicated_cpus(cpu, needs.dedicated, needs.settings):
+        yield wrong
+    elif cpu.mixed:
         kinds = ", ".join(f"{len(each.cpus)} x {each.model}" for each in cpu.clusters)
         fact = f"This machine has CPUs of {len(cpu.clusters)} kinds ({kinds})."
         yield Verdict("cpu", Level.NOTE, fact)
@@ -363,7 +388,15 @@ def _processors(facts: Facts) -> Iterator[Verdict]:
     why = f" ({kvm.reason})" if kvm.reason else ""
     if kvm.state is KvmState.UNUSABLE and not facts.system.root:
         return  # who is not root may only lack the right to look
-    if kvm.for_servers and arm:
+    if needs.kvm and not kvm.for_servers:
+        for_root = "it works for root only" if kvm.root_only else ""
+        yield Verdict(
+            "kvm",
+            Level.BAD,
+            f"compute.virt_type is kvm, and KVM cannot be used here ({kvm.reason or for_root}).",
+            f'Set it to "auto" in {needs.settings}.',
+        )
+    elif kvm.for_servers and arm:
         width = "64-bit and 32-bit" if kvm.aarch32_el1 else "64-bit"
         emulated = "" if kvm.aarch32_el1 else "; 32-bit ones run under emulation"
         yield Verdict("kvm", Level.OK, f"{width} ARM servers run with KVM{emulated}.")
@@ -387,6 +420,20 @@ def _processors(facts: Facts) -> Iterator[Verdict]:
     else:
         here = "is here but cannot be used" if kvm.state is KvmState.UNUSABLE else "is absent"
         yield Verdict("kvm", Level.NOTE, f"KVM {here}{why}: ARM servers run under emulation.")
+
+
+def dedicated_cpus(cpu: Cpu, dedicated: frozenset[int], settings: Path) -> Verdict | None:
+    """What is wrong with the CPUs that `compute.dedicated_cpus` names."""
+    online = {number for cluster in cpu.clusters for number in cluster.cpus}
+    if not dedicated or dedicated < online:
+        return None
+    return Verdict(
+        "cpu",
+        Level.BAD,
+        f"compute.dedicated_cpus in {settings} names CPUs that this machine has not, or all of "
+        f"them; it has {','.join(map(str, sorted(online)))}.",
+        "Name some of these, and leave at least one to the other servers.",
+    )
 
 
 def _packages(facts: Facts, needs: Needs) -> Iterator[Verdict]:
@@ -435,9 +482,24 @@ def _packages(facts: Facts, needs: Needs) -> Iterator[Verdict]:
         yield Verdict("packages", Level.OK, "The package system is in order.")
 
 
-def _network(facts: Facts) -> Iterator[Verdict]:
+def _network(facts: Facts, needs: Needs) -> Iterator[Verdict]:
     network = facts.network
-    if network.datapath is Datapath.SYSTEM:
+    if needs.kernel_switch and network.datapath is not Datapath.SYSTEM:
+        yield Verdict(
+            "datapath",
+            Level.BAD,
+            "network.datapath is system, and the kernel has not both Open vSwitch and Geneve or "
+            "VXLAN.",
+            f'Set it to "auto" in {needs.settings}.',
+        )
+    elif needs.geneve and network.datapath is Datapath.SYSTEM and not network.geneve:
+        yield Verdict(
+            "datapath",
+            Level.BAD,
+            "network.tunnels is geneve, and the kernel has VXLAN only.",
+            f'Set it to "auto" in {needs.settings}.',
+        )
+    elif network.datapath is Datapath.SYSTEM:
         words = "Geneve" if network.geneve else "VXLAN, but not Geneve"
         yield Verdict("datapath", Level.OK, f"The kernel has Open vSwitch and {words}.")
     else:
@@ -606,6 +668,11 @@ def _swallowed(ours: Range, facts: Facts, needs: Needs) -> Iterator[Verdict]:
 def _move(ours: Range, needs: Needs) -> str:
     if not ours.setting:
         return "Choose another --root: its name decides the addresses."
+    if ours.made:
+        return (
+            "The cloud was made with it: change the other's addresses, or destroy the cloud and "
+            f"bring it up anew with another {ours.setting} in {needs.settings}."
+        )
     section, _, name = ours.setting.partition(".")
     return (
         f'Choose one that is free, e.g. {name} = "10.99.0.0/24" under [{section}] in '

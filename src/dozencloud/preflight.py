@@ -14,7 +14,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from dozencloud import doctor, facts, packages, plumbing, processes, tunnels, uplink
-from dozencloud.cloud import INTEGRATION_BRIDGE, Cloud, Internal
+from dozencloud.cloud import GENEVE, INTEGRATION_BRIDGE, Cloud, Internal, parse_cpus
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.reach import Target
 from dozencloud.locks import open_lock
@@ -252,6 +252,7 @@ def examine(
         *((Target(index),) if index else ()),
     )
     found = facts.gather(tuple(space.path for space in spaces), targets)
+    settings = cloud.settings
     needs = doctor.Needs(
         ports=() if node else ports(cloud),
         spaces=tuple(spaces),
@@ -268,6 +269,11 @@ def examine(
         ranges=ranges(cloud, node=node),
         own=own_devices(cloud),
         far=() if node else far(cloud),
+        reserved=settings.compute.reserved_memory,
+        kvm=settings.compute.virt_type == "kvm",
+        dedicated=parse_cpus(settings.compute.dedicated_cpus, str(cloud.file)),
+        kernel_switch=settings.network.datapath == "system",
+        geneve=settings.network.tunnels == GENEVE,
         settings=cloud.file,
         destroy=cloud.command("destroy", "--yes"),
     )

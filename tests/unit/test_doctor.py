@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dozencloud.doctor import (
+    SMALLEST_SERVER,
     Level,
     Needs,
     Port,
@@ -42,6 +43,7 @@ from dozencloud.facts.packages import Lock, Packages
 from dozencloud.facts.ports import Listener
 from dozencloud.facts.reach import Outcome, Reach
 from dozencloud.facts.system import Architecture, Distribution, System
+from dozencloud.seed import FLAVORS
 
 LIB = Path("/var/lib/dozencloud")
 INDEX, MIRROR = "https://pypi.org/simple/", "http://deb.debian.org/debian/"
@@ -637,6 +639,96 @@ def test_a_setting_that_moves_addresses_is_named() -> None:
         preflight([verdict])
     other = replace(HERE, routes=(Route(IPv4Network("198.18.0.4/30"), "dz12345-h"),))
     assert "another --root" in judge("addresses", other, replace(RANGES, ranges=(LINK,))).mend
+
+
+UNUSABLE = Kvm(KvmState.UNUSABLE, "it refuses")
+WITHOUT_SWITCH = replace(GOOD, network=replace(GOOD.network, datapath=Datapath.NETDEV))
+WITHOUT_GENEVE = replace(GOOD, network=replace(GOOD.network, geneve=False))
+
+
+@pytest.mark.parametrize(
+    ("name", "facts", "asked", "fact", "mend"),
+    [
+        (
+            "memory",
+            GOOD,
+            {"reserved": 7745},
+            "compute.reserved_memory is 7745 MiB, and this machine has 8000 MiB of memory: too "
+            "little would be left for servers.",
+            "Set it to 7744 or less in /etc/dozencloud/cloud.toml.",
+        ),
+        (
+            "cpu",
+            GOOD,
+            {"dedicated": frozenset((1, 2))},
+            "compute.dedicated_cpus in /etc/dozencloud/cloud.toml names CPUs that this machine has "
+            "not, or all of them; it has 0,1.",
+            "Name some of these",
+        ),
+        *(
+            (
+                "kvm",
+                replace(GOOD, system=system, kvm=kvm),
+                {"kvm": True},
+                f"compute.virt_type is kvm, and KVM cannot be used here ({why}).",
+                'Set it to "auto" in /etc/dozencloud/cloud.toml.',
+            )
+            for system in (GOOD.system, ARM)
+            for kvm, why in (
+                (UNUSABLE, "it refuses"),
+                (Kvm(KvmState.ABSENT, "/dev/kvm does not exist"), "/dev/kvm does not exist"),
+                (Kvm(KvmState.USABLE, root_only=True), "it works for root only"),
+            )
+        ),
+        (
+            "datapath",
+            WITHOUT_SWITCH,
+            {"kernel_switch": True},
+            "network.datapath is system, and the kernel has not both Open vSwitch and Geneve or "
+            "VXLAN.",
+            'Set it to "auto"',
+        ),
+        (
+            "datapath",
+            WITHOUT_GENEVE,
+            {"geneve": True},
+            "network.tunnels is geneve, and the kernel has VXLAN only.",
+            'Set it to "auto"',
+        ),
+    ],
+)
+def test_settings_that_this_machine_cannot_fulfil(
+    name: str, facts: Facts, asked: dict[str, object], fact: str, mend: str
+) -> None:
+    needs = replace(NEEDS, **asked)  # type: ignore[arg-type]
+    verdict = judge(name, facts, needs)
+    assert (verdict.level, verdict.fact) == (Level.BAD, fact)
+    assert verdict.mend.startswith(mend)
+
+
+@pytest.mark.parametrize(
+    ("name", "facts", "asked"),
+    [
+        ("memory", GOOD, {"reserved": 7744}),
+        ("cpu", GOOD, {"dedicated": frozenset((1,))}),
+        ("kvm", GOOD, {"kvm": True}),
+        ("datapath", GOOD, {"kernel_switch": True, "geneve": True}),
+        ("datapath", WITHOUT_SWITCH, {"geneve": True}),
+    ],
+)
+def test_settings_that_it_can(name: str, facts: Facts, asked: dict[str, object]) -> None:
+    needs = replace(NEEDS, **asked)  # type: ignore[arg-type]
+    assert judge(name, facts, needs).level is not Level.BAD
+
+
+def test_the_smallest_server_is_as_large_as_the_smallest_flavor() -> None:
+    assert min(memory for memory, _, _ in FLAVORS.values()) == SMALLEST_SERVER
+
+
+def test_addresses_that_a_cloud_was_made_with_move_no_more() -> None:
+    made = replace(moved(FLOATING, "192.168.1.0/24"), made=True)
+    verdict = judge("addresses", HERE, replace(RANGES, ranges=(made,)))
+    assert verdict.mend.startswith("The cloud was made with it: change the other's addresses")
 
 
 BLIND = replace(
