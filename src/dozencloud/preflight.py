@@ -359,6 +359,16 @@ REGISTERED = "registered"
 """In the cloud's state: `Cloud.registered` when the first networks were made."""
 
 
+STAYS = {
+    "network.tenant_cidr": "Set it back: a subnet keeps its addresses. For servers with others make"
+    " a network beside `private`: openstack network create, openstack subnet create, openstack"
+    " router add subnet.",
+    "network.dns": "Change it there, too: openstack subnet set --no-dns-nameservers"
+    " --dns-nameserver ADDRESS private; or set it back.",
+}
+"""Settings that concern the network `private` alone, and how to get there what they now say."""
+
+
 def kept_settings(cloud: Cloud) -> list[doctor.Verdict]:
     """Settings that were changed too late to be applied."""
     if os.geteuid():
@@ -369,14 +379,9 @@ def kept_settings(cloud: Cloud) -> list[doctor.Verdict]:
         if now == before:
             continue
         fact = f"{name} is {json.dumps(now)} in {cloud.file}; the cloud was made with {before}"
-        if name in ("network.tenant_cidr", "network.dns"):
+        if mend := STAYS.get(name):
             verdicts.append(
-                doctor.Verdict(
-                    "settings",
-                    doctor.Level.WARN,
-                    f"{fact}, which stays.",
-                    "Change that with the OpenStack client (openstack subnet set), or set it back.",
-                )
+                doctor.Verdict("settings", doctor.Level.WARN, f"{fact}, which stays.", mend)
             )
         else:
             verdicts.append(
@@ -399,13 +404,21 @@ def ranges(cloud: Cloud, *, node: bool) -> tuple[doctor.Range, ...]:
         found.append(doctor.Range("the tunnels between nodes", tunnel, fixed=True))
     if node:
         return tuple(found)
-    network = cloud.settings.network
-    floating = doctor.Range("the floating IPs", cloud.provider, "network.provider_cidr")
-    if network.provider_interface:
+    floating = _made("the floating IPs", cloud.provider, "network.provider_cidr", cloud)
+    if cloud.settings.network.provider_interface:
         floating = replace(floating, shared=True)
-    servers = doctor.Range("the servers' network", cloud.tenant, "network.tenant_cidr", False)
+    servers = _made("the servers' network", cloud.tenant, "network.tenant_cidr", cloud)
+    servers = replace(servers, routed=False)
     projects = doctor.Range("networks of projects", cloud.projects, "network.project_cidr", False)
     return (*found, floating, servers, projects)
+
+
+def _made(what: str, wished: ipaddress.IPv4Network, setting: str, cloud: Cloud) -> doctor.Range:
+    """The range that a cloud was made with, whatever the setting says now; else that one."""
+    before = None if os.geteuid() else (State.of(cloud).get(REGISTERED) or {}).get(setting)
+    if before:
+        return doctor.Range(what, ipaddress.IPv4Network(before), setting, made=True)
+    return doctor.Range(what, wished, setting)
 
 
 def own_devices(cloud: Cloud) -> frozenset[str]:

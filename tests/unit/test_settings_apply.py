@@ -16,7 +16,7 @@ from test_doctor import GOOD
 from dozencloud.bringup import Bringup, decide_node
 from dozencloud.cloud import Cloud, Settings, parse
 from dozencloud.facts.cpu import Cluster
-from dozencloud.preflight import REGISTERED, kept_settings
+from dozencloud.preflight import REGISTERED, kept_settings, ranges
 from dozencloud.secret import Secrets
 from dozencloud.services import services
 from dozencloud.services.base import Plan
@@ -120,18 +120,37 @@ def test_every_setting_is_applied(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can read the state")
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "said", "mend"),
     [
-        ("", []),
-        ('[network]\nprovider_cidr = "203.0.113.0/24"', ["bad"]),
-        ('[network]\ntenant_cidr = "203.0.113.0/24"\ndns = ["192.0.2.1"]', ["warn", "warn"]),
+        ("", [], ""),
+        ('[network]\nprovider_cidr = "203.0.113.0/24"', ["bad"], "Set it back, or destroy"),
+        ('[network]\ntenant_cidr = "203.0.113.0/24"', ["warn"], "Set it back: a subnet keeps"),
+        ('[network]\ndns = ["192.0.2.1"]', ["warn"], "Change it there, too: openstack subnet set"),
     ],
 )
-def test_what_was_changed_too_late_is_said(tmp_path: Path, settings: str, said: list[str]) -> None:
+def test_what_was_changed_too_late_is_said(
+    tmp_path: Path, settings: str, said: list[str], mend: str
+) -> None:
     cloud = Cloud(tmp_path)
     assert kept_settings(cloud) == [], "nothing is registered yet"
     cloud.lib.mkdir()
     State.of(cloud).set(REGISTERED, cloud.registered)
     found = kept_settings(replace(cloud, settings=parse(tomllib.loads(settings))))
     assert [verdict.level for verdict in found] == said
-    assert all(verdict.name == "settings" and verdict.mend for verdict in found)
+    assert all(v.name == "settings" and v.mend.startswith(mend) for v in found)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can read the state")
+def test_addresses_are_those_that_the_cloud_was_made_with(tmp_path: Path) -> None:
+    """A setting that came too late is refused, and no advice is given for its new value."""
+    cloud = Cloud(tmp_path)
+    later = '[network]\nprovider_cidr = "203.0.113.0/24"\ntenant_cidr = "192.0.2.0/24"'
+    changed = replace(cloud, settings=parse(tomllib.loads(later)))
+    assert cloud.provider not in [each.network for each in ranges(changed, node=False)]
+    cloud.lib.mkdir()
+    State.of(cloud).set(REGISTERED, cloud.registered)
+    found = {each.network: each.made for each in ranges(changed, node=False)}
+    assert found[cloud.provider]
+    assert found[cloud.tenant]
+    assert changed.provider not in found
+    assert changed.tenant not in found
