@@ -114,12 +114,12 @@ def inside(cloud: Cloud, pid: int, command: Sequence[str]) -> list[str]:
 def own_address(cloud: Cloud) -> str:
     """IPv4 address by which other machines of the cloud reach this one."""
     wished = cloud.settings.gateway.address
-    if wished and _is_here(cloud, wished):
+    if wished and is_here(cloud, wished):
         return wished
     return cloud.link[1] if cloud.root else main_address()
 
 
-def _is_here(cloud: Cloud, name: str) -> bool:
+def is_here(cloud: Cloud, name: str) -> bool:
     """Whether it is an address of this machine, no name, and no other machine's that forwards."""
     try:
         # Before the first `up` there is no namespace, and no address in it.

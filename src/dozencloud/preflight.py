@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
 
-from dozencloud import doctor, facts, packages, plumbing, processes, tunnels, uplink
+from dozencloud import doctor, facts, frontdoor, packages, plumbing, processes, tunnels, uplink
 from dozencloud.cloud import GENEVE, INTEGRATION_BRIDGE, Cloud, Internal, parse_cpus
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.reach import Target
@@ -282,7 +282,7 @@ def examine(
     verdicts = [*doctor.examine(found, needs), *foreign_switch(cloud)]
     verdicts += [*closed_folder(cloud), *foreign_folders(cloud)]
     if not node:
-        verdicts += [*provider_card(cloud), *kept_settings(cloud)]
+        verdicts += [*provider_card(cloud), *kept_settings(cloud), *frontdoor.judge(cloud)]
     return found, [_allowed(verdict) for verdict in verdicts]
 
 

@@ -249,7 +249,7 @@ def test_every_task(plan: Plan) -> None:
 def test_every_verdict() -> None:
     told = set(named(section(read("docs/troubleshooting.md"), "`up` refuses before it begins")))
     names = set()
-    for module in ("doctor", "preflight"):
+    for module in ("doctor", "preflight", "frontdoor"):
         for node in ast.walk(ast.parse(read(f"src/dozencloud/{module}.py"))):
             if isinstance(node, ast.Call) and node.args:
                 function = node.func

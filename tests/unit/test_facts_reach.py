@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 from urllib.error import URLError
 
 import pytest
 
-from dozencloud.facts.reach import explain, parse_apt_proxies, parse_route, without_password
+from dozencloud.facts.reach import (
+    explain,
+    parse_apt_proxies,
+    parse_route,
+    resolve,
+    without_password,
+)
 
 ROUTES = """\
 Iface	Destination	Gateway 	Flags	RefCnt	Use	Metric	Mask		MTU	Window	IRTT
@@ -67,3 +74,18 @@ def certificate_error() -> ssl.SSLCertVerificationError:
 )
 def test_explain(error: BaseException, words: str) -> None:
     assert explain(error, "pypi.org") == words
+
+
+def test_names_are_resolved_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resolve("192.0.2.1") == ("192.0.2.1",)
+    assert resolve("localhost") == ("127.0.0.1",)
+    assert resolve("no-such-name.invalid") == ()
+    answered = threading.Event()
+
+    def silent(*_: object) -> list[object]:
+        answered.wait(10)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    assert resolve("slow.example", limit=0.1) == ()
+    answered.set()
