@@ -123,11 +123,18 @@ def said_to_hang(actions: Sequence[Action]) -> Action | None:
 
 
 def judge(
-    name: str, status: str, fault: str, actions: Sequence[Action], console: str, said: str = ""
+    name: str,
+    status: str,
+    fault: str,
+    actions: Sequence[Action],
+    console: str,
+    said: str = "",
+    unsaid: str = "",
 ) -> tuple[Finding | None, str]:
     """What is wrong with a server, or else what it does.
 
     said: code of what nova-compute found since the last power-on; empty where it found nothing.
+    unsaid: id of its image, if that says no architecture.
     """
     if status == "ERROR":
         return from_fault(fault), ""
@@ -151,7 +158,13 @@ def judge(
             "still boot: its console shows no prompt yet."
         )
     if not console.strip():
-        return None, "Nothing is known to be wrong, but its console is empty: it may still begin."
+        note = "Nothing is known to be wrong, but its console is empty: it may still begin."
+        if unsaid:
+            note += (
+                " Its image says no architecture, and where its bytes do not either, it runs as a"
+                f" PC does. To see what is in it: dozen image inspect {unsaid}"
+            )
+        return None, note
     return None, "Nothing is known to be wrong. It may still boot: its console shows no prompt yet."
 
 
@@ -213,15 +226,17 @@ def explain(sdk: Any, server: Any) -> Explanation:
     fault = (server.fault or {}).get("message", "")
     hang = said_to_hang(actions)
     said = _code(sdk, server, hang) if hang else ""
-    finding, note = judge(server.name, server.status, fault, actions, console, said)
+    architecture = str(
+        properties.get("hw_emulation_architecture") or properties.get("hw_architecture") or ""
+    )
+    unsaid = str(properties.get("id") or "") if not architecture else ""
+    finding, note = judge(server.name, server.status, fault, actions, console, said, unsaid)
     flavor = server.flavor or {}
     return Explanation(
         id=server.id,
         name=server.name,
         status=server.status,
-        architecture=str(
-            properties.get("hw_emulation_architecture") or properties.get("hw_architecture") or ""
-        ),
+        architecture=architecture,
         boot=boot_method(properties),
         image=image,
         flavor=f"{flavor.get('original_name') or flavor.get('name', '')}: "

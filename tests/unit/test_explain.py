@@ -198,3 +198,10 @@ def test_what_a_server_lacks_because_of_its_node(
     found = of_its_node(row, status)
     assert (found.code if found else None) == code
     assert found is None or "pi-1" in found.cause
+
+
+def test_a_silent_server_of_an_image_that_says_nothing() -> None:
+    told = [judge("web", "ACTIVE", "", [CREATED], "", "", unsaid)[1] for unsaid in ("", "0f-1")]
+    assert "inspect" not in told[0]
+    assert told[1].endswith("dozen image inspect 0f-1")
+    assert "0f-1" not in judge("web", "ACTIVE", "", [CREATED], "booting", "", "0f-1")[1]

@@ -226,3 +226,30 @@ def test_several_initrds_become_one(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(importing, "LARGEST_EXTRACTED", 10)
     with pytest.raises(Problem, match="initial RAM disks have more than"):
         take_out(tmp_path / "disk", tmp_path, inspection)
+
+
+@pytest.mark.parametrize(
+    ("container", "kernel", "firmware", "told"),
+    [
+        ("bare", None, "uefi", "uefi"),
+        ("bare", "0f-1", "", "kernel"),
+        ("docker", None, "", "rootfs"),
+        ("bare", None, "", ""),
+        ("bare", None, "bios", ""),
+    ],
+)
+def test_how_an_image_boots_is_told_where_it_is_known(
+    container: str, kernel: str | None, firmware: str, told: str
+) -> None:
+    image = SimpleNamespace(
+        name="x",
+        status="active",
+        id="0f-2",
+        size=None,
+        container_format=container,
+        kernel_id=kernel,
+        properties={"hw_firmware_type": firmware} if firmware else {},
+    )
+    sdk = SimpleNamespace(image=SimpleNamespace(images=lambda: [image]))
+    (row,) = importing.summary(sdk)
+    assert row["boots"] == told

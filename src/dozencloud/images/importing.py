@@ -361,7 +361,10 @@ def summary(sdk: Any) -> list[dict[str, str]]:
 def _method(image: Any) -> str:
     if image.container_format == "docker":
         return Boot.ROOTFS.value
-    return Boot.KERNEL.value if image.kernel_id else Boot.UEFI.value
+    if image.kernel_id:
+        return Boot.KERNEL.value
+    # Of one that was not imported it is unknown: its node goes by the bytes.
+    return Boot.UEFI.value if image.properties.get("hw_firmware_type") == "uefi" else ""
 
 
 DISKS = (Format.RAW, Format.QCOW2, Format.VMDK, Format.VHDX)
