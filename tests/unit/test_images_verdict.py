@@ -26,6 +26,7 @@ from images_kit import (
     X86_64,
     Content,
     Part,
+    Unreadable,
     arm64_image,
     bzimage,
     disk,
@@ -558,6 +559,46 @@ def test_a_grub_configuration_of_100_mb(line: str) -> None:
     config = (line.encode() * ((100 << 20) // len(line)))[: 100 << 20]
     image = disk(rooted(root(), with_kernel(), {"boot/grub/grub.cfg": config}))
     assert inspect_disk(opened(), image, start=START).boot is Boot.KERNEL
+
+
+KERNEL = "boot/vmlinuz-6.12.0-arm64"
+RAMDISK = "boot/initrd.img-6.12.0-arm64"
+DAMAGED = "Not all in it could be read: /{} is damaged."
+
+
+@pytest.mark.parametrize(
+    ("place", "boot", "said"),
+    [
+        ("usr", Boot.UEFI, DAMAGED.format("usr")),
+        ("boot", Boot.UEFI, DAMAGED.format("boot")),
+        ("etc/os-release", Boot.UEFI, DAMAGED.format("etc/os-release")),
+        ("startup.nsh: content", Boot.UEFI, DAMAGED.format("startup.nsh")),
+        ("boot/grub/grub.cfg: content", Boot.UEFI, DAMAGED.format("boot/grub/grub.cfg")),
+        (f"{KERNEL}: content", Boot.UEFI, DAMAGED.format(KERNEL)),
+        (f"{RAMDISK}: content", Boot.UEFI, DAMAGED.format(RAMDISK)),
+        ("EFI/BOOT/BOOTAA64.EFI: content", Boot.KERNEL, DAMAGED.format("EFI/BOOT/BOOTAA64.EFI")),
+    ],
+)
+def test_one_place_that_cannot_be_read(place: str, boot: Boot, said: str) -> None:
+    image = disk(esp(BOOTAA64, **{"startup.nsh": b"x.efi"}), debian())
+    volumes = tuple(
+        replace(each, tree=Tree(Unreadable(part, [place], each.partition.filesystem)))
+        for each in image.volumes
+        for part in [each.tree.store._content]
+    )
+    found = inspect_disk(opened(), replace(image, volumes=volumes), start=START)
+    assert found.boot is boot, found.reason
+    assert said in found.warnings
+
+
+def test_a_kernel_is_not_started_without_the_initrd_that_cannot_be_read() -> None:
+    part = debian()
+    store = Unreadable(part.files or {}, [f"{RAMDISK}: content"])
+    (volume,) = disk(part).volumes
+    image = replace(disk(), volumes=(replace(volume, tree=Tree(store)),))
+    found = inspect_disk(opened(), image, start=START)
+    assert found.boot is Boot.NONE
+    assert f"could be read: /{RAMDISK} is damaged." in found.reason
 
 
 BARE = (

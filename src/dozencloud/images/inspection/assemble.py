@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from dozencloud.images.inspection import artefacts, initrds, kernels, loaders, systems, verdict
@@ -19,7 +19,7 @@ from dozencloud.images.inspection.model import (
     Loader,
     System,
 )
-from dozencloud.images.inspection.tree import BadImage, Tree
+from dozencloud.images.inspection.tree import BadImage, Readable, Tree
 from dozencloud.images.inspection.unpack import Blob
 from dozencloud.images.inspection.verdict import Findings, Verdict
 from dozencloud.images.inspection.volumes import Disk, Volume, read_disk
@@ -78,7 +78,13 @@ def inspect(opened: Opened) -> Inspection:
 
 def inspect_disk(opened: Opened, disk: Disk, *, start: bytes) -> Inspection:
     """A disk with its file systems. start: its first bytes."""
-    volumes = [volume for volume in disk.volumes if volume.tree is not None]
+    # A place that cannot be read hides nothing else.
+    stores = {v.partition.number: Readable(v.tree.store) for v in disk.volumes if v.tree}
+    volumes = [
+        replace(volume, tree=Tree(stores[volume.partition.number]))
+        for volume in disk.volumes
+        if volume.tree
+    ]
     places = [Place(volume.partition.number, volume.tree) for volume in volumes if volume.tree]
     programs = tuple(
         loader
@@ -91,7 +97,7 @@ def inspect_disk(opened: Opened, disk: Disk, *, start: bytes) -> Inspection:
     # The root first: its /boot holds what belongs to it.
     places.sort(key=lambda place: place.tree is not tree)
     found = _with_unified(places, programs, kernels.find(places, tree), tree)
-    default = _deepened(kernels.default(places, found, tree), tree)
+    default = _faulted(_deepened(kernels.default(places, found, tree), tree), stores)
     system = _system(root, default) if root else _system_in_kernel(default)
     findings = Findings(
         loaders=programs,
@@ -102,7 +108,7 @@ def inspect_disk(opened: Opened, disk: Disk, *, start: bytes) -> Inspection:
         installer=start.startswith(ISO9660[1], ISO9660[0]),
         empty=not start.strip(b"\0") and not disk.volumes,
         readable=bool(places),
-        trouble=next((volume.trouble for volume in disk.volumes if volume.trouble), ""),
+        trouble=next(_troubles(disk.volumes, stores), ""),
     )
     decided = verdict.of_disk(findings)
     booted = default.found.kernel if default.found and decided.boot is Boot.KERNEL else None
@@ -197,6 +203,13 @@ def _basis(opened: Opened, decided: Verdict) -> Inspection:
     )
 
 
+def _troubles(volumes: Sequence[Volume], stores: Mapping[int, Readable]) -> Iterator[str]:
+    """What could not be read: whole file systems before single places."""
+    yield from (volume.trouble for volume in volumes if volume.trouble)
+    for store in stores.values():
+        yield from store.troubles.values()
+
+
 def _root(volumes: Sequence[Volume]) -> Volume | None:
     """The file system that is a system's root."""
     for volume in volumes:
@@ -236,6 +249,22 @@ def _deepened(default: Default, root: Tree | None) -> Default:
         return default
     deep = kernels.examine(found.place, kernel.path, root, deep=True)
     return replace(default, found=deep or found)
+
+
+def _faulted(default: Default, stores: Mapping[int, Readable]) -> Default:
+    """The default kernel, with a fault where it or its initial RAM disk cannot be read.
+
+    What is not there may be what cannot be read.
+    """
+    found = default.found
+    if not default.initrds and any(store.troubles for store in stores.values()):
+        default = replace(default, initrds_whole=False)
+    if found is None or found.fault:
+        return default
+    needed = [(found.kernel.where, found.kernel.path)]
+    needed += [(initrd.where, initrd.path) for initrd in default.initrds]
+    fault = next((told for n, path in needed if (told := stores[n].troubles.get(path))), "")
+    return replace(default, found=replace(found, fault=fault))
 
 
 def _kernels(found: Sequence[Found], default: Default) -> tuple[Kernel, ...]:

@@ -44,6 +44,7 @@ class Mounted(ABC):
 
     def __init__(self) -> None:
         self._listings: dict[str, dict[str, Any]] = {}
+        self._unreadable: dict[str, BadImage] = {}
         self._opened: tuple[str, BinaryIO] | None = None
 
     @abstractmethod
@@ -110,6 +111,20 @@ class Mounted(ABC):
         known = self._listings.get(path)
         if known is not None:
             return known
+        if path in self._unreadable:
+            raise self._unreadable[path]
+        try:
+            with seam(f"The {self.kind} file system"):
+                listing = self._listed(path, inode)
+        except BadImage as error:
+            self._unreadable[path] = error
+            raise
+        while self._listings and len(listing) + self._remembered() > MAX_REMEMBERED:
+            del self._listings[next(iter(self._listings))]
+        self._listings[path] = listing
+        return listing
+
+    def _listed(self, path: str, inode: Any) -> dict[str, Any]:
         listing: dict[str, tuple[str, Any]] = {}
         for name, child in self._entries(inode):
             name = printable(name)
@@ -118,9 +133,6 @@ class Mounted(ABC):
             if len(listing) >= MAX_DIRECTORY:
                 raise BadImage(f"The directory /{path} has more than {MAX_DIRECTORY:,} entries.")
             listing[self._folded(name)] = name, child
-        while self._listings and len(listing) + self._remembered() > MAX_REMEMBERED:
-            del self._listings[next(iter(self._listings))]
-        self._listings[path] = listing
         return listing
 
     def _remembered(self) -> int:

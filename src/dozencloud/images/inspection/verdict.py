@@ -32,8 +32,8 @@ DROPPED_WORDS = ("quiet", "splash")
 class Findings:
     """What the verdict is made of.
 
-    trouble: why a file system could not be read. installer: it is a CD-ROM's file system. empty: no
-    byte of its beginning is set. readable: some file system was read.
+    trouble: why a file system, or a place in one, could not be read. installer: it is a CD-ROM's
+    file system. empty: no byte of its beginning is set. readable: some file system was read.
     """
 
     loaders: tuple[Loader, ...] = ()
@@ -120,7 +120,9 @@ def _by_kernel(found: Findings) -> Verdict:
     if not reason and (kernel is None or found.system is None):
         reason = _nothing_to_start(found, kernel)
     if not reason and found.system is not None:
-        reason = _against_user_space(kernel, found.system.arch) or _against_kernel(found.default)
+        reason = _against_user_space(kernel, found.system.arch) or (
+            _against_kernel(found.default) or _without_initrd(found, kernel)
+        )
     if reason:
         return _none(found, reason)
     assert kernel is not None  # noqa: S101  (_nothing_to_start said so)
@@ -225,6 +227,17 @@ def _against_kernel(default: Default) -> str:
     return ""
 
 
+def _without_initrd(found: Findings, kernel: Kernel | None) -> str:
+    """Why a kernel is not handed to QEMU alone, though what brings its modules may be unread."""
+    if kernel is None or not kernel.modules or found.default.initrds or not found.trouble:
+        return ""
+    missing = " and ".join(kernel.modules)
+    return (
+        f"The kernel has {missing} as a module, and no initial RAM disk that brings it could be "
+        f"read: {found.trouble}"
+    )
+
+
 def against_cpu(kernel: Kernel) -> str:
     """Why no processor of a server's machine runs this kernel."""
     if kernel.arch is Arch.ARMV6:
@@ -315,6 +328,8 @@ def _warnings(found: Findings, boot: Boot) -> Iterator[str]:
             f"Firmware's shell starts {starting[0].path}, as startup.nsh says: "
             "it waits some seconds before it does."
         )
+    if found.trouble:
+        yield f"Not all in it could be read: {found.trouble}"
     if kernel is None:
         yield "No kernel was found in it: whether it has virtio is not known."
     elif kernel.virtio is None and not any(one.virtio for one in found.default.initrds):
