@@ -137,6 +137,7 @@ def test_cached_gives_the_same_bytes() -> None:
         (MemoryError(), "more memory than"),
         (EOFError(), "ends before it is complete."),
         (ValueError("bad \x1b[31m value"), r"damaged \(ValueError: bad \?\[31m value\)"),
+        (NotImplementedError("RAID6"), r"^The thing has something that is not read here \(RAID6\)"),
         (BadImage("as it is"), "^as it is$"),
     ],
 )

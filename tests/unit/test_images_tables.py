@@ -9,6 +9,7 @@ import pytest
 
 from dozencloud.images.inspection.tables import Table, read_table
 from dozencloud.images.inspection.tree import BadImage
+from dozencloud.images.inspection.volumes import read_disk
 
 MIB = 1 << 20
 SIZE = 16 * MIB
@@ -202,3 +203,11 @@ def test_a_partition_beyond_the_end() -> None:
     table = disk(mbr((0x83, 2048, 8192), (0x83, 10240, 1 << 20)))
     assert table.cut(SIZE).endswith(f"partition 2 ends at {(10240 + (1 << 20)) * 512:,}.")
     assert disk(mbr((0x83, 2048, 8192))).cut(SIZE) == ""
+
+
+def test_bigalloc_is_no_damage() -> None:
+    volume = bytearray(1 << 20)
+    struct.pack_into("<H", volume, 0x438, 0xEF53)
+    struct.pack_into("<III", volume, 1024 + 92, 0, 0x40, 0x200)
+    (found,) = read_disk(io.BytesIO(volume), len(volume)).volumes
+    assert found.trouble == "The ext4 file system uses bigalloc, which is not read here."

@@ -180,10 +180,15 @@ class Ext(Inodes):
         volume.seek(1024)
         superblock = volume.read(1024)
         (log_block,) = struct.unpack_from("<I", superblock, 24)
-        (compat, incompat) = struct.unpack_from("<II", superblock, 92)
+        compat, incompat, ro_compat = struct.unpack_from("<III", superblock, 92)
         self.kind = "ext4" if incompat & 0x40 else "ext3" if compat & 0x4 else "ext2"
         if log_block > 6:
             raise BadImage(f"The {self.kind} file system has blocks of an impossible size.")
+        if ro_compat & BIGALLOC:
+            raise BadImage(
+                f"The {self.kind} file system uses bigalloc, which is not read here.",
+                "Take an image made without it.",
+            )
         self._fs = ExtFS(volume)
         self.label = self._fs.volume_name
         self.uuid = str(self._fs.uuid)
@@ -224,6 +229,8 @@ class Ext(Inodes):
         return io.BytesIO(_inline_data(inode)) if _is_inline(inode) else super()._open(inode)
 
 
+BIGALLOC = 0x200
+"""Clusters of several blocks (Linux, fs/ext4/ext4.h, EXT4_FEATURE_RO_COMPAT_BIGALLOC)."""
 INLINE_BLOCK = 60
 """Bytes of an inode's block map, in which a small file's content is."""
 INLINE_FLAG = 0x10000000

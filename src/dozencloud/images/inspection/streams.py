@@ -68,9 +68,18 @@ def seam(what: str) -> Iterator[None]:
         raise BadImage(f"{what} leads back into itself.") from None
     except EOFError:
         raise BadImage(f"{what} ends before it is complete.") from None
+    except NotImplementedError as error:
+        raise BadImage(
+            f"{what} has something that is not read here ({_plain(str(error))}).",
+            "Take an image made without it.",
+        ) from error
     except Exception as error:
-        text = "".join(c if c.isprintable() else "?" for c in f"{type(error).__name__}: {error}")
-        raise BadImage(f"{what} is damaged ({text[:160]}).") from error
+        told = _plain(f"{type(error).__name__}: {error}")
+        raise BadImage(f"{what} is damaged ({told}).") from error
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)[:160]
 
 
 def printable(name: str) -> str:
