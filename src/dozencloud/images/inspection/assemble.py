@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from dozencloud.images.inspection import artefacts, initrds, kernels, loaders, systems, verdict
-from dozencloud.images.inspection.formats import Opened
+from dozencloud.images.inspection.formats import Opened, refuse_packed
 from dozencloud.images.inspection.kconfig import drivers
 from dozencloud.images.inspection.kernels import Default, Found, Place
 from dozencloud.images.inspection.model import (
@@ -145,7 +145,10 @@ def inspect_bare(opened: Opened, blob: Blob) -> Inspection:
     artefact = artefacts.identify(blob, deep=True)
     if artefact is None:
         program = artefacts.efi_program(blob.read(0, artefacts.HEAD))
-        return _basis(opened, verdict.of_program(program.arch)) if program else _unknown(opened)
+        if program:
+            return _basis(opened, verdict.of_program(program.arch))
+        refuse_packed(blob.read(0, artefacts.HEAD))
+        return _unknown(opened)
     # What is known against a bare kernel's drivers comes from its own configuration alone.
     known = drivers(artefact.config, None)
     kernel = Kernel(
