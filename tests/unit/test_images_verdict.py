@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -46,7 +47,7 @@ from images_kit import (
 
 from dozencloud.images.inspection.assemble import inspect, inspect_disk
 from dozencloud.images.inspection.model import Arch, Boot, Format, Inspection
-from dozencloud.images.inspection.tree import Files, Tree
+from dozencloud.images.inspection.tree import BadImage, Files, Tree
 from dozencloud.images.inspection.unpack import Blob
 from dozencloud.images.inspection.volumes import Disk
 
@@ -645,7 +646,6 @@ TREES: tuple[tuple[str, Content, Arch | None, Boot, Arch | None, str], ...] = (
     ("one static program", {"hello": ELF64}, Arch.AARCH64, Boot.ROOTFS, Arch.AARCH64, ""),
     ("x86 root", root(ELF_X86), None, Boot.NONE, Arch.X86_64, "a root file system for x86-64"),
     ("says arm64, is x86", root(ELF_X86), Arch.AARCH64, Boot.NONE, Arch.X86_64, "says aarch64"),
-    ("a disk image in it", {"disk.raw": b""}, None, Boot.NONE, None, "(disk.raw): unpack it"),
     ("other files", {"README": b"x"}, None, Boot.NONE, None, "This is no root file system"),
     (
         "no program",
@@ -670,6 +670,23 @@ def test_root_file_systems(
     found = inspect(image)
     assert (found.boot, found.arch) == (boot, arch), found.reason
     assert said in found.reason
+
+
+@pytest.mark.parametrize(
+    ("files", "disk"),
+    [
+        ({"disk.raw": b""}, "(disk.raw)"),
+        ({"README": b"x", "img-1.0/a.vdi": b""}, "(img-1.0/a.vdi)"),
+        ({"core-image.wic": b""}, "(core-image.wic)"),
+        ({"disk.img.xz": b""}, "(disk.img.xz)"),
+        ({"ova.xml": b"", "Ref:1/00000000": b""}, "(in pieces in Ref:1, as XenServer exports it)"),
+    ],
+)
+def test_archives_of_a_disk(files: Content, disk: str) -> None:
+    image = replace(opened(Format.TAR), tree=Tree(Files(files)))
+    with pytest.raises(BadImage, match=re.escape(f"an archive of a disk image {disk}")) as caught:
+        inspect(image)
+    assert caught.value.mend == "Unpack it: tar -xf FILE"
 
 
 def test_what_is_needed_to_start_the_kernel_inside() -> None:

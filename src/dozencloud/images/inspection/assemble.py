@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -29,7 +30,19 @@ START = 1 << 20
 """Bytes at the front of a disk that must all be zero for it to count as empty."""
 ISO9660 = (0x8001, b"CD001")
 """Where a CD says what it is (ECMA-119, 8.1); one for disks too has a partition table besides."""
-DISK_NAME = re.compile(r".*\.(?:raw|img|qcow2|vmdk|vhdx?)", re.IGNORECASE)
+DISK_NAME = re.compile(
+    r"(?!init).*\.(?:raw|img|qcow2?|vmdk|vhdx?|vdi|wic|iso)(?:\.(?:gz|xz|zst|bz2|lz4))?",
+    re.IGNORECASE,
+)
+XVA_DISK = re.compile(r"Ref:\d+")
+"""A folder with the pieces of a disk, in an export of XenServer."""
+MAX_FOLDERS = 256
+"""Folders of an archive that are searched for a disk."""
+UNPACK = {
+    Format.TAR: "tar -xf FILE",
+    Format.SQUASHFS: "unsquashfs FILE",
+    Format.OCI: "it is in one of the container image's layers",
+}
 
 # MiB. Tiny boots to its login in 128, which stands for all small systems; the others are what the
 # distributions name as the least for a server, as their first start (cloud-init, package lists)
@@ -176,16 +189,38 @@ def inspect_bare(opened: Opened, blob: Blob) -> Inspection:
 
 
 def _tree(opened: Opened, tree: Tree) -> Inspection:
-    """An archive or a squashfs: the root of a container."""
+    """An archive or a squashfs: the root of a container. BadImage if it holds a disk instead."""
     system = systems.read_system(tree, used=opened.virtual_size)
-    names = [name for name in tree.names("") if DISK_NAME.fullmatch(name)]
-    decided = verdict.of_tree(system, claimed=opened.arch, holds_disk=names[0] if names else "")
+    if system.arch is None and (disk := _disk_in(tree, deep=not system.id)):
+        raise BadImage(
+            f"This is an archive of a disk image ({disk}).", f"Unpack it: {UNPACK[opened.format]}"
+        )
+    decided = verdict.of_tree(system, claimed=opened.arch)
     return replace(
         _basis(opened, decided),
         system=system if decided.boot is Boot.ROOTFS or system.id else None,
         min_disk=max(1, -(-opened.virtual_size // GIB)),
         min_memory=_memory(decided.boot, system),
     )
+
+
+def _disk_in(tree: Tree, *, deep: bool) -> str:
+    """The path of a disk image in an archive; empty if there is none."""
+    folders = deque([""])
+    for _ in range(MAX_FOLDERS):
+        if not folders:
+            break
+        folder = folders.popleft()
+        for name in tree.names(folder):
+            path = f"{folder}/{name}" if folder else name
+            node = tree.store.node(path)
+            if node and node.is_file and DISK_NAME.fullmatch(name):
+                return path
+            if node and node.is_dir and XVA_DISK.fullmatch(name) and tree.exists("ova.xml"):
+                return f"in pieces in {name}, as XenServer exports it"
+            if node and node.is_dir and deep:
+                folders.append(path)
+    return ""
 
 
 def _unknown(opened: Opened) -> Inspection:

@@ -282,16 +282,14 @@ def of_initrd(initrd: Initrd) -> Verdict:
     )
 
 
-def of_tree(system: System, *, claimed: Arch | None, holds_disk: str) -> Verdict:
-    """How an archive or squashfs boots. holds_disk: name of a disk image in it.
+def of_tree(system: System, *, claimed: Arch | None) -> Verdict:
+    """How an archive or squashfs boots.
 
     claimed: the architecture that a container's configuration names.
     """
     arch = system.arch or claimed
     reason = ""
-    if holds_disk and system.arch is None:
-        reason = f"This is an archive of a disk image ({holds_disk}): unpack it first."
-    elif not system.id and system.arch is None:
+    if not system.id and system.arch is None:
         reason = "This is no root file system: it has neither an os-release nor a program."
     elif arch is None:
         reason = "The architecture of this root file system cannot be told: no program is in it."
