@@ -211,3 +211,14 @@ def test_bigalloc_is_no_damage() -> None:
     struct.pack_into("<III", volume, 1024 + 92, 0, 0x40, 0x200)
     (found,) = read_disk(io.BytesIO(volume), len(volume)).volumes
     assert found.trouble == "The ext4 file system uses bigalloc, which is not read here."
+
+
+@pytest.mark.parametrize(("blocks", "cut"), [(2048, False), (2049, True), (0, True)])
+def test_a_partition_beyond_the_end_whose_file_system_is_not(blocks: int, cut: bool) -> None:
+    content = bytearray(3 * MIB)
+    content[:512] = mbr((0x83, 2048, 4096 + 8))
+    struct.pack_into("<I", content, MIB + 1024 + 4, blocks)
+    struct.pack_into("<H", content, MIB + 0x438, 0xEF53)
+    found = read_disk(io.BytesIO(content), len(content))
+    assert bool(found.cut) is cut
+    assert "Partition 1 ends behind" in " ".join(found.warnings) or cut

@@ -308,7 +308,7 @@ def _is_old_tar(head: bytes) -> bool:
     """Whether this is a tar as Unix's version 7 wrote it, which has a checksum for a magic."""
     block = head[: tarfile.BLOCKSIZE]
     try:
-        return bool(block[0]) and tarfile.TarInfo.frombuf(block, "utf-8", "replace").size >= 0
+        return any(block[:1]) and tarfile.TarInfo.frombuf(block, "utf-8", "replace").size >= 0
     except tarfile.HeaderError:
         return False
 

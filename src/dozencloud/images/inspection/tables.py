@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 import uuid
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import BinaryIO, cast
 
@@ -58,10 +59,13 @@ class Table:
         behind = 128 * 128 // self.sector + 1 if self.kind == "gpt" else 0
         return max(last + behind * self.sector, self.claimed)
 
-    def cut(self, size: int) -> str:
-        """Why a disk of `size` bytes is not whole, in a sentence; empty if it is."""
+    def cut(self, size: int, whole: Collection[int] = ()) -> str:
+        """Why a disk of `size` bytes is not whole, in a sentence; empty if it is.
+
+        whole: numbers of partitions that may end behind it, as what is in them does not.
+        """
         for each in self.partitions:
-            if each.start + each.size > size:
+            if each.start + each.size > size and each.number not in whole:
                 return (
                     f"The image is cut off: it has {size:,} bytes, and partition {each.number} "
                     f"ends at {each.start + each.size:,}."
