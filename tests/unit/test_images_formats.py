@@ -131,6 +131,43 @@ def test_cut_in_its_header(magic: bytes, size: int) -> None:
         open_image(io.BytesIO(magic.ljust(size, b"\0")), size)
 
 
+def vmdk(*, directory: int, description: int = 1) -> bytes:
+    head = struct.pack("<4sIIQQQQIQQ", b"KDMV", 3, 3, 2048, 128, description, 20, 512, 0, directory)
+    return head.ljust(64 << 10, b"\0")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        vmdk(directory=21)[:3000],
+        vmdk(directory=21, description=1 << 60),
+        vmdk(directory=(1 << 64) - 1),
+        at(510, b"\x55\xaa", 3000)[:450] + b"\xee" + at(59, b"\x55\xaa", 2549),
+    ],
+    ids=["description", "description far away", "copy of the header", "GPT"],
+)
+def test_cut_in_its_tables(data: bytes) -> None:
+    with pytest.raises(BadImage, match="cut off"):
+        inspect(open_image(io.BytesIO(data), len(data)))
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (bytes(512), "The disk is empty"),
+        (bytes(3 * MIB), "The disk is empty"),
+        (gzip.compress(bytes(3 * MIB)), "The disk is empty"),
+        (bytes(511), "The file has 511 bytes: it is cut off"),
+        (b"404: Not Found\n", "The file has 15 bytes: it is cut off"),
+        (at(1024, b"\xe2\xe1\xf5\xe0"), "All that is in it is erofs, which is not read here"),
+        (at(1024, b"\x10\x20\xf5\xf2"), "All that is in it is f2fs, which is not read here"),
+    ],
+)
+def test_what_holds_nothing_to_start(data: bytes, said: str) -> None:
+    found = inspect(open_image(io.BytesIO(data), len(data)))
+    assert found.reason.startswith(said)
+
+
 def test_the_command_comes_out_of_the_cage(tmp_path: Path) -> None:
     path = tmp_path / "a disk.vdi"
     path.write_bytes(at(0x40, b"\x7f\x10\xda\xbe"))

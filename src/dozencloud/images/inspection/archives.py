@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+import re
 import stat
 import tarfile
 from collections.abc import Callable, Iterator
@@ -149,7 +150,7 @@ def index_tar(stream: BinaryIO) -> dict[str, _Entry]:
         stream.seek(0)
         archive: Any = tarfile.TarFile(fileobj=_Headers(stream), errorlevel=2)  # type: ignore[arg-type]
         count = 0
-        while (member := archive.next()) is not None:
+        while (member := _next(archive)) is not None:
             archive.members = []  # it would keep a KiB of each
             count += 1
             if count > MAX_MEMBERS:
@@ -167,6 +168,17 @@ def index_tar(stream: BinaryIO) -> dict[str, _Entry]:
         if any(end):
             raise BadImage(f"The tar archive is damaged after {count:,} files.")
     return found
+
+
+def _next(archive: Any) -> tarfile.TarInfo | None:
+    """The next member; EOFError where the library's words are that the file ends too early."""
+    try:
+        member: tarfile.TarInfo | None = archive.next()
+    except tarfile.ReadError as error:
+        if re.search("unexpected end|truncated", str(error)):
+            raise EOFError from error
+        raise
+    return member
 
 
 _KINDS = {

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from dozencloud.images.inspection import artefacts, initrds, kernels, loaders, systems, verdict
-from dozencloud.images.inspection.formats import Opened, refuse_packed
+from dozencloud.images.inspection.formats import SECTOR, START, Opened, refuse_packed
 from dozencloud.images.inspection.kconfig import drivers
 from dozencloud.images.inspection.kernels import Default, Found, Place
 from dozencloud.images.inspection.model import (
@@ -26,8 +26,6 @@ from dozencloud.images.inspection.verdict import Findings, Verdict
 from dozencloud.images.inspection.volumes import Disk, Volume, read_disk
 
 GIB = 1 << 30
-START = 1 << 20
-"""Bytes at the front of a disk that must all be zero for it to count as empty."""
 ISO9660 = (0x8001, b"CD001")
 """Where a CD says what it is (ECMA-119, 8.1); one for disks too has a partition table besides."""
 DISK_NAME = re.compile(
@@ -121,6 +119,7 @@ def inspect_disk(opened: Opened, disk: Disk, *, start: bytes) -> Inspection:
         installer=start.startswith(ISO9660[1], ISO9660[0]),
         empty=not start.strip(b"\0") and not disk.volumes,
         readable=bool(places),
+        unread=tuple({v.partition.filesystem: None for v in disk.volumes if not v.tree}),
         trouble=next(_troubles(disk.volumes, stores), ""),
     )
     decided = verdict.of_disk(findings)
@@ -225,6 +224,8 @@ def _disk_in(tree: Tree, *, deep: bool) -> str:
 
 def _unknown(opened: Opened) -> Inspection:
     reason = "The bytes are of no kind that is known: no disk, archive, kernel or file system."
+    if opened.size < SECTOR:
+        reason = f"The file has {opened.size:,} bytes: it is cut off, or no image. Get it again."
     return _basis(opened, Verdict(Boot.NONE, None, reason))
 
 

@@ -29,10 +29,14 @@ from dozencloud.images.inspection.tree import BadImage, Tree
 
 HEAD = 1 << 20
 """Bytes in which every format shows itself: a VMDK's descriptor lies within them."""
+START = 1 << 20
+"""Bytes at the front of a disk that must all be zero for it to count as empty."""
 MAX_DISK = 64 << 40
 """Bytes of a virtual disk: what VMDK and VHDX can describe at most."""
 MAX_L1 = 1 << 20
 """Entries of a qcow2's first table: a disk of 512 TiB with the usual clusters."""
+VMDK_AT_END = (1 << 64) - 1
+"""Where a VMDK's directory lies, if only the copy of its header at its end tells it."""
 MAX_VHDX_ENTRIES = 2047
 """Of each of its tables (MS-VHDX 2.2.3.1)."""
 NONE = Compression.NONE
@@ -203,12 +207,15 @@ def _raw(stream: BinaryIO, size: int) -> Opened:
     assert disk is not None  # noqa: S101  (for the type checker)
     with seam("The disk"):
         known = read_table(disk, size).kind or kind_of(disk)
+        disk.seek(0)
+        # An empty disk is one all the same, as its reason will say.
+        empty = size >= SECTOR and not disk.read(min(START, size)).strip(b"\0")
     if known == "iso9660":
         raise BadImage(
             "The file is an ISO 9660 image: a CD to install from, not a server's disk.",
             "Take the distribution's cloud image.",
         )
-    return opened if known else Opened(Format.UNKNOWN, NONE, size)
+    return opened if known or empty else Opened(Format.UNKNOWN, NONE, size)
 
 
 _MAGICS: tuple[tuple[int, bytes, Format], ...] = (
@@ -404,6 +411,9 @@ def _vmdk(stream: BinaryIO, head: bytes, size: int) -> tuple[BinaryIO, int]:
             "The VMDK file only describes a disk whose content is in other files.",
             _TOGETHER.format("vmdk"),
         )
+    with seam("The VMDK image"):
+        if _is_cut_vmdk(stream, head, size):
+            raise BadImage(wholeness.CUT)
     parent = re.search(rb"^\s*parentCID\s*=\s*(\w+)", head, re.MULTILINE)
     if parent and parent[1].lower() != b"ffffffff":
         raise BadImage(
@@ -424,6 +434,15 @@ def _vmdk(stream: BinaryIO, head: bytes, size: int) -> tuple[BinaryIO, int]:
         if disk.size > MAX_DISK:
             raise BadImage(f"The VMDK image is absurd: a disk of {disk.size:,} bytes.")
         return cast(BinaryIO, disk), disk.size
+
+
+def _is_cut_vmdk(stream: BinaryIO, head: bytes, size: int) -> bool:
+    """Whether a VMDK lacks the end of its description, or the copy of its header at its end."""
+    description, sectors, directory = struct.unpack_from("<QQ12xQ", head, 28)
+    if (description + sectors) * SECTOR > size:
+        return True
+    stream.seek(max(0, size - 2 * SECTOR))
+    return bool(directory == VMDK_AT_END and stream.read(4) != b"KDMV")
 
 
 def _vhdx(stream: BinaryIO) -> tuple[BinaryIO, int]:

@@ -22,6 +22,8 @@ from dozencloud.images.inspection.tree import BadImage
 
 SECTORS = (512, 4096)
 """Bytes in a sector: of disks, and of those with large sectors."""
+GPT_BYTES = 34 * 512
+"""At the front of a disk: the protective MBR, the header, 128 entries."""
 MAX_GPT_ENTRIES = 1024
 """Everyone writes 128."""
 MAX_SECTORS = 1 << 55
@@ -99,6 +101,10 @@ def read_table(disk: BinaryIO, size: int) -> Table:
         table, warnings = _gpt(disk, size)
         if table is not None:
             return replace(table, boot_code=boot_code, warnings=warnings)
+        if not plain and size < GPT_BYTES:
+            raise BadImage(
+                f"The image is cut off: it has {size:,} bytes, and ends in its partition table."
+            )
         if not plain:
             raise BadImage(
                 "The GPT partition table is damaged: neither it nor its copy at the end of the "

@@ -34,6 +34,7 @@ class Findings:
 
     trouble: why a file system, or a place in one, could not be read. installer: it is a CD-ROM's
     file system. empty: no byte of its beginning is set. readable: some file system was read.
+    unread: kinds of file systems that no reader is here for; "" for one that is not known.
     """
 
     loaders: tuple[Loader, ...] = ()
@@ -44,6 +45,7 @@ class Findings:
     installer: bool = False
     empty: bool = False
     readable: bool = False
+    unread: tuple[str, ...] = ()
     trouble: str = ""
 
 
@@ -175,6 +177,9 @@ def _nothing_to_start(found: Findings, kernel: Kernel | None) -> str:
     if found.mbr_boot_code and not found.esp:
         return "MBR boot code and no EFI system partition: ARM has no BIOS."
     if not found.readable:
+        kinds = " and ".join(filter(None, found.unread))
+        if kinds:
+            return f"All that is in it is {kinds}, which is not read here: nothing can be started."
         return "No file system in it is known: nothing in this image can be started."
     if found.esp and not found.loaders:
         return f"The EFI system partition holds no loader, and {instead}."

@@ -55,16 +55,16 @@ def read_disk(disk: BinaryIO, size: int) -> Disk:
     if table.kind:
         # The end of a disk with a GPT is its copy: what lacks that is cut off.
         beyond = [p for p in table.partitions if p.start + p.size > size and table.kind == "mbr"]
-        whole = {p.number: _within(p, size) for p in beyond if _is_whole(disk, _within(p, size))}
-        volumes = tuple(_open(disk, size, whole.get(p.number, p)) for p in table.partitions)
+        fitting = {p.number: _within(p, size) for p in beyond if _is_whole(disk, _within(p, size))}
+        volumes = tuple(_open(disk, size, fitting.get(p.number, p)) for p in table.partitions)
         return Disk(
             table.kind,
             table.boot_code,
             table.esp,
             volumes,
-            (*table.warnings, *(BEYOND.format(number) for number in whole)),
+            (*table.warnings, *(BEYOND.format(number) for number in fitting)),
             table.sector,
-            table.cut(size, whole),
+            table.cut(size, fitting),
         )
     whole = _open(disk, size, Partition(0, 0, size, ""))
     if not whole.partition.filesystem:
