@@ -8,6 +8,7 @@ import re
 import stat
 import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
 from dissect.util.stream import RangeStream
@@ -143,14 +144,25 @@ class _Headers:
         return self._stream.read(size)
 
 
+@contextmanager
+def _ending_early() -> Iterator[None]:
+    """EOFError where the library's words are that the file ends too early."""
+    try:
+        yield
+    except tarfile.ReadError as error:
+        if re.search("unexpected end|truncated", str(error)):
+            raise EOFError from error
+        raise
+
+
 def index_tar(stream: BinaryIO) -> dict[str, _Entry]:
     """The members of a tar by path."""
     found: dict[str, _Entry] = {}
-    with seam("The tar archive"):
+    with seam("The tar archive"), _ending_early():
         stream.seek(0)
         archive: Any = tarfile.TarFile(fileobj=_Headers(stream), errorlevel=2)  # type: ignore[arg-type]
         count = 0
-        while (member := _next(archive)) is not None:
+        while (member := archive.next()) is not None:
             archive.members = []  # it would keep a KiB of each
             count += 1
             if count > MAX_MEMBERS:
@@ -168,17 +180,6 @@ def index_tar(stream: BinaryIO) -> dict[str, _Entry]:
         if any(end):
             raise BadImage(f"The tar archive is damaged after {count:,} files.")
     return found
-
-
-def _next(archive: Any) -> tarfile.TarInfo | None:
-    """The next member; EOFError where the library's words are that the file ends too early."""
-    try:
-        member: tarfile.TarInfo | None = archive.next()
-    except tarfile.ReadError as error:
-        if re.search("unexpected end|truncated", str(error)):
-            raise EOFError from error
-        raise
-    return member
 
 
 _KINDS = {
