@@ -399,9 +399,10 @@ class Fat(Mounted):
         super().__init__()
         from dissect.fat.fat import FATFS
 
-        from dozencloud.images.inspection.clusters import BoundedFat
+        from dozencloud.images.inspection.clusters import BoundedFat, entries
 
         self._fs = FATFS(volume)
+        self._entries_of = entries
         self._fs.fat = BoundedFat(self._fs.fat.fh, self._fs.type)
         self.uuid = (
             f"{self._fs.bpb_ext.BS_VolID >> 16:04X}-{self._fs.bpb_ext.BS_VolID & 0xFFFF:04X}"
@@ -417,7 +418,8 @@ class Fat(Mounted):
 
     def _entries(self, inode: Any) -> Iterator[tuple[str, Any]]:
         _limited(inode.size)
-        return ((_fat_name(each), each) for each in inode.iterdir() if not each.is_volume_id())
+        found = self._entries_of(self._fs, inode)
+        return ((_fat_name(each), each) for each in found if not each.is_volume_id())
 
     def _describe(self, inode: Any) -> Node:
         if inode.is_directory():
@@ -510,4 +512,23 @@ def kind_of(volume: BinaryIO) -> str:
         label = head[sector : sector + 32]
         if label.startswith(b"LABELONE") and label[24:] == b"LVM2 001":
             return "LVM2_member"
-    return ""
+    return "vfat" if is_fat(head) else ""
+
+
+def is_fat(head: bytes) -> bool:
+    """Whether a first sector describes a FAT; Linux and firmware ask nothing else.
+
+    Its words "FAT16" or "FAT32" count for nothing (Linux, fs/fat/inode.c, fat_read_bpb).
+    """
+    if len(head) < 512 or head[0] not in (0xEB, 0xE9):
+        return False
+    sector, cluster, reserved, fats, _, few, media = struct.unpack_from("<HBHBHHB", head, 11)
+    (many,) = struct.unpack_from("<I", head, 32)
+    return (
+        sector in (512, 1024, 2048, 4096)
+        and cluster.bit_count() == 1
+        and reserved > 0
+        and fats in (1, 2)
+        and (media >= 0xF8 or media == 0xF0)
+        and (few or many) > 0
+    )

@@ -16,7 +16,7 @@ from typing import BinaryIO, cast
 
 from dissect.util.stream import RangeStream
 
-from dozencloud.images.inspection.filesystems import KIND_BYTES, kind_of
+from dozencloud.images.inspection.filesystems import KIND_BYTES, is_fat, kind_of
 from dozencloud.images.inspection.model import Partition
 from dozencloud.images.inspection.tree import BadImage
 
@@ -112,7 +112,7 @@ def read_table(disk: BinaryIO, size: int) -> Table:
             )
         return Table("mbr", boot_code, _mbr(disk, size, entries), warnings)
     if not plain:
-        return Table("mbr", boot_code) if boot_code else Table()
+        return Table("mbr", boot_code) if boot_code and not is_fat(first) else Table()
     for sector in SECTORS:
         partitions = _mbr(disk, size, entries, sector)
         if any(_is_known(disk, each.start) for each in partitions):
