@@ -6,13 +6,13 @@ import gzip
 import io
 import struct
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from dozencloud.images import cpio
 from dozencloud.images.inspection.formats import Opened
 from dozencloud.images.inspection.model import Compression, Format, Partition
-from dozencloud.images.inspection.tree import Files, Tree
+from dozencloud.images.inspection.tree import BadImage, Files, Node, Tree
 from dozencloud.images.inspection.volumes import Disk, Volume
 
 Content = dict[str, bytes | str | None]
@@ -232,6 +232,31 @@ def disk(
     fat = [v.partition.number for v in volumes if v.partition.filesystem == "vfat"]
     number = (fat[0] if fat and table == "gpt" else 0) if esp_number is None else esp_number
     return Disk(table, boot_code, number, tuple(volumes), cut=cut)
+
+
+class Unreadable(Files):
+    """A tree in which some places cannot be read."""
+
+    def __init__(self, files: Content, places: Collection[str], kind: str = "ext4") -> None:
+        super().__init__(files, kind)
+        self._places = places
+
+    def _tried(self, path: str) -> None:
+        if path in self._places:
+            raise BadImage(f"/{path} is damaged.")
+
+    def node(self, path: str) -> Node | None:
+        self._tried(path)
+        return super().node(path)
+
+    def names(self, path: str) -> Iterator[str]:
+        self._tried(path)
+        return super().names(path)
+
+    def read(self, path: str, offset: int, length: int) -> bytes:
+        if f"{path}: content" in self._places:
+            raise BadImage(f"/{path} is damaged.")
+        return super().read(path, offset, length)
 
 
 def opened(format: Format = Format.QCOW2, *, virtual_size: int = 3 * GIB) -> Opened:

@@ -17,7 +17,7 @@ from images_kit import ELF7, ELF64, arm64_image, initrd, uimage
 
 from dozencloud.images.inspection import initrds
 from dozencloud.images.inspection.model import Arch, Compression
-from dozencloud.images.inspection.unpack import Blob
+from dozencloud.images.inspection.unpack import Blob, Source
 
 PACKERS: tuple[tuple[Compression, Callable[[bytes], bytes]], ...] = (
     (Compression.NONE, bytes),
@@ -108,3 +108,23 @@ def test_flipped_bytes_end_in_an_answer(seed: bytes, flips: list[tuple[int, int]
             data[at] = value
     found = initrds.look(Blob.of(bytes(data)))
     assert found is None or found.compression in Compression
+
+
+@given(
+    st.lists(st.binary(min_size=1, max_size=9), max_size=9),
+    st.lists(st.tuples(st.sampled_from(("read", "peek", "skip", "unread")), st.integers(0, 20))),
+)
+def test_bytes_come_in_their_order_however_they_are_asked_for(
+    pieces: list[bytes], asked: list[tuple[str, int]]
+) -> None:
+    source, left = Source(iter(pieces)), b"".join(pieces)
+    for how, count in asked:
+        if how == "skip":
+            assert source.skip(count) is (count <= len(left))
+        elif how == "unread":
+            source.unread(bytes(count))
+            left = bytes(count) + left
+        else:
+            assert getattr(source, how)(count) == left[:count]
+        left = left[count:] if how in ("read", "skip") else left
+    assert source.read() == left

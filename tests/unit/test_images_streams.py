@@ -42,6 +42,16 @@ def test_spool_unpacks_as_far_as_it_is_read(kind: Compression, tmp_path: Path) -
     assert not list(tmp_path.iterdir())  # the file has no name
 
 
+def test_frames_to_be_skipped(tmp_path: Path) -> None:
+    skipped = b"\x5f\x2a\x4d\x18\4\0\0\0abcd\x50\x2a\x4d\x18\0\0\0\0"
+    packed = skipped + PACKED[Compression.ZSTD]
+    assert streams.compression_of(packed) is Compression.ZSTD
+    assert streams.compression_of(packed[:8]) is Compression.ZSTD
+    assert streams.compression_of(skipped + b"\x04\x22\x4d\x18" + bytes(9)) is Compression.NONE
+    assert streams.unpacked_head(packed, Compression.ZSTD, 99) == DATA[:99]
+    assert Spool(io.BytesIO(packed), Compression.ZSTD, Scratch(folder=tmp_path)).read() == DATA
+
+
 def test_two_streams_share_a_work_file(tmp_path: Path) -> None:
     scratch = Scratch(folder=tmp_path)
     first = Spool(io.BytesIO(gzip.compress(b"a" * 5000)), Compression.GZIP, scratch)
@@ -137,6 +147,7 @@ def test_cached_gives_the_same_bytes() -> None:
         (MemoryError(), "more memory than"),
         (EOFError(), "ends before it is complete."),
         (ValueError("bad \x1b[31m value"), r"damaged \(ValueError: bad \?\[31m value\)"),
+        (NotImplementedError("RAID6"), r"^The thing has something that is not read here \(RAID6\)"),
         (BadImage("as it is"), "^as it is$"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 
 from dozencloud.images.inspection.tables import Table, read_table
 from dozencloud.images.inspection.tree import BadImage
+from dozencloud.images.inspection.volumes import read_disk
 
 MIB = 1 << 20
 SIZE = 16 * MIB
@@ -202,3 +203,67 @@ def test_a_partition_beyond_the_end() -> None:
     table = disk(mbr((0x83, 2048, 8192), (0x83, 10240, 1 << 20)))
     assert table.cut(SIZE).endswith(f"partition 2 ends at {(10240 + (1 << 20)) * 512:,}.")
     assert disk(mbr((0x83, 2048, 8192))).cut(SIZE) == ""
+
+
+def test_bigalloc_is_no_damage() -> None:
+    volume = bytearray(1 << 20)
+    struct.pack_into("<H", volume, 0x438, 0xEF53)
+    struct.pack_into("<III", volume, 1024 + 92, 0, 0x40, 0x200)
+    (found,) = read_disk(io.BytesIO(volume), len(volume)).volumes
+    assert found.trouble == "The ext4 file system uses bigalloc, which is not read here."
+
+
+@pytest.mark.parametrize(("blocks", "cut"), [(2048, False), (2049, True), (0, True)])
+def test_a_partition_beyond_the_end_whose_file_system_is_not(blocks: int, cut: bool) -> None:
+    content = bytearray(3 * MIB)
+    content[:512] = mbr((0x83, 2048, 4096 + 8))
+    struct.pack_into("<I", content, MIB + 1024 + 4, blocks)
+    struct.pack_into("<H", content, MIB + 0x438, 0xEF53)
+    found = read_disk(io.BytesIO(content), len(content))
+    assert bool(found.cut) is cut
+    assert "Partition 1 ends behind" in " ".join(found.warnings) or cut
+
+
+def long_name(text: str, checksum: int, ordinal: int = 0x41) -> bytes:
+    wide = (text.encode("utf-16-le") + b"\0\0").ljust(26, b"\xff")
+    head = bytes([ordinal]) + wide[:10] + bytes([0x0F, 0, checksum])
+    return head + wide[10:22] + bytes(2) + wide[22:]
+
+
+def fat(*records: bytes) -> bytes:
+    """A FAT12 with these records in its root, which nowhere says that it is one."""
+    volume = bytearray(64 * 512)
+    volume[:3] = b"\xeb\x3c\x90"
+    struct.pack_into("<HBHBHHBH", volume, 11, 512, 1, 1, 1, 16, 64, 0xF8, 1)
+    volume[62:80] = b"This is boot code."
+    volume[510:512] = b"\x55\xaa"
+    volume[512:517] = b"\xf8\xff\xff\xff\x0f"
+    volume[1024 : 1024 + 32 * len(records)] = b"".join(records)
+    volume[1536:1539] = b"abc"
+    return bytes(volume)
+
+
+SHORT = b"README~1TXT\x20".ljust(26, b"\0") + struct.pack("<HI", 2, 3)
+OWNED = 0x6B
+"""The checksum of the name in SHORT."""
+
+
+@pytest.mark.parametrize(
+    ("records", "name"),
+    [
+        ((SHORT,), "README~1.TXT"),
+        ((long_name("readme.text", OWNED), SHORT), "readme.text"),
+        ((long_name("other.text", 1), SHORT), "README~1.TXT"),
+        ((long_name("other", 1), long_name("readme.text", OWNED), SHORT), "readme.text"),
+        ((long_name("first part", OWNED, 1), SHORT), "README~1.TXT"),
+        ((long_name("x", OWNED), b"\xe5" + SHORT[1:], SHORT), "README~1.TXT"),
+    ],
+)
+def test_fat_by_its_first_sector_and_its_names_by_their_checksums(
+    records: tuple[bytes, ...], name: str
+) -> None:
+    volume = fat(*records)
+    (found,) = read_disk(io.BytesIO(volume), len(volume)).volumes
+    assert found.tree is not None, found.trouble
+    assert found.tree.names("") == [name]
+    assert found.tree.read(name.lower(), 9) == b"abc"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -26,6 +27,7 @@ from images_kit import (
     X86_64,
     Content,
     Part,
+    Unreadable,
     arm64_image,
     bzimage,
     disk,
@@ -45,7 +47,7 @@ from images_kit import (
 
 from dozencloud.images.inspection.assemble import inspect, inspect_disk
 from dozencloud.images.inspection.model import Arch, Boot, Format, Inspection
-from dozencloud.images.inspection.tree import Files, Tree
+from dozencloud.images.inspection.tree import BadImage, Files, Tree
 from dozencloud.images.inspection.unpack import Blob
 from dozencloud.images.inspection.volumes import Disk
 
@@ -560,6 +562,46 @@ def test_a_grub_configuration_of_100_mb(line: str) -> None:
     assert inspect_disk(opened(), image, start=START).boot is Boot.KERNEL
 
 
+KERNEL = "boot/vmlinuz-6.12.0-arm64"
+RAMDISK = "boot/initrd.img-6.12.0-arm64"
+DAMAGED = "Not all in it could be read: /{} is damaged."
+
+
+@pytest.mark.parametrize(
+    ("place", "boot", "said"),
+    [
+        ("usr", Boot.UEFI, DAMAGED.format("usr")),
+        ("boot", Boot.UEFI, DAMAGED.format("boot")),
+        ("etc/os-release", Boot.UEFI, DAMAGED.format("etc/os-release")),
+        ("startup.nsh: content", Boot.UEFI, DAMAGED.format("startup.nsh")),
+        ("boot/grub/grub.cfg: content", Boot.UEFI, DAMAGED.format("boot/grub/grub.cfg")),
+        (f"{KERNEL}: content", Boot.UEFI, DAMAGED.format(KERNEL)),
+        (f"{RAMDISK}: content", Boot.UEFI, DAMAGED.format(RAMDISK)),
+        ("EFI/BOOT/BOOTAA64.EFI: content", Boot.KERNEL, DAMAGED.format("EFI/BOOT/BOOTAA64.EFI")),
+    ],
+)
+def test_one_place_that_cannot_be_read(place: str, boot: Boot, said: str) -> None:
+    image = disk(esp(BOOTAA64, **{"startup.nsh": b"x.efi"}), debian())
+    volumes = tuple(
+        replace(each, tree=Tree(Unreadable(part, [place], each.partition.filesystem)))
+        for each in image.volumes
+        for part in [each.tree.store._content]
+    )
+    found = inspect_disk(opened(), replace(image, volumes=volumes), start=START)
+    assert found.boot is boot, found.reason
+    assert said in found.warnings
+
+
+def test_a_kernel_is_not_started_without_the_initrd_that_cannot_be_read() -> None:
+    part = debian()
+    store = Unreadable(part.files or {}, [f"{RAMDISK}: content"])
+    (volume,) = disk(part).volumes
+    image = replace(disk(), volumes=(replace(volume, tree=Tree(store)),))
+    found = inspect_disk(opened(), image, start=START)
+    assert found.boot is Boot.NONE
+    assert f"could be read: /{RAMDISK} is damaged." in found.reason
+
+
 BARE = (
     ("arm64 Image", arm64_image(), Boot.KERNEL, Arch.AARCH64, ""),
     ("zImage with LPAE", zimage(), Boot.KERNEL, Arch.ARMV7L, ""),
@@ -604,7 +646,6 @@ TREES: tuple[tuple[str, Content, Arch | None, Boot, Arch | None, str], ...] = (
     ("one static program", {"hello": ELF64}, Arch.AARCH64, Boot.ROOTFS, Arch.AARCH64, ""),
     ("x86 root", root(ELF_X86), None, Boot.NONE, Arch.X86_64, "a root file system for x86-64"),
     ("says arm64, is x86", root(ELF_X86), Arch.AARCH64, Boot.NONE, Arch.X86_64, "says aarch64"),
-    ("a disk image in it", {"disk.raw": b""}, None, Boot.NONE, None, "(disk.raw): unpack it"),
     ("other files", {"README": b"x"}, None, Boot.NONE, None, "This is no root file system"),
     (
         "no program",
@@ -629,6 +670,23 @@ def test_root_file_systems(
     found = inspect(image)
     assert (found.boot, found.arch) == (boot, arch), found.reason
     assert said in found.reason
+
+
+@pytest.mark.parametrize(
+    ("files", "disk"),
+    [
+        ({"disk.raw": b""}, "(disk.raw)"),
+        ({"README": b"x", "img-1.0/a.vdi": b""}, "(img-1.0/a.vdi)"),
+        ({"core-image.wic": b""}, "(core-image.wic)"),
+        ({"disk.img.xz": b""}, "(disk.img.xz)"),
+        ({"ova.xml": b"", "Ref:1/00000000": b""}, "(in pieces in Ref:1, as XenServer exports it)"),
+    ],
+)
+def test_archives_of_a_disk(files: Content, disk: str) -> None:
+    image = replace(opened(Format.TAR), tree=Tree(Files(files)))
+    with pytest.raises(BadImage, match=re.escape(f"an archive of a disk image {disk}")) as caught:
+        inspect(image)
+    assert caught.value.mend == "Unpack it: tar -xf FILE"
 
 
 def test_what_is_needed_to_start_the_kernel_inside() -> None:

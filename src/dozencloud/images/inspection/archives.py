@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import posixpath
+import re
 import stat
 import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
 from dissect.util.stream import RangeStream
@@ -142,10 +144,21 @@ class _Headers:
         return self._stream.read(size)
 
 
+@contextmanager
+def _ending_early() -> Iterator[None]:
+    """EOFError where the library's words are that the file ends too early."""
+    try:
+        yield
+    except tarfile.ReadError as error:
+        if re.search("unexpected end|truncated", str(error)):
+            raise EOFError from error
+        raise
+
+
 def index_tar(stream: BinaryIO) -> dict[str, _Entry]:
     """The members of a tar by path."""
     found: dict[str, _Entry] = {}
-    with seam("The tar archive"):
+    with seam("The tar archive"), _ending_early():
         stream.seek(0)
         archive: Any = tarfile.TarFile(fileobj=_Headers(stream), errorlevel=2)  # type: ignore[arg-type]
         count = 0

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from dozencloud.images.inspection import artefacts, initrds, kernels, loaders, systems, verdict
-from dozencloud.images.inspection.formats import Opened
+from dozencloud.images.inspection.formats import SECTOR, START, Opened, refuse_packed
 from dozencloud.images.inspection.kconfig import drivers
 from dozencloud.images.inspection.kernels import Default, Found, Place
 from dozencloud.images.inspection.model import (
@@ -19,17 +20,27 @@ from dozencloud.images.inspection.model import (
     Loader,
     System,
 )
-from dozencloud.images.inspection.tree import BadImage, Tree
+from dozencloud.images.inspection.tree import BadImage, Readable, Tree
 from dozencloud.images.inspection.unpack import Blob
 from dozencloud.images.inspection.verdict import Findings, Verdict
 from dozencloud.images.inspection.volumes import Disk, Volume, read_disk
 
 GIB = 1 << 30
-START = 1 << 20
-"""Bytes at the front of a disk that must all be zero for it to count as empty."""
 ISO9660 = (0x8001, b"CD001")
 """Where a CD says what it is (ECMA-119, 8.1); one for disks too has a partition table besides."""
-DISK_NAME = re.compile(r".*\.(?:raw|img|qcow2|vmdk|vhdx?)", re.IGNORECASE)
+DISK_NAME = re.compile(
+    r"(?!init).*\.(?:raw|img|qcow2?|vmdk|vhdx?|vdi|wic|iso)(?:\.(?:gz|xz|zst|bz2|lz4))?",
+    re.IGNORECASE,
+)
+XVA_DISK = re.compile(r"Ref:\d+")
+"""A folder with the pieces of a disk, in an export of XenServer."""
+MAX_FOLDERS = 256
+"""Folders of an archive that are searched for a disk."""
+UNPACK = {
+    Format.TAR: "tar -xf FILE",
+    Format.SQUASHFS: "unsquashfs FILE",
+    Format.OCI: "it is in one of the container image's layers",
+}
 
 # MiB. Tiny boots to its login in 128, which stands for all small systems; the others are what the
 # distributions name as the least for a server, as their first start (cloud-init, package lists)
@@ -78,7 +89,13 @@ def inspect(opened: Opened) -> Inspection:
 
 def inspect_disk(opened: Opened, disk: Disk, *, start: bytes) -> Inspection:
     """A disk with its file systems. start: its first bytes."""
-    volumes = [volume for volume in disk.volumes if volume.tree is not None]
+    # A place that cannot be read hides nothing else.
+    stores = {v.partition.number: Readable(v.tree.store) for v in disk.volumes if v.tree}
+    volumes = [
+        replace(volume, tree=Tree(stores[volume.partition.number]))
+        for volume in disk.volumes
+        if volume.tree
+    ]
     places = [Place(volume.partition.number, volume.tree) for volume in volumes if volume.tree]
     programs = tuple(
         loader
@@ -91,7 +108,7 @@ def inspect_disk(opened: Opened, disk: Disk, *, start: bytes) -> Inspection:
     # The root first: its /boot holds what belongs to it.
     places.sort(key=lambda place: place.tree is not tree)
     found = _with_unified(places, programs, kernels.find(places, tree), tree)
-    default = _deepened(kernels.default(places, found, tree), tree)
+    default = _faulted(_deepened(kernels.default(places, found, tree), tree), stores)
     system = _system(root, default) if root else _system_in_kernel(default)
     findings = Findings(
         loaders=programs,
@@ -102,7 +119,8 @@ def inspect_disk(opened: Opened, disk: Disk, *, start: bytes) -> Inspection:
         installer=start.startswith(ISO9660[1], ISO9660[0]),
         empty=not start.strip(b"\0") and not disk.volumes,
         readable=bool(places),
-        trouble=next((volume.trouble for volume in disk.volumes if volume.trouble), ""),
+        unread=tuple({v.partition.filesystem: None for v in disk.volumes if not v.tree}),
+        trouble=next(_troubles(disk.volumes, stores), ""),
     )
     decided = verdict.of_disk(findings)
     booted = default.found.kernel if default.found and decided.boot is Boot.KERNEL else None
@@ -139,7 +157,10 @@ def inspect_bare(opened: Opened, blob: Blob) -> Inspection:
     artefact = artefacts.identify(blob, deep=True)
     if artefact is None:
         program = artefacts.efi_program(blob.read(0, artefacts.HEAD))
-        return _basis(opened, verdict.of_program(program.arch)) if program else _unknown(opened)
+        if program:
+            return _basis(opened, verdict.of_program(program.arch))
+        refuse_packed(blob.read(0, artefacts.HEAD))
+        return _unknown(opened)
     # What is known against a bare kernel's drivers comes from its own configuration alone.
     known = drivers(artefact.config, None)
     kernel = Kernel(
@@ -167,10 +188,13 @@ def inspect_bare(opened: Opened, blob: Blob) -> Inspection:
 
 
 def _tree(opened: Opened, tree: Tree) -> Inspection:
-    """An archive or a squashfs: the root of a container."""
+    """An archive or a squashfs: the root of a container. BadImage if it holds a disk instead."""
     system = systems.read_system(tree, used=opened.virtual_size)
-    names = [name for name in tree.names("") if DISK_NAME.fullmatch(name)]
-    decided = verdict.of_tree(system, claimed=opened.arch, holds_disk=names[0] if names else "")
+    if system.arch is None and (disk := _disk_in(tree, deep=not system.id)):
+        raise BadImage(
+            f"This is an archive of a disk image ({disk}).", f"Unpack it: {UNPACK[opened.format]}"
+        )
+    decided = verdict.of_tree(system, claimed=opened.arch)
     return replace(
         _basis(opened, decided),
         system=system if decided.boot is Boot.ROOTFS or system.id else None,
@@ -179,8 +203,29 @@ def _tree(opened: Opened, tree: Tree) -> Inspection:
     )
 
 
+def _disk_in(tree: Tree, *, deep: bool) -> str:
+    """The path of a disk image in an archive; empty if there is none."""
+    folders = deque([""])
+    for _ in range(MAX_FOLDERS):
+        if not folders:
+            break
+        folder = folders.popleft()
+        for name in tree.names(folder):
+            path = f"{folder}/{name}" if folder else name
+            node = tree.store.node(path)
+            if node and node.is_file and DISK_NAME.fullmatch(name):
+                return path
+            if node and node.is_dir and XVA_DISK.fullmatch(name) and tree.exists("ova.xml"):
+                return f"in pieces in {name}, as XenServer exports it"
+            if node and node.is_dir and deep:
+                folders.append(path)
+    return ""
+
+
 def _unknown(opened: Opened) -> Inspection:
     reason = "The bytes are of no kind that is known: no disk, archive, kernel or file system."
+    if opened.size < SECTOR:
+        reason = f"The file has {opened.size:,} bytes: it is cut off, or no image. Get it again."
     return _basis(opened, Verdict(Boot.NONE, None, reason))
 
 
@@ -195,6 +240,13 @@ def _basis(opened: Opened, decided: Verdict) -> Inspection:
         arch=decided.arch,
         warnings=(*opened.warnings, *decided.warnings),
     )
+
+
+def _troubles(volumes: Sequence[Volume], stores: Mapping[int, Readable]) -> Iterator[str]:
+    """What could not be read: whole file systems before single places."""
+    yield from (volume.trouble for volume in volumes if volume.trouble)
+    for store in stores.values():
+        yield from store.troubles.values()
 
 
 def _root(volumes: Sequence[Volume]) -> Volume | None:
@@ -236,6 +288,22 @@ def _deepened(default: Default, root: Tree | None) -> Default:
         return default
     deep = kernels.examine(found.place, kernel.path, root, deep=True)
     return replace(default, found=deep or found)
+
+
+def _faulted(default: Default, stores: Mapping[int, Readable]) -> Default:
+    """The default kernel, with a fault where it or its initial RAM disk cannot be read.
+
+    What is not there may be what cannot be read.
+    """
+    found = default.found
+    if not default.initrds and any(store.troubles for store in stores.values()):
+        default = replace(default, initrds_whole=False)
+    if found is None or found.fault:
+        return default
+    needed = [(found.kernel.where, found.kernel.path)]
+    needed += [(initrd.where, initrd.path) for initrd in default.initrds]
+    fault = next((told for n, path in needed if (told := stores[n].troubles.get(path))), "")
+    return replace(default, found=replace(found, fault=fault))
 
 
 def _kernels(found: Sequence[Found], default: Default) -> tuple[Kernel, ...]:

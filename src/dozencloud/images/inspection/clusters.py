@@ -1,10 +1,12 @@
-"""Chains of clusters in a FAT, which on bad bytes may have no end."""
+"""A FAT as Linux and firmware read it: chains of clusters that end, names that belong to files."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
+from typing import Any
 
-from dissect.fat.fat import FAT
+from dissect.fat.fat import FAT, DirectoryEntry
 
 from dozencloud.images.inspection.tree import BadImage
 
@@ -38,3 +40,36 @@ class BoundedFat(FAT):  # type: ignore[misc]
             start, count = each, 1
         if count:
             yield start - 2, count
+
+
+RECORD = 32
+"""Bytes of an entry, and of each part of a long name before it."""
+MAX_LONG_NAME = 20 * RECORD
+DELETED, LAST_PART, LONG_NAME = 0xE5, 0x40, 0x0F
+
+
+def entries(fs: Any, directory: Any) -> Iterator[DirectoryEntry]:
+    """The entries of a directory, without the long names that belong to no short one.
+
+    Programs that know no long names leave such behind. The library would give them to whatever
+    comes next (Linux, fs/fat/dir.c, fat_parse_long).
+    """
+    stream = directory.open()
+    long = b""
+    while len(record := stream.read(RECORD)) == RECORD and record[0]:
+        if record[0] == DELETED:
+            long = b""
+        elif record[11] & 0x3F == LONG_NAME:
+            begins = bool(record[0] & LAST_PART)
+            long = record if begins else (long and long + record)[:MAX_LONG_NAME]
+        else:
+            owned = all(each == _checksum(record[:11]) for each in long[13::RECORD])
+            yield DirectoryEntry(fs, io.BytesIO(long * owned + record), directory)
+            long = b""
+
+
+def _checksum(short: bytes) -> int:
+    total = 0
+    for byte in short:
+        total = ((total >> 1 | total << 7) + byte) & 0xFF
+    return total

@@ -44,6 +44,7 @@ class Mounted(ABC):
 
     def __init__(self) -> None:
         self._listings: dict[str, dict[str, Any]] = {}
+        self._unreadable: dict[str, BadImage] = {}
         self._opened: tuple[str, BinaryIO] | None = None
 
     @abstractmethod
@@ -110,6 +111,20 @@ class Mounted(ABC):
         known = self._listings.get(path)
         if known is not None:
             return known
+        if path in self._unreadable:
+            raise self._unreadable[path]
+        try:
+            with seam(f"The {self.kind} file system"):
+                listing = self._listed(path, inode)
+        except BadImage as error:
+            self._unreadable[path] = error
+            raise
+        while self._listings and len(listing) + self._remembered() > MAX_REMEMBERED:
+            del self._listings[next(iter(self._listings))]
+        self._listings[path] = listing
+        return listing
+
+    def _listed(self, path: str, inode: Any) -> dict[str, Any]:
         listing: dict[str, tuple[str, Any]] = {}
         for name, child in self._entries(inode):
             name = printable(name)
@@ -118,9 +133,6 @@ class Mounted(ABC):
             if len(listing) >= MAX_DIRECTORY:
                 raise BadImage(f"The directory /{path} has more than {MAX_DIRECTORY:,} entries.")
             listing[self._folded(name)] = name, child
-        while self._listings and len(listing) + self._remembered() > MAX_REMEMBERED:
-            del self._listings[next(iter(self._listings))]
-        self._listings[path] = listing
         return listing
 
     def _remembered(self) -> int:
@@ -168,10 +180,15 @@ class Ext(Inodes):
         volume.seek(1024)
         superblock = volume.read(1024)
         (log_block,) = struct.unpack_from("<I", superblock, 24)
-        (compat, incompat) = struct.unpack_from("<II", superblock, 92)
+        compat, incompat, ro_compat = struct.unpack_from("<III", superblock, 92)
         self.kind = "ext4" if incompat & 0x40 else "ext3" if compat & 0x4 else "ext2"
         if log_block > 6:
             raise BadImage(f"The {self.kind} file system has blocks of an impossible size.")
+        if ro_compat & BIGALLOC:
+            raise BadImage(
+                f"The {self.kind} file system uses bigalloc, which is not read here.",
+                "Take an image made without it.",
+            )
         self._fs = ExtFS(volume)
         self.label = self._fs.volume_name
         self.uuid = str(self._fs.uuid)
@@ -212,6 +229,8 @@ class Ext(Inodes):
         return io.BytesIO(_inline_data(inode)) if _is_inline(inode) else super()._open(inode)
 
 
+BIGALLOC = 0x200
+"""Clusters of several blocks (Linux, fs/ext4/ext4.h, EXT4_FEATURE_RO_COMPAT_BIGALLOC)."""
 INLINE_BLOCK = 60
 """Bytes of an inode's block map, in which a small file's content is."""
 INLINE_FLAG = 0x10000000
@@ -380,9 +399,10 @@ class Fat(Mounted):
         super().__init__()
         from dissect.fat.fat import FATFS
 
-        from dozencloud.images.inspection.clusters import BoundedFat
+        from dozencloud.images.inspection.clusters import BoundedFat, entries
 
         self._fs = FATFS(volume)
+        self._entries_of = entries
         self._fs.fat = BoundedFat(self._fs.fat.fh, self._fs.type)
         self.uuid = (
             f"{self._fs.bpb_ext.BS_VolID >> 16:04X}-{self._fs.bpb_ext.BS_VolID & 0xFFFF:04X}"
@@ -398,7 +418,8 @@ class Fat(Mounted):
 
     def _entries(self, inode: Any) -> Iterator[tuple[str, Any]]:
         _limited(inode.size)
-        return ((_fat_name(each), each) for each in inode.iterdir() if not each.is_volume_id())
+        found = self._entries_of(self._fs, inode)
+        return ((_fat_name(each), each) for each in found if not each.is_volume_id())
 
     def _describe(self, inode: Any) -> Node:
         if inode.is_directory():
@@ -491,4 +512,23 @@ def kind_of(volume: BinaryIO) -> str:
         label = head[sector : sector + 32]
         if label.startswith(b"LABELONE") and label[24:] == b"LVM2 001":
             return "LVM2_member"
-    return ""
+    return "vfat" if is_fat(head) else ""
+
+
+def is_fat(head: bytes) -> bool:
+    """Whether a first sector describes a FAT; Linux and firmware ask nothing else.
+
+    Its words "FAT16" or "FAT32" count for nothing (Linux, fs/fat/inode.c, fat_read_bpb).
+    """
+    if len(head) < 512 or head[0] not in (0xEB, 0xE9):
+        return False
+    sector, cluster, reserved, fats, _, few, media = struct.unpack_from("<HBHBHHB", head, 11)
+    (many,) = struct.unpack_from("<I", head, 32)
+    return (
+        sector in (512, 1024, 2048, 4096)
+        and cluster.bit_count() == 1
+        and reserved > 0
+        and fats in (1, 2)
+        and (media >= 0xF8 or media == 0xF0)
+        and (few or many) > 0
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+import tarfile
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, cast
 
@@ -28,10 +29,14 @@ from dozencloud.images.inspection.tree import BadImage, Tree
 
 HEAD = 1 << 20
 """Bytes in which every format shows itself: a VMDK's descriptor lies within them."""
+START = 1 << 20
+"""Bytes at the front of a disk that must all be zero for it to count as empty."""
 MAX_DISK = 64 << 40
 """Bytes of a virtual disk: what VMDK and VHDX can describe at most."""
 MAX_L1 = 1 << 20
 """Entries of a qcow2's first table: a disk of 512 TiB with the usual clusters."""
+VMDK_AT_END = (1 << 64) - 1
+"""Where a VMDK's directory lies, if only the copy of its header at its end tells it."""
 MAX_VHDX_ENTRIES = 2047
 """Of each of its tables (MS-VHDX 2.2.3.1)."""
 NONE = Compression.NONE
@@ -45,6 +50,12 @@ UNPACK = {
     Compression.ZSTD: "unzstd FILE",
     Compression.BZIP2: "bunzip2 FILE",
 }
+PACKED = (
+    ("lzma", b"\x5d\x00\x00", "unlzma"),
+    ("lz4", b"\x02\x21\x4c\x18", "unlz4"),  # as Linux packs it
+    ("lzop", b"\x89LZO", "lzop -d"),
+)
+"""(name, how it begins, what unpacks it): what may be an initial RAM disk, too."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,11 @@ def open_image(file: BinaryIO, size: int, scratch: Scratch | None = None) -> Ope
     if compression is Compression.NONE:
         return _open(source, head, size, scratch)
     inside = unpacked_head(head, compression, HEAD)
+    if within := _packed(inside):
+        raise BadImage(
+            f"The file is packed twice: with {compression}, and inside of that with {within}.",
+            f"Unpack it once: {UNPACK[compression]}",
+        )
     try:
         kind = _format(inside)
     except BadImage as bad:
@@ -98,6 +114,20 @@ def open_image(file: BinaryIO, size: int, scratch: Scratch | None = None) -> Ope
         source.seek(0)
         return Opened(kind, compression, size, head=source)
     return _unpack(source, inside, size, compression, scratch)
+
+
+def _packed(head: bytes) -> str:
+    """What bytes are packed with, read here or not; empty if they are not."""
+    if (compression := compression_of(head)) is not NONE:
+        return compression
+    return next((name for name, magic, _ in PACKED if head.startswith(magic)), "")
+
+
+def refuse_packed(head: bytes) -> None:
+    """BadImage for what is packed in a way that only kernels and initial RAM disks are read in."""
+    for name, magic, command in PACKED:
+        if head.startswith(magic):
+            raise _refused(f"packed with {name}", _UNPACK.format(command))
 
 
 def _unpack(
@@ -177,12 +207,15 @@ def _raw(stream: BinaryIO, size: int) -> Opened:
     assert disk is not None  # noqa: S101  (for the type checker)
     with seam("The disk"):
         known = read_table(disk, size).kind or kind_of(disk)
+        disk.seek(0)
+        # An empty disk is one all the same, as its reason will say.
+        empty = size >= SECTOR and not disk.read(min(START, size)).strip(b"\0")
     if known == "iso9660":
         raise BadImage(
             "The file is an ISO 9660 image: a CD to install from, not a server's disk.",
             "Take the distribution's cloud image.",
         )
-    return opened if known else Opened(Format.UNKNOWN, NONE, size)
+    return opened if known or empty else Opened(Format.UNKNOWN, NONE, size)
 
 
 _MAGICS: tuple[tuple[int, bytes, Format], ...] = (
@@ -194,9 +227,7 @@ _MAGICS: tuple[tuple[int, bytes, Format], ...] = (
     (0, b"hsqs", Format.SQUASHFS),
     (0, b"070701", Format.INITRD),
     (0, b"070702", Format.INITRD),
-    (0, b"\x02\x21\x4c\x18", Format.INITRD),  # LZ4 as Linux packs it
-    (0, b"\x5d\x00\x00", Format.INITRD),  # LZMA
-    (0, b"\x89LZO", Format.INITRD),
+    *((0, magic, Format.INITRD) for _, magic, _ in PACKED),
     (0x38, b"ARM\x64", Format.KERNEL),
     (0x24, b"\x18\x28\x6f\x01", Format.KERNEL),  # zImage
     (0x202, b"HdrS", Format.KERNEL),  # bzImage
@@ -208,8 +239,17 @@ _UIMAGE = b"\x27\x05\x19\x56"
 _UIMAGE_RAMDISK = 3
 """Type of U-Boot's header, at byte 30 (include/image.h)."""
 
-_CONVERT = "Convert it: qemu-img convert -f {} -O qcow2 FILE FILE.qcow2"
+_QEMU_IMG = "qemu-img convert -f {} -O qcow2 FILE FILE.qcow2"
+_CONVERT = f"Convert it: {_QEMU_IMG}"
+_TOGETHER = f"Convert it where that is: {_QEMU_IMG}"
 _UNPACK = "Unpack it: {} FILE"
+_FIT = "Take a disk image, or the kernel out of it: dumpimage -T flat_dt -p 0 -o FILE.kernel FILE"
+_DECRYPT = (
+    "Decrypt it with its passphrase in a file KEY: "
+    "qemu-img convert --object secret,id=key,file=KEY --image-opts "
+    "driver=qcow2,encrypt.key-secret=key,file.driver=file,file.filename=FILE "
+    "-O qcow2 FILE.qcow2"
+)
 _PAGE = "Open the address in a browser: it may ask for something first, or name the real one."
 
 _REFUSED: tuple[tuple[int, bytes, str, str], ...] = (
@@ -231,6 +271,7 @@ _REFUSED: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"\x1f\x9d", "packed with compress", _UNPACK.format("gunzip")),
     (0, b"!<arch>\n", "a package or library (ar)", "Take the image itself."),
     (0, b"\xed\xab\xee\xdb", "an RPM package", "Take the image itself."),
+    (0, b"\xd0\x0d\xfe\xed", "a FIT image or a device tree", _FIT),
     (0, b"version https://git-lfs", "a pointer of Git LFS", "Fetch it: git lfs pull"),
 )
 """(offset, bytes, what it is, what to do)."""
@@ -267,7 +308,16 @@ def _format(head: bytes) -> Format:
     for offset, magic, kind in _MAGICS:
         if head[offset : offset + len(magic)] == magic:
             return kind
-    return Format.UNKNOWN
+    return Format.TAR if _is_old_tar(head) else Format.UNKNOWN
+
+
+def _is_old_tar(head: bytes) -> bool:
+    """Whether this is a tar as Unix's version 7 wrote it, which has a checksum for a magic."""
+    block = head[: tarfile.BLOCKSIZE]
+    try:
+        return any(block[:1]) and tarfile.TarInfo.frombuf(block, "utf-8", "replace").size >= 0
+    except tarfile.HeaderError:
+        return False
 
 
 class Whole(AlignedStream):  # type: ignore[misc]
@@ -310,12 +360,15 @@ def _qcow2(stream: BinaryIO, head: bytes) -> tuple[BinaryIO, int]:
         (version,) = struct.unpack_from(">I", head, 4)
         backing, _, _, virtual, encrypted, l1 = struct.unpack_from(">QIIQII", head, 8)
         features = struct.unpack_from(">Q", head, 72)[0] if version > 2 else 0
+    together = _TOGETHER.format("qcow2")
+    if version < 2:
+        raise _refused("a qcow image of version 1", _CONVERT.format("qcow"))
     if backing:
-        raise BadImage("The qcow2 image needs a backing file: it is not whole.")
+        raise BadImage("The qcow2 image needs a backing file: it is not whole.", together)
     if features & 4:
-        raise BadImage("The qcow2 image keeps its data in another file: it is not whole.")
+        raise BadImage("The qcow2 image keeps its data in another file: it is not whole.", together)
     if encrypted:
-        raise BadImage("The qcow2 image is encrypted.")
+        raise BadImage("The qcow2 image is encrypted.", _DECRYPT)
     if features & 16:
         raise BadImage(
             "The qcow2 image has extended L2 entries, which cannot be looked into as they are.",
@@ -346,18 +399,31 @@ def _size(stream: BinaryIO) -> int:
 
 
 def _vmdk(stream: BinaryIO, head: bytes, size: int) -> tuple[BinaryIO, int]:
+    # Where in the file the description lies (VMware, Virtual Disk Format 5.0).
+    if head.startswith(b"COWD") or (head[:4] == b"KDMV" and not any(head[28:36])):
+        raise BadImage(
+            "The file is one part of a VMDK image in several files.",
+            "Convert the small .vmdk file that names them, with all of them beside it: "
+            "qemu-img convert -f vmdk -O qcow2 NAMES.vmdk NAMES.qcow2",
+        )
     if not head.startswith(b"KDMV"):
         raise BadImage(
             "The VMDK file only describes a disk whose content is in other files.",
-            f"With those beside it: {_CONVERT.format('vmdk')}",
+            _TOGETHER.format("vmdk"),
         )
+    with seam("The VMDK image"):
+        if _is_cut_vmdk(stream, head, size):
+            raise BadImage(wholeness.CUT)
     parent = re.search(rb"^\s*parentCID\s*=\s*(\w+)", head, re.MULTILINE)
     if parent and parent[1].lower() != b"ffffffff":
-        raise BadImage("The VMDK image needs a parent image: it is not whole.")
+        raise BadImage(
+            "The VMDK image needs a parent image: it is not whole.",
+            _TOGETHER.format("vmdk"),
+        )
     if len(re.findall(rb"^(?:RW|RDONLY|NOACCESS) \d+ \w+", head, re.MULTILINE)) > 1:
         raise BadImage(
             "The VMDK image keeps parts of its data in other files: it is not whole.",
-            f"With those beside it: {_CONVERT.format('vmdk')}",
+            _TOGETHER.format("vmdk"),
         )
     with seam("The VMDK image"):
         from dissect.hypervisor.disk.vmdk import VMDK
@@ -368,6 +434,15 @@ def _vmdk(stream: BinaryIO, head: bytes, size: int) -> tuple[BinaryIO, int]:
         if disk.size > MAX_DISK:
             raise BadImage(f"The VMDK image is absurd: a disk of {disk.size:,} bytes.")
         return cast(BinaryIO, disk), disk.size
+
+
+def _is_cut_vmdk(stream: BinaryIO, head: bytes, size: int) -> bool:
+    """Whether a VMDK lacks the end of its description, or the copy of its header at its end."""
+    description, sectors, directory = struct.unpack_from("<QQ12xQ", head, 28)
+    if (description + sectors) * SECTOR > size:
+        return True
+    stream.seek(max(0, size - 2 * SECTOR))
+    return bool(directory == VMDK_AT_END and stream.read(4) != b"KDMV")
 
 
 def _vhdx(stream: BinaryIO) -> tuple[BinaryIO, int]:
@@ -381,7 +456,10 @@ def _vhdx(stream: BinaryIO) -> tuple[BinaryIO, int]:
         _counted(whole, where.file_offset + 10, "<H")
         metadata = vhdx.MetadataTable(whole, where.file_offset, where.length)
         if metadata.get(c_vhdx.FILE_PARAMETERS_GUID).has_parent:
-            raise BadImage("The VHDX image needs a parent image: it is not whole.")
+            raise BadImage(
+                "The VHDX image needs a parent image: it is not whole.",
+                "Merge it with its parent first, where it was made (Hyper-V: Convert-VHD).",
+            )
         whole.seek(0)
         disk = vhdx.VHDX(whole)
         if disk.size > MAX_DISK:

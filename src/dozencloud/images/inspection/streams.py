@@ -47,6 +47,8 @@ PATIENCE = 12
 MAX_XZ_INDEX = 1 << 20
 """Bytes of an xz index: 100,000 blocks."""
 
+_SKIPPABLE = tuple(bytes((0x50 + n, 0x2A, 0x4D, 0x18)) for n in range(16))
+"""How a frame that carries no content begins (RFC 8878, 3.1.2)."""
 _COMPRESSIONS = {
     b"\x1f\x8b\x08": Compression.GZIP,
     b"\xfd7zXZ\x00": Compression.XZ,
@@ -68,9 +70,18 @@ def seam(what: str) -> Iterator[None]:
         raise BadImage(f"{what} leads back into itself.") from None
     except EOFError:
         raise BadImage(f"{what} ends before it is complete.") from None
+    except NotImplementedError as error:
+        raise BadImage(
+            f"{what} has something that is not read here ({_plain(str(error))}).",
+            "Take an image made without it.",
+        ) from error
     except Exception as error:
-        text = "".join(c if c.isprintable() else "?" for c in f"{type(error).__name__}: {error}")
-        raise BadImage(f"{what} is damaged ({text[:160]}).") from error
+        told = _plain(f"{type(error).__name__}: {error}")
+        raise BadImage(f"{what} is damaged ({told}).") from error
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)[:160]
 
 
 def printable(name: str) -> str:
@@ -80,6 +91,12 @@ def printable(name: str) -> str:
 
 def compression_of(head: bytes) -> Compression:
     """What is wrapped around the bytes that begin with `head`."""
+    # A frame to be skipped may begin a file of LZ4, too; pzstd begins each of its files with one.
+    while head.startswith(_SKIPPABLE):
+        (length,) = struct.unpack_from("<I", head.ljust(8, b"\0"), 4)
+        if len(head) <= 8 + length:
+            return Compression.ZSTD
+        head = head[8 + length :]
     return next(
         (c for magic, c in _COMPRESSIONS.items() if head.startswith(magic)), Compression.NONE
     )
@@ -263,11 +280,7 @@ _DECOMPRESSORS: dict[Compression, tuple[tuple[bytes, ...], Callable[[], Any]]] =
     Compression.GZIP: ((b"\x1f\x8b\x08",), _Inflate),
     Compression.XZ: ((b"\xfd7zXZ\x00",), lzma.LZMADecompressor),
     Compression.BZIP2: ((b"BZh",), bz2.BZ2Decompressor),
-    # The others are frames that carry what is no content (RFC 8878, 3.1.2).
-    Compression.ZSTD: (
-        (b"\x28\xb5\x2f\xfd", *(bytes((0x50 + n, 0x2A, 0x4D, 0x18)) for n in range(16))),
-        _zstd,
-    ),
+    Compression.ZSTD: ((b"\x28\xb5\x2f\xfd", *_SKIPPABLE), _zstd),
 }
 """How another piece of the same kind begins, and what unpacks it."""
 

@@ -10,17 +10,20 @@ from __future__ import annotations
 import struct
 import uuid
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import BinaryIO, cast
 
 from dissect.util.stream import RangeStream
 
-from dozencloud.images.inspection.filesystems import KIND_BYTES, kind_of
+from dozencloud.images.inspection.filesystems import KIND_BYTES, is_fat, kind_of
 from dozencloud.images.inspection.model import Partition
 from dozencloud.images.inspection.tree import BadImage
 
 SECTORS = (512, 4096)
 """Bytes in a sector: of disks, and of those with large sectors."""
+GPT_BYTES = 34 * 512
+"""At the front of a disk: the protective MBR, the header, 128 entries."""
 MAX_GPT_ENTRIES = 1024
 """Everyone writes 128."""
 MAX_SECTORS = 1 << 55
@@ -58,10 +61,13 @@ class Table:
         behind = 128 * 128 // self.sector + 1 if self.kind == "gpt" else 0
         return max(last + behind * self.sector, self.claimed)
 
-    def cut(self, size: int) -> str:
-        """Why a disk of `size` bytes is not whole, in a sentence; empty if it is."""
+    def cut(self, size: int, whole: Collection[int] = ()) -> str:
+        """Why a disk of `size` bytes is not whole, in a sentence; empty if it is.
+
+        whole: numbers of partitions that may end behind it, as what is in them does not.
+        """
         for each in self.partitions:
-            if each.start + each.size > size:
+            if each.start + each.size > size and each.number not in whole:
                 return (
                     f"The image is cut off: it has {size:,} bytes, and partition {each.number} "
                     f"ends at {each.start + each.size:,}."
@@ -95,6 +101,10 @@ def read_table(disk: BinaryIO, size: int) -> Table:
         table, warnings = _gpt(disk, size)
         if table is not None:
             return replace(table, boot_code=boot_code, warnings=warnings)
+        if not plain and size < GPT_BYTES:
+            raise BadImage(
+                f"The image is cut off: it has {size:,} bytes, and ends in its partition table."
+            )
         if not plain:
             raise BadImage(
                 "The GPT partition table is damaged: neither it nor its copy at the end of the "
@@ -102,7 +112,7 @@ def read_table(disk: BinaryIO, size: int) -> Table:
             )
         return Table("mbr", boot_code, _mbr(disk, size, entries), warnings)
     if not plain:
-        return Table("mbr", boot_code) if boot_code else Table()
+        return Table("mbr", boot_code) if boot_code and not is_fat(first) else Table()
     for sector in SECTORS:
         partitions = _mbr(disk, size, entries, sector)
         if any(_is_known(disk, each.start) for each in partitions):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
 
 MAX_LINKS = 40
 """Symbolic links in one path, as Linux allows (path_resolution(7))."""
@@ -60,6 +62,34 @@ class Store(Protocol):
 
     def read(self, path: str, offset: int, length: int) -> bytes:
         """Bytes of the regular file at `path`; fewer at its end."""
+
+
+class Readable:
+    """What can be read of a store: the rest counts as not there.
+
+    troubles: why, in sentences, by path.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.kind, self.label, self.uuid = store.kind, store.label, store.uuid
+        self.troubles: dict[str, str] = {}
+
+    def node(self, path: str) -> Node | None:
+        return self._tried(path, lambda: self._store.node(path), None)
+
+    def names(self, path: str) -> Iterator[str]:
+        return self._tried(path, lambda: self._store.names(path), iter(()))
+
+    def read(self, path: str, offset: int, length: int) -> bytes:
+        return self._tried(path, lambda: self._store.read(path, offset, length), b"")
+
+    def _tried(self, path: str, work: Callable[[], T], otherwise: T) -> T:
+        try:
+            return work()
+        except BadImage as error:
+            self.troubles.setdefault(path, str(error))
+            return otherwise
 
 
 class Tree:

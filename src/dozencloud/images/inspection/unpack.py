@@ -96,6 +96,8 @@ class Source:
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
         self._waiting = b""
+        self._at = 0
+        """How much of what is waiting was read. To copy the rest for each header takes seconds."""
 
     @classmethod
     def of(cls, blob: Blob) -> Source:
@@ -104,32 +106,40 @@ class Source:
 
     def read(self, count: int = PIECE, /) -> bytes:
         """The next bytes; fewer only at the end."""
-        while len(self._waiting) < count:
-            more = next(self._pieces, b"")
-            if not more:
-                break
-            self._waiting += more
-        data, self._waiting = self._waiting[:count], self._waiting[count:]
+        data = self.peek(count)
+        self._at += len(data)
         return data
+
+    def peek(self, count: int) -> bytes:
+        """The next bytes, which stay."""
+        self._fill(count)
+        return self._waiting[self._at : self._at + count]
 
     def skip(self, count: int) -> bool:
         """Pass over bytes; False if there were fewer."""
         while count > 0:
-            data = self.read(min(count, PIECE))
-            if not data:
+            self._fill(1)
+            step = min(count, len(self._waiting) - self._at)
+            if not step:
                 return False
-            count -= len(data)
+            self._at += step
+            count -= step
         return True
 
     def unread(self, data: bytes) -> None:
         """Give bytes back, to be read next."""
-        self._waiting = data + self._waiting
+        self._waiting, self._at = data + self._waiting[self._at :], 0
 
-    def peek(self, count: int) -> bytes:
-        """The next bytes, which stay."""
-        data = self.read(count)
-        self.unread(data)
-        return data
+    def _fill(self, count: int) -> None:
+        """Have so many bytes waiting, where there are as many."""
+        missing = count - (len(self._waiting) - self._at)
+        if missing <= 0:
+            return
+        parts = [self._waiting[self._at :]]
+        while missing > 0 and (more := next(self._pieces, b"")):
+            parts.append(more)
+            missing -= len(more)
+        self._waiting, self._at = b"".join(parts), 0
 
 
 class _Decompressor(Protocol):

@@ -32,8 +32,9 @@ DROPPED_WORDS = ("quiet", "splash")
 class Findings:
     """What the verdict is made of.
 
-    trouble: why a file system could not be read. installer: it is a CD-ROM's file system. empty: no
-    byte of its beginning is set. readable: some file system was read.
+    trouble: why a file system, or a place in one, could not be read. installer: it is a CD-ROM's
+    file system. empty: no byte of its beginning is set. readable: some file system was read.
+    unread: kinds of file systems that no reader is here for; "" for one that is not known.
     """
 
     loaders: tuple[Loader, ...] = ()
@@ -44,6 +45,7 @@ class Findings:
     installer: bool = False
     empty: bool = False
     readable: bool = False
+    unread: tuple[str, ...] = ()
     trouble: str = ""
 
 
@@ -120,7 +122,9 @@ def _by_kernel(found: Findings) -> Verdict:
     if not reason and (kernel is None or found.system is None):
         reason = _nothing_to_start(found, kernel)
     if not reason and found.system is not None:
-        reason = _against_user_space(kernel, found.system.arch) or _against_kernel(found.default)
+        reason = _against_user_space(kernel, found.system.arch) or (
+            _against_kernel(found.default) or _without_initrd(found, kernel)
+        )
     if reason:
         return _none(found, reason)
     assert kernel is not None  # noqa: S101  (_nothing_to_start said so)
@@ -173,6 +177,9 @@ def _nothing_to_start(found: Findings, kernel: Kernel | None) -> str:
     if found.mbr_boot_code and not found.esp:
         return "MBR boot code and no EFI system partition: ARM has no BIOS."
     if not found.readable:
+        kinds = " and ".join(filter(None, found.unread))
+        if kinds:
+            return f"All that is in it is {kinds}, which is not read here: nothing can be started."
         return "No file system in it is known: nothing in this image can be started."
     if found.esp and not found.loaders:
         return f"The EFI system partition holds no loader, and {instead}."
@@ -225,6 +232,17 @@ def _against_kernel(default: Default) -> str:
     return ""
 
 
+def _without_initrd(found: Findings, kernel: Kernel | None) -> str:
+    """Why a kernel is not handed to QEMU alone, though what brings its modules may be unread."""
+    if kernel is None or not kernel.modules or found.default.initrds or not found.trouble:
+        return ""
+    missing = " and ".join(kernel.modules)
+    return (
+        f"The kernel has {missing} as a module, and no initial RAM disk that brings it could be "
+        f"read: {found.trouble}"
+    )
+
+
 def against_cpu(kernel: Kernel) -> str:
     """Why no processor of a server's machine runs this kernel."""
     if kernel.arch is Arch.ARMV6:
@@ -269,16 +287,14 @@ def of_initrd(initrd: Initrd) -> Verdict:
     )
 
 
-def of_tree(system: System, *, claimed: Arch | None, holds_disk: str) -> Verdict:
-    """How an archive or squashfs boots. holds_disk: name of a disk image in it.
+def of_tree(system: System, *, claimed: Arch | None) -> Verdict:
+    """How an archive or squashfs boots.
 
     claimed: the architecture that a container's configuration names.
     """
     arch = system.arch or claimed
     reason = ""
-    if holds_disk and system.arch is None:
-        reason = f"This is an archive of a disk image ({holds_disk}): unpack it first."
-    elif not system.id and system.arch is None:
+    if not system.id and system.arch is None:
         reason = "This is no root file system: it has neither an os-release nor a program."
     elif arch is None:
         reason = "The architecture of this root file system cannot be told: no program is in it."
@@ -315,6 +331,8 @@ def _warnings(found: Findings, boot: Boot) -> Iterator[str]:
             f"Firmware's shell starts {starting[0].path}, as startup.nsh says: "
             "it waits some seconds before it does."
         )
+    if found.trouble:
+        yield f"Not all in it could be read: {found.trouble}"
     if kernel is None:
         yield "No kernel was found in it: whether it has virtio is not known."
     elif kernel.virtio is None and not any(one.virtio for one in found.default.initrds):

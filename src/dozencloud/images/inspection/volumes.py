@@ -13,6 +13,8 @@ from dozencloud.images.inspection.streams import seam
 from dozencloud.images.inspection.tables import read_table
 from dozencloud.images.inspection.tree import BadImage, Tree
 
+BEYOND = "Partition {} ends behind the end of the disk, though its file system does not."
+
 
 @dataclass(frozen=True)
 class Volume:
@@ -51,15 +53,18 @@ def read_disk(disk: BinaryIO, size: int) -> Disk:
     with seam("The partition table"):
         table = read_table(disk, size)
     if table.kind:
-        volumes = tuple(_open(disk, size, each) for each in table.partitions)
+        # The end of a disk with a GPT is its copy: what lacks that is cut off.
+        beyond = [p for p in table.partitions if p.start + p.size > size and table.kind == "mbr"]
+        fitting = {p.number: _within(p, size) for p in beyond if _is_whole(disk, _within(p, size))}
+        volumes = tuple(_open(disk, size, fitting.get(p.number, p)) for p in table.partitions)
         return Disk(
             table.kind,
             table.boot_code,
             table.esp,
             volumes,
-            table.warnings,
+            (*table.warnings, *(BEYOND.format(number) for number in fitting)),
             table.sector,
-            table.cut(size),
+            table.cut(size, fitting),
         )
     whole = _open(disk, size, Partition(0, 0, size, ""))
     if not whole.partition.filesystem:
@@ -70,6 +75,18 @@ def read_disk(disk: BinaryIO, size: int) -> Disk:
     if needed > size:
         cut = f"The image is cut off: it has {size:,} bytes, and its file system {needed:,}."
     return Disk("", False, 0, (whole,), cut=cut)
+
+
+def _within(partition: Partition, size: int) -> Partition:
+    """As much of it as a disk of `size` bytes has: Linux cuts it in the same way."""
+    return replace(partition, size=max(0, size - partition.start))
+
+
+def _is_whole(disk: BinaryIO, partition: Partition) -> bool:
+    """Whether a file system is known to need no more than this."""
+    with seam(f"Partition {partition.number}"):
+        needed = size_of(cast(BinaryIO, RangeStream(disk, partition.start, partition.size)))
+    return 0 < needed <= partition.size
 
 
 def _open(disk: BinaryIO, size: int, partition: Partition) -> Volume:
