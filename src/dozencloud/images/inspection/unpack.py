@@ -121,6 +121,17 @@ class Source:
             count -= len(data)
         return True
 
+    def skip_zeros(self) -> int:
+        """Pass over zero bytes; how many there were."""
+        count = 0
+        while data := self.read(PIECE):
+            rest = data.lstrip(b"\0")
+            count += len(data) - len(rest)
+            if rest:
+                self.unread(rest)
+                break
+        return count
+
     def unread(self, data: bytes) -> None:
         """Give bytes back, to be read next."""
         self._waiting = data + self._waiting
