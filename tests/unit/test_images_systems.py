@@ -463,6 +463,7 @@ def test_an_extlinux_configuration(text: str) -> None:
 
 
 GRUB_EFI = ("EFI/debian/grubaa64.efi", ())
+IMAGE = ("Image", ())
 
 
 @pytest.mark.parametrize(
@@ -479,6 +480,21 @@ GRUB_EFI = ("EFI/debian/grubaa64.efi", ())
         (rb"bootaa64.efi", ("efi/boot/bootaa64.efi", ())),
         (rb"fs0:\Image root=/dev/vda2 ro", ("Image", ("root=/dev/vda2", "ro"))),
         (rb"other.nsh", GRUB_EFI),
+        (rb"fs1:\other", GRUB_EFI),
+        (b"set -v dist debian\nset ldr \\EFI\\%dist%\\grubaa64.efi\nfs0:%ldr%\n", GRUB_EFI),
+        (b"for %f in fs0:\\none.efi fs0:\\efi\\debian\\grubaa64\n%f\nendfor", GRUB_EFI),
+        (b"for %a run (0 3)\nif exist fs%a:\\Image then\nfs%a:\\Image\nendif\nendfor", IMAGE),
+        (b"for %a run (2 1)\nif %a == 1 then\nImage %a\nendif\nendfor", ("Image", ("1",))),
+        (b"if not exist Image then\ngrubx64\nelse\nImage\nendif", IMAGE),
+        (b"if exist Image then\ngrubx64\nelse\nother\nendif\nImage", IMAGE),
+        (b"if exist fs9:\\Image then\nother\nendif\nImage", IMAGE),
+        (b"grubx64.efi\r\nImage\r\n", IMAGE),
+        (b"goto next\nother\n:next\nImage\n", IMAGE),
+        (b"if %1 == x or %2 == y then\nexit\nendif\nImage\n", IMAGE),
+        (b"exit\nImage\n", None),
+        (b"ends\nImage\n", None),
+        (b"fs7:\nImage\n", None),
+        (b":a\ngoto a\n", None),
         (rb"startup.nsh", None),
         (rb"fs0:\EFI\nothing.efi", None),
         (rb"fs0:\notes.txt", None),
@@ -497,6 +513,8 @@ def test_what_the_firmwares_shell_starts(
                 {
                     "startup.nsh": script,
                     "other.nsh": rb"fs0:\EFI\debian\grubaa64.efi",
+                    "ends.nsh": b"echo bye\nexit\n",
+                    "grubx64.efi": pe(0x8664),
                     "EFI/debian/grubaa64.efi": pe(AARCH64),
                     "EFI/BOOT/BOOTAA64.EFI": pe(AARCH64),
                     "Image": pe(AARCH64),
@@ -508,6 +526,25 @@ def test_what_the_firmwares_shell_starts(
     assert (found and (found.path.lower(), found.arguments)) == (
         call and (call[0].lower(), call[1])
     )
+
+
+@pytest.mark.parametrize("folder", ["", "EFI/BOOT/", "efi/tools/"])
+def test_where_the_firmwares_shell_looks_for_its_script(folder: str) -> None:
+    files = {f"{folder}startup.nsh": b"\\x.efi", "x.efi": pe(AARCH64)}
+    assert shellscript.first_call(Tree(Folded({**files}))) == shellscript.Call("x.efi")
+
+
+SHELL = (
+    'if exist Image then else endif for %a in run endfor goto x :x set %x% exit cd fs0: " startup'
+)
+
+
+@quick
+@given(st.lists(st.sampled_from([*SHELL.split(), "(1 9)", "\n"])))
+def test_shell_scripts_of_any_words(words: list[str]) -> None:
+    files = {"startup.nsh": " ".join(words).replace("\n ", "\n").encode(), "image": pe(AARCH64)}
+    call = shellscript.first_call(Tree(Folded({**files})))
+    assert call is None or call.path.lower() == "image"
 
 
 class Folded(Files):
