@@ -44,6 +44,16 @@ def test_what_it_brings(
     assert found.whole
 
 
+@pytest.mark.parametrize("zeros", [0, 1, 2, 3, 7, 512, 1 << 20])
+def test_zero_bytes_join_archives(zeros: int) -> None:
+    between = bytes(zeros)
+    inner = initrd(program=ELF64) + between + initrd("virtio_net")
+    found = initrds.look(Blob.of(gzip.compress(inner) + between + gzip.compress(initrd("dm"))))
+    assert found is not None
+    assert found.whole
+    assert {"virtio_net", "dm"} <= found.modules
+
+
 def test_the_wrapping_of_u_boot() -> None:
     data = uimage(gzip.compress(initrd(program=ELF7)), kind=3)
     found = initrds.look(Blob.of(data))
@@ -84,6 +94,7 @@ HOSTILE = (
     ("members without end", member(b"x", 0) * 60_000),
     ("a bomb of one file", gzip.compress(member(b"x", 200 << 20) + bytes(200 << 20))),
     ("a bomb of archives", gzip.compress(member(b"x", 100 << 20) + bytes(100 << 20)) * 9),
+    ("a bomb of zeros", gzip.compress(initrd("virtio_blk") + bytes(300 << 20))),
     ("compressed in itself", gzip.compress(gzip.compress(initrd()))),
 )
 

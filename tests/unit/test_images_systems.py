@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 
 import pytest
@@ -24,8 +25,16 @@ from images_kit import (
     with_kernel,
 )
 
-from dozencloud.images.inspection import bootconf, kernels, shellscript, systems
-from dozencloud.images.inspection.bootconf import Entry
+from dozencloud.images.inspection import (
+    bls,
+    bootconf,
+    bootentry,
+    grub,
+    kernels,
+    shellscript,
+    systems,
+)
+from dozencloud.images.inspection.bootentry import Entry
 from dozencloud.images.inspection.kconfig import Config, drivers
 from dozencloud.images.inspection.kernels import Place
 from dozencloud.images.inspection.model import Arch
@@ -283,7 +292,178 @@ def test_initrds_of_a_raspberry_pi(config: str, initrds: tuple[str, ...]) -> Non
     assert initrds_of("config.txt", config, **files) == initrds
 
 
+KIJ = "linux /k\ninitrd /a /b\n"
+KI = "linux /k\ninitrd /a\n"
+
+
+def menu(*bodies: str) -> str:
+    return "".join(f"menuentry 'm{n}' {{\n{body}}}\n" for n, body in enumerate(bodies))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "i='/a /b'\n" + menu("linux /k\ninitrd $i\n"),
+        'x=/a\nset i="$x /b"\n' + menu("linux /k\ninitrd $i\n"),
+        "set linux=linux\ni=initrd\n" + menu("$linux /k\n$i /a /b\n"),
+        "set efi=efi\n" + menu("linux${efi} /k\ninitrd$efi /a /b\n"),
+        menu("linux$grub_cpu /k\ninitrd /a /b\n"),
+        menu("linux /k\necho 'Loading'; initrd /a /b # both\n"),
+        menu("linux /k\ninitrd /a \\\r\n  /b\r\n"),
+        menu("linux /k\ninitrd ($root)'/a' (hd0,gpt2)\"/b\"\n"),
+        menu("linux /k\ninitrd /a newc:b.img:/b\n"),
+        "menuentry 'x' --id y\n{\nlinux /k\ninitrd /a /b\n}\n",
+        menu("linux /k\nif [ -f /b ]; then initrd /a /b; else initrd /a; fi\n"),
+        menu("linux /k\nif ! true\nthen\ninitrd /a\nelif [ ! -z x ]; then\ninitrd /a /b\nfi\n"),
+        menu('linux /k\ninitrd /a\nif [ "$a" = 1 -o x$b = x ]; then initrd /a /b\nfi\n'),
+        menu("if [ 2 -lt 10 -a x != y ]; then linux /k; fi; initrd /a /b\n"),
+        "function f {\nlinux /k\ninitrd /a $1\n}\n" + menu("f /b\n"),
+        menu('for i in /a /b; do set l="$l $i"; done\nlinux /k\ninitrd $l\n'),
+        menu("linux /k\nwhile false; do initrd /c; done\ninitrd /a /b\n"),
+        "set default='1>1'\n" + menu(KI) + f"submenu s {{\n{menu(KI, KIJ)}}}\n",
+        "set default=2\n" + menu(KI) + f"submenu s {{\n{menu(KI, KI)}}}\n" + menu(KIJ),
+        "set default='s>m1'\n" + menu(KI) + f"submenu x --id=s {{\n{menu(KI, KIJ)}}}\n",
+        "default=m1\n" + menu(KI, KIJ),
+        'if [ -z "$default$next" ]; then set default=0; fi\n' + menu(KIJ, KI),
+        'set default="${saved_entry}"\nif [ -z "$default" ]; then default=1; fi\n' + menu(KI, KIJ),
+        "source $prefix/other.cfg\n",
+        "set prefix=($root)/boot/grub\nconfigfile ${prefix}/other.cfg\n" + menu(KI),
+        menu("configfile /boot/grub/other.cfg\n"),
+        "export x\n" + KIJ + "boot\n" + menu(KI),
+        menu("linux /c\ninitrd /c\n" + KIJ),
+    ],
+)
+def test_a_grub_script(text: str) -> None:
+    entry = bootconf.default_entry(
+        tree(
+            {
+                "boot/grub/grub.cfg": text.encode(),
+                "boot/grub/other.cfg": menu(KIJ, KI).encode(),
+                "b": b"",
+            }
+        )
+    )
+    assert entry is not None
+    assert (entry.kernel, entry.initrds, entry.sure) == ("/k", ("/a", "/b"), True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        menu("linux /k\nif [ -f /none ]; then initrd /a /b; else initrd /a; fi\n"),
+        menu("linux /k\nif search -f /none; then initrd /a /b; fi\n"),
+        menu(f"if [ $grub_cpu = arm ]; then\n{KI}\nelse\n{KIJ}\nfi\n"),
+        menu("linux /k\ninitrd /a /b*.img\n"),
+        menu("linux /k\nfor i in /*.img; do initrd /a $i; done\n"),
+        menu("linux /k\nprobe --set=i -u $root\ninitrd /a /$i\n"),
+        menu("linux /k\nread x\n$x /a /b\n"),
+        "set default=$cmdpath\n" + menu(KI, KIJ),
+        "if [ -e /none ]; then\n" + menu(KIJ) + "fi\n" + menu(KI),
+        "if [ -e /none ]; then\nconfigfile /b\nreturn\nfi\n" + menu(KI),
+        menu("chainloader /x.efi\n", KI),
+        "function f {\nf\n}\nf\n" + menu(KI),
+        "source /boot/grub/grub.cfg\n" + menu(KI),
+    ],
+)
+def test_what_only_a_running_grub_knows_counts_against_no_image(text: str) -> None:
+    entry = bootconf.default_entry(tree({"boot/grub/grub.cfg": text.encode()}))
+    assert entry is not None
+    assert entry.kernel == "/k"
+    assert not entry.sure
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "if a; then " * 5000,
+        "if [ $grub_cpu = a ]; then x=y; elif " * 5000,
+        "menuentry a { " * 5000,
+        "for a in 1 2 3 4 5 6 7 8; do " * 5000 + "x",
+        "function f { for i in 1 2 3 4 5; do f; f; done\n}\nf",
+        "[ " + "a -o " * 5000 + "]\n",
+        "if [ ! " + "x -a " * 5000 + "]; then linux /k; fi",
+        "a=xxxxxxxxxxxxxxxx\n" + "a=$a$a$a$a\n" * 20 + "linux $a " * 5000,
+        "while true; do source /grub.cfg; configfile /grub.cfg; done",
+        "$" * 100_000,
+        '"\\' * 100_000,
+        "".join(f"v{n}=1\nif [ $root ]; then x=$v{n}; fi\n" for n in range(5000)),
+    ],
+)
+def test_a_hostile_grub_script_ends_soon(text: str) -> None:
+    began = time.process_time()
+    bootconf.default_entry(tree({"grub.cfg": text.encode()}))
+    assert time.process_time() - began < 5
+
+
+LONE = "linux /k\ninitrd /a\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "initrds"),
+    [
+        ({"ENTRY.CONF": b"linux \\l\\k\ninitrd \\a\n"}, ("/a",)),
+        ({"x.conf": b"linux /k\ninitrd /a\noptions initrd=\\l\\b root=x\n"}, ("/a", "/l/b")),
+        ({"x.conf": b"uki /u.efi\nextra /a\nextra /b\n"}, ("/a", "/b")),
+        # Sort keys, then versions; then names, the highest first.
+        (
+            {
+                "z.conf": b"linux /k\ninitrd /z\n",
+                "y.conf": b"linux /k\ninitrd /y\nsort-key b\nversion 7\n",
+                "x.conf": b"linux /k\ninitrd /x\nsort-key a\nversion 6.9\n",
+                "w.conf": b"linux /k\ninitrd /w\nsort-key a\nversion 6.10\n",
+            },
+            ("/w",),
+        ),
+        ({"z+0-3.conf": b"linux /z\n", "a+3.conf": LONE.encode()}, ("/a",)),
+        (
+            {
+                "z.conf": b"linux /z\narchitecture x64\n",
+                "a.conf": b"linux /k\ninitrd /a\narchitecture AA64\n",
+            },
+            ("/a",),
+        ),
+        (
+            {"z.conf": b"linux /z\n", "a.conf": LONE.encode(), "../loader.conf": b"default A*\n"},
+            ("/a",),
+        ),
+    ],
+)
+def test_entries_of_the_boot_loader_specification(
+    files: dict[str, bytes], initrds: tuple[str, ...]
+) -> None:
+    placed = {
+        "loader/" + name[3:] if name.startswith("../") else f"loader/entries/{name}": content
+        for name, content in files.items()
+    }
+    entry = bootconf.default_entry(tree({**placed}))
+    assert entry is not None
+    assert entry.initrds == initrds
+
+
+def test_grub_loads_early_initrds_first() -> None:
+    script = b"early_initrd='ucode.img /b'\nblscfg\n"
+    files = {"loader/entries/x.conf": b"linux /boot/k\ninitrd /a\n"}
+    assert initrds_of("grub2/grub.cfg", script.decode(), **files) == ("/boot/ucode.img", "/b", "/a")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "label x\nkernel /x\nlabel y\nmenu default\nkernel /k\ninitrd /a,/b\n",
+        "default y\nappend initrd=/a,/b ro\nlabel y\nkernel /k\n",
+        "append initrd=/c\nlabel y\nkernel /k\nappend initrd=/a,/b\n",
+        "menu include more.conf\n",
+        "INCLUDE /extlinux/more.conf\nlabel z\nlinux /z\n",
+        "include extlinux.conf\n" * 20 + "label y\nkernel /k\ninitrd /a,/b\n",
+    ],
+)
+def test_an_extlinux_configuration(text: str) -> None:
+    more = {"extlinux/more.conf": b"label y\nkernel /k\ninitrd /a,/b\n"}
+    assert initrds_of("extlinux/extlinux.conf", text, **more) == ("/a", "/b")
+
+
 GRUB_EFI = ("EFI/debian/grubaa64.efi", ())
+IMAGE = ("Image", ())
 
 
 @pytest.mark.parametrize(
@@ -300,6 +480,21 @@ GRUB_EFI = ("EFI/debian/grubaa64.efi", ())
         (rb"bootaa64.efi", ("efi/boot/bootaa64.efi", ())),
         (rb"fs0:\Image root=/dev/vda2 ro", ("Image", ("root=/dev/vda2", "ro"))),
         (rb"other.nsh", GRUB_EFI),
+        (rb"fs1:\other", GRUB_EFI),
+        (b"set -v dist debian\nset ldr \\EFI\\%dist%\\grubaa64.efi\nfs0:%ldr%\n", GRUB_EFI),
+        (b"for %f in fs0:\\none.efi fs0:\\efi\\debian\\grubaa64\n%f\nendfor", GRUB_EFI),
+        (b"for %a run (0 3)\nif exist fs%a:\\Image then\nfs%a:\\Image\nendif\nendfor", IMAGE),
+        (b"for %a run (2 1)\nif %a == 1 then\nImage %a\nendif\nendfor", ("Image", ("1",))),
+        (b"if not exist Image then\ngrubx64\nelse\nImage\nendif", IMAGE),
+        (b"if exist Image then\ngrubx64\nelse\nother\nendif\nImage", IMAGE),
+        (b"if exist fs9:\\Image then\nother\nendif\nImage", IMAGE),
+        (b"grubx64.efi\r\nImage\r\n", IMAGE),
+        (b"goto next\nother\n:next\nImage\n", IMAGE),
+        (b"if %1 == x or %2 == y then\nexit\nendif\nImage\n", IMAGE),
+        (b"exit\nImage\n", None),
+        (b"ends\nImage\n", None),
+        (b"fs7:\nImage\n", None),
+        (b":a\ngoto a\n", None),
         (rb"startup.nsh", None),
         (rb"fs0:\EFI\nothing.efi", None),
         (rb"fs0:\notes.txt", None),
@@ -318,6 +513,8 @@ def test_what_the_firmwares_shell_starts(
                 {
                     "startup.nsh": script,
                     "other.nsh": rb"fs0:\EFI\debian\grubaa64.efi",
+                    "ends.nsh": b"echo bye\nexit\n",
+                    "grubx64.efi": pe(0x8664),
                     "EFI/debian/grubaa64.efi": pe(AARCH64),
                     "EFI/BOOT/BOOTAA64.EFI": pe(AARCH64),
                     "Image": pe(AARCH64),
@@ -329,6 +526,25 @@ def test_what_the_firmwares_shell_starts(
     assert (found and (found.path.lower(), found.arguments)) == (
         call and (call[0].lower(), call[1])
     )
+
+
+@pytest.mark.parametrize("folder", ["", "EFI/BOOT/", "efi/tools/"])
+def test_where_the_firmwares_shell_looks_for_its_script(folder: str) -> None:
+    files = {f"{folder}startup.nsh": b"\\x.efi", "x.efi": pe(AARCH64)}
+    assert shellscript.first_call(Tree(Folded({**files}))) == shellscript.Call("x.efi")
+
+
+SHELL = (
+    'if exist Image then else endif for %a in run endfor goto x :x set %x% exit cd fs0: " startup'
+)
+
+
+@quick
+@given(st.lists(st.sampled_from([*SHELL.split(), "(1 9)", "\n"])))
+def test_shell_scripts_of_any_words(words: list[str]) -> None:
+    files = {"startup.nsh": " ".join(words).replace("\n ", "\n").encode(), "image": pe(AARCH64)}
+    call = shellscript.first_call(Tree(Folded({**files})))
+    assert call is None or call.path.lower() == "image"
 
 
 class Folded(Files):
@@ -369,22 +585,24 @@ def test_no_entry(files: Content) -> None:
 @quick
 @given(st.lists(st.sampled_from([*GRUB_DEBIAN.split(" "), "\n", "'", "}", "{", "$a", "blscfg"])))
 def test_grub_of_any_words(words: list[str]) -> None:
-    menu = bootconf.parse_grub(" ".join(words), {"a": "$a"})
-    assert len(menu.entries) <= bootconf.MAX_ENTRIES
+    script = grub.Script([], {"a": "$a"})
+    script.run(" ".join(words))
+    entry = script.chosen()
+    assert entry is None or entry.kernel
 
 
 @quick
 @given(st.text(max_size=400))
 def test_entries_of_any_text(text: str) -> None:
-    bootconf.parse_grub(f"menuentry x {{\n{text}\n}}", {})
+    grub.parse(f"menuentry x {{\n{text}\n}}")
     bootconf.parse_extlinux(f"label x\nkernel {text}")
-    assert bootconf.parse_bls(f"linux {text}", "x.conf").name == "x"
-    assert bootconf.natural(text) == bootconf.natural(text)
+    assert bls.parse(f"linux {text}", "x.conf").entry.name == "x"
+    assert bootentry.natural(text) == bootentry.natural(text)
 
 
 def test_versions_sort_as_people_count() -> None:
     versions = ["6.9.1", "6.10.0-rc1", "6.10.0", "5.15.200", ""]
-    newest = sorted(versions, key=bootconf.natural, reverse=True)
+    newest = sorted(versions, key=bootentry.natural, reverse=True)
     assert newest == ["6.10.0-rc1", "6.10.0", "6.9.1", "5.15.200", ""]
 
 

@@ -112,6 +112,21 @@ def two_initrds(first: str, second: str) -> Content:
     }
 
 
+def untold_initrds() -> Content:
+    """A kernel whose loader takes the initrd with the drivers only on a condition."""
+    text = (
+        "menuentry x {\nlinux /boot/vmlinuz-6.12.0-arm64 root=UUID=r-uuid\n"
+        "if keystatus --shift; then initrd /boot/second.img; else initrd /boot/first.img; fi\n}\n"
+    )
+    return two_initrds("ext4", "virtio_blk") | {"boot/grub/grub.cfg": text.encode()}
+
+
+def with_modules() -> Content:
+    """A kernel beside its modules, which no loader sees, and no initrd."""
+    folder = "usr/lib/modules/6.12.0-arm64"
+    return {f"{folder}/vmlinuz": arm64_image(), f"{folder}/config": AS_MODULE.encode()}
+
+
 DISKS = (
     # --- right ---------------------------------------------------------------------------------
     Case("arm64, UEFI", disk(esp(BOOTAA64), debian()), Boot.UEFI, Arch.AARCH64),
@@ -187,6 +202,48 @@ DISKS = (
         disk(rooted(root(), two_initrds("ext4", "virtio_blk"))),
         Boot.KERNEL,
         Arch.AARCH64,
+    ),
+    Case(
+        "initrds that only a running GRUB could tell",
+        disk(esp(BOOTAA64), rooted(root(), untold_initrds())),
+        Boot.UEFI,
+        Arch.AARCH64,
+        "Its initial RAM disks could not be told for sure or read whole",
+    ),
+    Case(
+        "unified kernel image in a loader's menu, bare kernel in the root",
+        disk(
+            esp(BOOTAA64, ("EFI/Linux/debian.efi", unified(AARCH64, arm64_image()))),
+            rooted(root(), with_modules()),
+        ),
+        Boot.UEFI,
+        Arch.AARCH64,
+    ),
+    Case(
+        "unified kernel image that a loader's entry names",
+        disk(
+            esp(
+                BOOTAA64,
+                ("debian.efi", unified(AARCH64, arm64_image())),
+                **{"loader/entries/a.conf": b"efi \\debian.efi\noptions root=LABEL=root\n"},
+            ),
+            rooted(root(), with_modules()),
+        ),
+        Boot.UEFI,
+        Arch.AARCH64,
+    ),
+    Case(
+        "unified kernel image that startup.nsh starts",
+        disk(
+            esp(
+                ("debian.efi", unified(AARCH64, arm64_image())),
+                **{"startup.nsh": rb"fs0:\debian.efi root=LABEL=root"},
+            ),
+            rooted(root(), with_modules()),
+        ),
+        Boot.UEFI,
+        Arch.AARCH64,
+        "Firmware's shell starts debian.efi, as startup.nsh says",
     ),
     Case(
         "loader that startup.nsh starts",

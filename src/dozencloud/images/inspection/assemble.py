@@ -107,8 +107,12 @@ def inspect_disk(opened: Opened, disk: Disk, *, start: bytes) -> Inspection:
     tree = root.tree if root else None
     # The root first: its /boot holds what belongs to it.
     places.sort(key=lambda place: place.tree is not tree)
-    found = _with_unified(places, programs, kernels.find(places, tree), tree)
-    default = _faulted(_deepened(kernels.default(places, found, tree), tree), stores)
+    candidates = kernels.find(places, tree)
+    started = _started(places, programs, candidates, tree)
+    found = [*started, *candidates]
+    first = [one for one in started if _by_firmware(one, programs)]
+    chosen = kernels.default(places, found, tree, first)
+    default = _faulted(_deepened(chosen, tree), stores)
     system = _system(root, default) if root else _system_in_kernel(default)
     findings = Findings(
         loaders=programs,
@@ -258,23 +262,32 @@ def _root(volumes: Sequence[Volume]) -> Volume | None:
     return None
 
 
-def _with_unified(
+def _started(
     places: Sequence[Place],
     programs: Sequence[Loader],
-    found: list[Found],
+    known: Sequence[Found],
     root: Tree | None,
 ) -> list[Found]:
-    """The kernels; first those that firmware itself starts, on the removable path."""
-    known = {(one.kernel.where, one.kernel.path) for one in found}
-    removable = [loader.path for loader in programs if loaders.started(loader)]
-    started = [
+    """The other kernels that firmware starts, itself or by its shell: they are loaders too."""
+    here = {(one.kernel.where, one.kernel.path) for one in known}
+    paths = [loader.path for loader in programs if loaders.started(loader)]
+    return [
         one
         for place in places
-        for path in removable
-        if (place.number, path) not in known
+        for path in paths
+        if (place.number, path) not in here
         and (one := kernels.examine(place, path, root)) is not None
     ]
-    return started + found
+
+
+def _by_firmware(kernel: Found, programs: Sequence[Loader]) -> bool:
+    """Whether a server's firmware itself starts the kernel, so that no configuration is read."""
+    return any(
+        loader.path == kernel.kernel.path
+        and loader.arch in verdict.MACHINES
+        and loaders.removable(loader) is loader.arch
+        for loader in programs
+    )
 
 
 def _deepened(default: Default, root: Tree | None) -> Default:

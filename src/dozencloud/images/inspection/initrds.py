@@ -104,8 +104,8 @@ def _members(source: Source) -> Iterator[tuple[Compression | None, Member]]:
     """The members of all archives, each with the compression of its archive (None: plain)."""
     budget = _Budget()
     for _ in range(MAX_ARCHIVES):
-        while source.peek(4) == bytes(4):
-            source.skip(4)
+        # Any number of them joins archives (Linux init/initramfs.c, unpack_to_rootfs).
+        budget.spend(source.skip_zeros())
         head = source.peek(16)
         compression = compression_of(head)
         if compression is not Compression.NONE:
@@ -113,8 +113,7 @@ def _members(source: Source) -> Iterator[tuple[Compression | None, Member]]:
             while inner.peek(6).startswith(MAGICS):
                 for member in walk(inner, budget):
                     yield compression, member
-                while inner.peek(4) == bytes(4):
-                    inner.skip(4)
+                budget.spend(inner.skip_zeros())
         elif head.startswith(MAGICS):
             for member in walk(source, budget):
                 yield None, member

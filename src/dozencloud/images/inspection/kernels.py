@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from dozencloud.images.inspection import artefacts, bootconf, initrds
+from dozencloud.images.inspection.bootentry import Entry, natural
 from dozencloud.images.inspection.kconfig import LIMIT, Config, Drivers, drivers
 from dozencloud.images.inspection.model import Arch, Initrd, Kernel, KernelKind
 from dozencloud.images.inspection.tree import Tree
@@ -54,8 +55,8 @@ class Found:
 class Default:
     """What boots. arguments: of the loader's entry; configured: a loader's configuration said so.
 
-    initrds: as they are loaded, one behind the other. initrds_whole: all could be read to their
-    ends, so that what they lack is known.
+    initrds: as they are loaded, one behind the other. initrds_whole: which they are is sure, and
+    all could be read to their ends, so that what they lack is known.
     """
 
     found: Found | None = None
@@ -75,7 +76,7 @@ def find(places: Sequence[Place], root: Tree | None) -> list[Found]:
                 found.append(one)
             if len(found) >= MAX_KERNELS:
                 break
-    found.sort(key=lambda one: bootconf.natural(one.kernel.version), reverse=True)
+    found.sort(key=lambda one: natural(one.kernel.version), reverse=True)
     return found
 
 
@@ -170,26 +171,54 @@ def _drivers(
     return drivers(Config.parse(text), lists)
 
 
-def default(places: Sequence[Place], kernels: Sequence[Found], root: Tree | None) -> Default:
-    """The kernel that boots without anybody choosing: as a loader is set up, else the newest."""
+def default(
+    places: Sequence[Place],
+    kernels: Sequence[Found],
+    root: Tree | None,
+    started: Sequence[Found] = (),
+) -> Default:
+    """The kernel that boots without anybody choosing: as a loader is set up, else the newest.
+
+    started: those that firmware itself starts, whatever loaders there are besides.
+    """
+    for kernel in started:
+        if not kernel.fault:
+            return _alone(kernel, places)
+    sure = True
     for place in places:
-        entry = bootconf.default_entry(place.tree)
+        others = [other.tree for other in places if other is not place]
+        entry = bootconf.default_entry(place.tree, others)
         if entry is None:
             continue
         found = _resolve(entry.kernel, place, places, root)
         if found is not None:
-            read = [_resolve_initrd(path, place, places) for path in entry.initrds[:MAX_INITRDS]]
-            initrds, whole = _together([one for one in read if one], found.kernel)
-            return Default(found, initrds, whole, entry.arguments, True)
-    for found in kernels:
-        if not found.fault:
-            beside = _beside(found, places)
-            # A unified image without one that can be read may still have one.
-            unread = beside is None and bool(found.embedded[1])
-            initrds, whole = _together([beside] if beside else [], found.kernel)
-            arguments = tuple(found.command_line.split())
-            return Default(found, initrds, whole and not unread, arguments, bool(arguments))
+            return _as_entry(entry, found, place, places)
+        sure = sure and entry.sure
+    for kernel in kernels:
+        if not kernel.fault:
+            alone = _alone(kernel, places)
+            return replace(alone, initrds_whole=alone.initrds_whole and sure)
     return Default(found=kernels[0] if kernels else None)
+
+
+def _alone(found: Found, places: Sequence[Place]) -> Default:
+    """A kernel that no configuration names."""
+    beside = _beside(found, places)
+    # A unified image without one that can be read may still have one.
+    unread = beside is None and bool(found.embedded[1])
+    initrds, whole = _together([beside] if beside else [], found.kernel)
+    arguments = tuple(found.command_line.split())
+    return Default(found, initrds, whole and not unread, arguments, bool(arguments))
+
+
+def _as_entry(entry: Entry, found: Found, place: Place, places: Sequence[Place]) -> Default:
+    """A kernel with what its entry adds to it; a unified one brings its own initrd and line too."""
+    embedded = _embedded(found)
+    named = [_resolve_initrd(path, place, places) for path in entry.initrds[:MAX_INITRDS]]
+    initrds, whole = _together([one for one in (embedded, *named) if one], found.kernel)
+    unread = embedded is None and bool(found.embedded[1])
+    arguments = entry.arguments or tuple(found.command_line.split())
+    return Default(found, initrds, whole and entry.sure and not unread, arguments, True)
 
 
 def _homes(path: str, first: Place, places: Sequence[Place]) -> Iterator[tuple[Place, str]]:
@@ -227,10 +256,16 @@ def _resolve_initrd(path: str, first: Place, places: Sequence[Place]) -> Ramdisk
     return None
 
 
+def _embedded(found: Found) -> Ramdisk | None:
+    if not found.embedded[1]:
+        return None
+    return read_initrd(found.place, found.kernel.path, found.embedded)
+
+
 def _beside(found: Found, places: Sequence[Place]) -> Ramdisk | None:
     """The initial RAM disk inside a kernel, or the one that belongs to it by its name."""
     if found.embedded[1]:
-        return read_initrd(found.place, found.kernel.path, found.embedded)
+        return _embedded(found)
     folder, _, name = found.kernel.path.rpartition("/")
     suffix = name.partition("-")[2]
     names = [f"initrd.img-{suffix}", f"initrd-{suffix}", f"initramfs-{suffix}.img"]

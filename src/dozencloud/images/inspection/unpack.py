@@ -126,6 +126,17 @@ class Source:
             count -= step
         return True
 
+    def skip_zeros(self) -> int:
+        """Pass over zero bytes; how many there were."""
+        count = 0
+        while data := self.read(PIECE):
+            rest = data.lstrip(b"\0")
+            count += len(data) - len(rest)
+            if rest:
+                self.unread(rest)
+                break
+        return count
+
     def unread(self, data: bytes) -> None:
         """Give bytes back, to be read next."""
         self._waiting, self._at = data + self._waiting[self._at :], 0

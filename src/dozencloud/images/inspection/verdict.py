@@ -335,10 +335,15 @@ def _warnings(found: Findings, boot: Boot) -> Iterator[str]:
         yield f"Not all in it could be read: {found.trouble}"
     if kernel is None:
         yield "No kernel was found in it: whether it has virtio is not known."
-    elif kernel.virtio is None and not any(one.virtio for one in found.default.initrds):
+    elif any(one.virtio for one in found.default.initrds):
+        pass
+    elif kernel.virtio is None:
         yield "Whether its kernel has virtio is not known."
-    elif not found.default.initrds_whole:
-        yield "Its initial RAM disk could not be read whole: whether it has virtio is not known."
+    elif kernel.modules and not found.default.initrds_whole:
+        yield (
+            "Its initial RAM disks could not be told for sure or read whole: "
+            "whether they have virtio is not known."
+        )
     if system is None:
         yield "No operating system was found in it that could be read."
         return
