@@ -244,7 +244,7 @@ def examine(
         own=own_devices(cloud),
         far=() if node else far(cloud),
         settings=cloud.file,
-        destroy=cloud.command("destroy", "--yes"),
+        command=cloud.command(),
     )
     if node:
         needs = replace(needs, memory=NODE_MEMORY[0], available=NODE_MEMORY[1])
