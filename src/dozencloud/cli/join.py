@@ -81,7 +81,7 @@ def leave(invocation: Invocation, yes: bool) -> None:
     from dozencloud.nodes import leaving
     from dozencloud.preflight import locked
 
-    cloud = invocation.as_root("leave")
+    cloud = invocation.as_root("leave", verb="leave")
     given = membership(cloud)
     if given is None:
         raise Problem(
