@@ -165,16 +165,36 @@ def leaves(command: click.Command) -> Iterator[click.Command]:
         yield command
 
 
-class Name(click.ParamType[str]):
+class Word(click.ParamType[str]):
+    """Any text but none: an empty word is a variable of a script that was never set."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value.strip():
+            self.fail("it is empty.", param, ctx)
+        return str(value)
+
+
+class File(click.Path):
+    """A file or folder; an empty word would be the folder where one is."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(path_type=Path, **more)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(Word().convert(os.fspath(value), param, ctx), param, ctx)
+
+
+class Name(Word):
     """What somebody called a server or a node: one line of text."""
 
     name = "name"
     LONGEST = 255  # characters, as Nova has it
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        super().convert(value, param, ctx)
         shown = legible.line(value)
-        if not value.strip():
-            self.fail("it is empty.", param, ctx)
         if len(value) > self.LONGEST:
             self.fail(f"it has {len(value)} characters, and names have at most 255.", param, ctx)
         if shown != value:
