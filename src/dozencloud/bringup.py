@@ -235,11 +235,18 @@ class Bringup:
                 after=("mariadb",),
                 done=lambda: self.state.get("schema") == self._schema_fingerprint(),
             ),
+            Task(
+                "administrator",
+                "The administrator's account",
+                partial(schema.administrator, self.plan),
+                ("keystone", "gateway"),
+                done=self.seed.let_in,
+            ),
             self._kept(
                 "accounts",
                 "Accounts of the services",
                 self.seed.accounts,
-                ("keystone", "gateway"),
+                ("administrator",),
                 accounts.ACCOUNTS,
             ),
             Task(

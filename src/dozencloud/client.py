@@ -6,6 +6,7 @@ import json
 import os
 import re
 import ssl
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,8 @@ from oslo_utils.uuidutils import is_uuid_like
 
 from dozencloud import preflight
 from dozencloud.cloud import Cloud
-from dozencloud.errors import Problem
+from dozencloud.errors import Exit, Problem, causes, network_reason
+from dozencloud.state import State
 
 CLOUD_NAME = "dozen"
 """As in clouds.yaml (dozencloud.seed writes it)."""
@@ -60,32 +62,82 @@ def connect(cloud: Cloud) -> Any:
     return Connection(config=config.get_one(CLOUD_NAME))
 
 
-def refusal(error: Exception) -> Problem | None:
-    """What a failure of the cloud's APIs means for a person; None for any other error."""
+def refusal(error: BaseException, cloud: Cloud | None) -> Problem | None:
+    """What a failure of the cloud's APIs means for a person; None for any other error.
+
+    cloud: this machine's, asked as its administrator; None where the environment says who asks.
+    """
+    if "openstack" not in sys.modules:
+        return None
     from keystoneauth1 import exceptions as auth
     from openstack import exceptions as sdk
+
+    from dozencloud.services.gateway import SENTENCES
 
     if isinstance(error, sdk.HttpException | auth.HttpError):
         status = getattr(error, "status_code", None) or getattr(error, "http_status", None) or 0
         said = " ".join(str(error.details or error.message).split()).removesuffix(".")
         if status == 401:
-            return Problem(
-                "The cloud does not take this user and password.", "See OS_CLOUD and clouds.yaml."
-            )
+            return _not_taken(cloud)
+        if status == NOT_RUNNING and SENTENCES[NOT_RUNNING] in said:
+            return _silent(error, cloud)
         if status >= 500:
             return Problem(
                 f"The cloud failed at this ({status}): {said}.",
-                "Its administrator sees more: dozen status, dozen logs",
+                f"See: {cloud.command('status')}"
+                if cloud
+                else "Its administrator sees more: dozen status, dozen logs",
             )
         return Problem(f"The cloud refuses this: {said}.")
     if isinstance(error, auth.ConnectFailure | auth.SSLError | auth.DiscoveryFailure):
-        return Problem(
-            f"The cloud does not answer: {' '.join(str(error).split())[:300]}",
-            "Its administrator sees why: dozen status, dozen doctor",
-        )
+        return _silent(error, cloud)
     if isinstance(error, auth.ClientException | sdk.SDKException):
         return Problem(f"The cloud cannot be asked: {' '.join(str(error).split())[:300]}")
     return None
+
+
+NOT_RUNNING = 503
+"""The gateway says so, with a sentence of its own, where a service does not run."""
+
+
+def _not_taken(cloud: Cloud | None) -> Problem:
+    if cloud is None:
+        return Problem(
+            "The cloud does not take this user and password.", "See OS_CLOUD and clouds.yaml."
+        )
+    return Problem(
+        "The cloud does not take its administrator's password any more: somebody changed it, or "
+        f"{cloud.etc / 'secrets.json'}, where it is kept.",
+        f"To make it that of the file again, run: {cloud.command('up')}",
+        code=Exit.DEGRADED,
+    )
+
+
+def _silent(error: BaseException, cloud: Cloud | None) -> Problem:
+    """The cloud does not answer: why not, and who mends that."""
+    from keystoneauth1 import exceptions as auth
+
+    chain = list(causes(error))
+    # Of openstacksdk's errors, and of keystoneauth's.
+    statuses = (getattr(e, name, None) for e in chain for name in ("status_code", "http_status"))
+    status = next(filter(None, statuses), 0)
+    why = f"status {status}" if status else network_reason(error)
+    if cloud:
+        registered = State.of(cloud).get("catalogue")
+        return Problem(
+            f"The cloud's API does not answer {'any more' if registered else 'yet'} ({why}).",
+            f"Run: {cloud.command('start' if registered else 'up')}",
+            code=Exit.DEGRADED,
+        )
+    found = re.search(r"https?://[^\s/'\"]+[^\s/'\":.,]", f"{getattr(error, 'url', '')} {error}")
+    at = f" at {found[0]}" if found else ""
+    if any(isinstance(each, auth.SSLError) for each in chain):
+        return Problem(
+            f"The certificate of the cloud{at} is not to be trusted.",
+            "Its own authority signed it: ask its administrator for that file (ca.crt), and name "
+            "it in clouds.yaml (cacert) or OS_CACERT.",
+        )
+    return Problem(f"The cloud{at} does not answer ({why}).", "Ask its administrator.")
 
 
 LONGEST_NAME = 255
@@ -194,6 +246,23 @@ def exports(clouds_yaml: Path, prefix: Path, *, for_others: bool = False) -> lis
         }
     lines = [f"export {key}={quote(value)}" for key, value in values.items()]
     return [*lines, f'export PATH={quote(str(prefix / "bin"))}:"$PATH"']
+
+
+ON = 1
+"""Nova's power state (nova/compute/power_state.py)."""
+
+
+def need_on(server: Any) -> None:
+    """Problem unless the server is on: nobody can log in to one that is not."""
+    if server.status == "ACTIVE" or server.power_state == ON:
+        return
+    name = quote(server.name)
+    raise Problem(
+        f"The server {server.name} is {server.status}: nobody can log in to it.",
+        f"Start it: openstack server start {name}"
+        if server.status == "SHUTOFF"
+        else f"See: dozen server explain {name}",
+    )
 
 
 def floating_ip(sdk: Any, server: Any) -> str:

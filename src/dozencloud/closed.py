@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dozencloud.cloud import Cloud
+from dozencloud.secret import aside
 
 READABLE: Mapping[str, str] = {
     "etc/cloud.toml": "settings, without secrets: `dozen` reads them for every user",
@@ -55,6 +56,9 @@ def make_folders(cloud: Cloud, group: str) -> None:
     for path in _plain_files(cloud):
         with suppress(FileNotFoundError):
             _close(path)
+    for path in readable(cloud):
+        with suppress(FileNotFoundError):
+            path.chmod(0o644)
 
 
 def readable(cloud: Cloud) -> dict[Path, str]:
@@ -78,7 +82,8 @@ def _path(cloud: Cloud, name: str) -> Path:
 
 
 def _plain_files(cloud: Cloud) -> Iterator[Path]:
-    open_ones = readable(cloud)
+    # Another task may be writing one of them right now.
+    open_ones = {at for path in readable(cloud) for at in (path, aside(path))}
     for folder in (*cloud.folders, cloud.ca.parent):
         if folder.is_dir():
             for path in folder.iterdir():

@@ -117,6 +117,7 @@ class Needs:
     passing: devices of the cloud from and to which packets go through this machine.
     ranges: addresses that the cloud takes.   own: its devices, which may lead there.
     environment: where the Python environment is to be made; None where it is there.
+    command: how a person begins a command for this cloud.
     far: addresses that must be reached from here or by servers, each with its name for people.
     reserved: MiB of memory that the settings keep from servers.
     dedicated: numbers of the CPUs that the settings keep for some servers.
@@ -147,7 +148,7 @@ class Needs:
     kernel_switch: bool = False
     geneve: bool = False
     settings: Path = Path("/etc/dozencloud/cloud.toml")
-    destroy: str = "sudo ./dozen destroy --yes"
+    command: str = "sudo ./dozen"
 
 
 def examine(facts: Facts, needs: Needs) -> list[Verdict]:
@@ -201,7 +202,7 @@ def _system(facts: Facts, needs: Needs) -> Iterator[Verdict]:
             "root",
             Level.NOTE,
             f"Without root these cannot be seen: {', '.join(_unseen(facts))}.",
-            "For all of it: sudo ./dozen doctor",
+            f"For all of it: {needs.command} doctor",
         )
 
     found, architecture = system.distribution, system.architecture
@@ -295,15 +296,24 @@ def _clock(facts: Facts, needs: Needs) -> Verdict:
             Level.WARN,
             f"{says}; {clock.idle[0]} is installed and does not run, so it drifts, and certificates"
             " have times in them.",
-            "Run: sudo systemctl enable --now chrony"
-            if clock.idle[0] == "chronyd"
-            else "Run: sudo timedatectl set-ntp true",
+            f"Run: {_keep_clock(facts)}",
         )
     if needs.keeps_time:
         return Verdict("clock", Level.OK, f"{says}; chrony is to keep it.")
-    return Verdict(
-        "clock", Level.NOTE, f"{says}; nothing keeps it.", "Run: sudo apt install chrony"
-    )
+    return Verdict("clock", Level.NOTE, f"{says}; nothing keeps it.", f"Run: {_keep_clock(facts)}")
+
+
+def _keep_clock(facts: Facts) -> str:
+    """The command after which something keeps the clock."""
+    idle = next(iter(facts.clock.idle), "")
+    if facts.system.systemd:
+        return {
+            "": "sudo apt install chrony",
+            "chronyd": "sudo systemctl enable --now chrony",
+        }.get(idle, "sudo timedatectl set-ntp true")
+    if idle in ("", "systemd-timesyncd"):  # the latter is systemd's
+        return "sudo apt install chrony; sudo chronyd"
+    return f"sudo {idle}"
 
 
 def _another_architecture(here: Architecture) -> str:
@@ -406,7 +416,7 @@ def _processors(facts: Facts, needs: Needs) -> Iterator[Verdict]:
             Level.WARN,
             "KVM works for root only: ARM servers run under emulation, many times slower.",
             "Run: sudo groupadd -rf kvm; sudo chgrp kvm /dev/kvm; sudo chmod 660 /dev/kvm; "
-            "sudo ./dozen up",
+            f"{needs.command} up",
         )
     elif arm:
         yield Verdict(
@@ -709,7 +719,7 @@ def _leftovers(needs: Needs) -> Iterator[Verdict]:
             "leftovers",
             Level.BAD,
             f"An earlier cloud was removed only in part: {_named(needs.leftovers.lines())}.",
-            f"Run: {needs.destroy}",
+            f"Run: {needs.command} destroy --yes",
         )
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
 import subprocess
+from collections.abc import Iterator
 from enum import IntEnum
 from pathlib import Path
 
@@ -54,3 +58,49 @@ def overdue(error: subprocess.TimeoutExpired) -> Problem:
         f"{name} did not end within {round(error.timeout, 1):g} s.",
         "Look at what keeps this machine busy (top), then run the same command again.",
     )
+
+
+def foreseen(error: BaseException) -> Problem | None:
+    """A sentence for what the system refused; None for anything else."""
+    problem = None
+    if isinstance(error, PermissionError) and os.geteuid():
+        problem = Problem(f"{error.filename} cannot be opened.", "Use sudo.")
+    elif isinstance(error, subprocess.TimeoutExpired):
+        problem = overdue(error)
+    elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        problem = Problem("The disk is full.", "Make room; to see where it went: df -h")
+    elif isinstance(error, OSError) and error.filename and error.strerror:
+        shown = str(error.filename)
+        problem = Problem(f"{shown[:200]} cannot be used: {error.strerror}.")
+    if problem:
+        problem.__cause__ = error
+    return problem
+
+
+def unforeseen(error: BaseException, mend: str = "") -> Problem:
+    """A sentence for what no part of the program expected."""
+    text = " ".join(str(error).split())
+    problem = Problem(f"An error that nobody foresaw: {type(error).__name__}: {text}.", mend)
+    problem.__cause__ = error
+    return problem
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it came from, down to the innermost: libraries wrap it several times."""
+    reason: object = error
+    while isinstance(reason, BaseException):
+        yield reason
+        inner = getattr(reason, "reason", None) or reason.__cause__ or reason.__context__
+        reason = inner or (reason.args[0] if reason.args else None)
+
+
+def network_reason(error: BaseException) -> str:
+    """Why a connection failed, in words."""
+    for reason in causes(error):
+        if isinstance(reason, socket.gaierror):
+            return "its name is not known"
+        if isinstance(reason, OSError) and reason.strerror:
+            return reason.strerror.lower()
+        if isinstance(reason, TimeoutError):
+            return "no answer in time"
+    return "the connection failed"

@@ -23,7 +23,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import IO, Any, Protocol, TextIO
 
-from dozencloud.errors import Exit, Problem, overdue
+from dozencloud.errors import Exit, Problem, foreseen, unforeseen
 from dozencloud.timings import Record as Record
 from dozencloud.timings import Report as Report
 from dozencloud.timings import State as State
@@ -36,11 +36,15 @@ TAIL = 12  # lines of a command's output that go into a Problem
 DECODER = codecs.getincrementaldecoder("utf-8")
 
 
+Refusal = Callable[[BaseException], Problem | None]
+
+
 class RunFailed(Problem):
     """A run that did not reach its end. `log`: of the task that failed first, if one did."""
 
     def __init__(self, cause: Problem, report: Report, title: str, log: Path | None) -> None:
-        mend = f"{cause.mend} The task's whole log: {log}".strip() if log else cause.mend
+        # Each on a line of its own: the first may be a command, to be copied.
+        mend = f"{cause.mend}\nThe task's whole log: {log}".strip() if log else cause.mend
         what = f"{title}: {cause.what}" if title else cause.what
         super().__init__(what, mend, detail=cause.detail, code=cause.code)
         self.report, self.title, self.log = report, title, log
@@ -255,14 +259,16 @@ class Graph:
         grace: float = 10.0,
         command: str = "",
         machine: Mapping[str, Any] | None = None,
+        refusal: Refusal = lambda error: None,
     ) -> Report:
         """Run every task; raises RunFailed with the first failure, or when interrupted.
 
         After a failure, running tasks have `grace` seconds to finish before they are cancelled.
+        refusal: a sentence for errors of what the tasks ask; None for those that it does not know.
         """
         begun = datetime.now(UTC)
         log_dir.mkdir(parents=True, exist_ok=True)
-        run = _Run(self, listener, log_dir, workers, grace)
+        run = _Run(self, listener, log_dir, workers, grace, refusal)
         with _signals(lambda: run.events.put(run.interrupted)):
             try:
                 run.loop()
@@ -283,10 +289,16 @@ class _Run:
     """The state of one run. Tasks report through `events`, which only the caller's thread reads."""
 
     def __init__(
-        self, graph: Graph, listener: Listener, log_dir: Path, workers: int, grace: float
+        self,
+        graph: Graph,
+        listener: Listener,
+        log_dir: Path,
+        workers: int,
+        grace: float,
+        refusal: Refusal,
     ) -> None:
         self.graph, self.listener, self.log_dir = graph, listener, log_dir
-        self.workers, self.grace = workers, grace
+        self.workers, self.grace, self.refusal = workers, grace, refusal
         self.origin = time.monotonic()
         self.events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.running: dict[str, tuple[threading.Thread, float]] = {}
@@ -342,12 +354,9 @@ class _Run:
             state = State.CANCELLED
         except Problem as error:
             state, problem = State.FAILED, error
-        except subprocess.TimeoutExpired as error:
-            state, problem = State.FAILED, overdue(error)
         except BaseException as error:
             state = State.FAILED
-            problem = Problem(f"An error that nobody foresaw: {type(error).__name__}: {error}.")
-            problem.__cause__ = error
+            problem = foreseen(error) or self.refusal(error) or unforeseen(error)
             with suppress(OSError), open(path, "a", opener=_private) as log:
                 traceback.print_exc(file=log)
         self.events.put(partial(self.ended, task, state, self.now(), problem))

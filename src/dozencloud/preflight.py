@@ -20,7 +20,7 @@ from dozencloud.facts.reach import Target
 from dozencloud.locks import open_lock
 from dozencloud.membership import Member, members, membership, membership_file
 from dozencloud.state import State
-from dozencloud.supervise import Supervisor
+from dozencloud.supervise import Supervisor, log_file
 
 LOCK = "lock"
 GIB = 1024  # MiB
@@ -32,13 +32,17 @@ def need_root(cloud: Cloud, *words: str) -> None:
         raise Problem("This needs root.", f"Run: {cloud.command(*words)}", code=Exit.UNFIT)
 
 
-def need_cloud(cloud: Cloud) -> None:
-    """Problem unless there is a cloud."""
+def need_cloud(cloud: Cloud, verb: str = "") -> None:
+    """Problem unless there is a cloud.
+
+    verb: what the person wants to do with it, where nobody wants that of a new one.
+    """
     if not cloud.exists:
         where = f" under {cloud.root}" if cloud.root else " on this machine"
-        raise Problem(
-            f"There is no cloud{where}.", f"Run: {cloud.command('up')}", code=Exit.NO_CLOUD
-        )
+        what, mend = f"There is no cloud{where}.", f"Run: {cloud.command('up')}"
+        if verb:
+            what, mend = f"There is no cloud{where}, so there is nothing to {verb}.", ""
+        raise Problem(what, mend, code=Exit.NO_CLOUD)
 
 
 def need_controller(cloud: Cloud, *words: str) -> None:
@@ -53,8 +57,16 @@ def need_controller(cloud: Cloud, *words: str) -> None:
 def need_running(cloud: Cloud, *words: str) -> None:
     """Problem unless the cloud is on this machine, and runs. words: what the person typed."""
     need_controller(cloud, *words)
+    need_started(cloud)
+
+
+def need_started(cloud: Cloud) -> None:
+    """Problem unless what is here of the cloud runs: all of it, or a node."""
     if not Supervisor(cloud).alive():
-        raise Problem("The cloud is stopped.", f"Run: {cloud.command('start')}", code=Exit.DEGRADED)
+        what = "node" if membership_file(cloud).exists() else "cloud"
+        raise Problem(
+            f"The {what} is stopped.", f"Run: {cloud.command('start')}", code=Exit.DEGRADED
+        )
 
 
 @contextmanager
@@ -275,7 +287,7 @@ def examine(
         kernel_switch=settings.network.datapath == "system",
         geneve=settings.network.tunnels == GENEVE,
         settings=cloud.file,
-        destroy=cloud.command("destroy", "--yes"),
+        command=cloud.command(),
     )
     if node:
         needs = replace(needs, memory=NODE_MEMORY[0], available=NODE_MEMORY[1])
@@ -464,7 +476,9 @@ def service_verdicts(cloud: Cloud) -> list[doctor.Verdict]:
             service.name,
             doctor.Level.BAD if service.failing else doctor.Level.WARN,
             f"{service.title} is {service.state}.",
-            f"See: {cloud.command('logs', service.name)}",
+            f"See: {cloud.command('logs', service.name)}"
+            if log_file(cloud, service.name).exists()
+            else f"It was never started. Run: {cloud.command('up')}",
         )
         for service in down
     ]
@@ -482,14 +496,27 @@ def service_verdicts(cloud: Cloud) -> list[doctor.Verdict]:
             )
         )
     if members(cloud) and not verdicts:
-        from dozencloud.nodes import listing  # it brings the SDK, which takes its time
-
-        verdicts += [
-            doctor.Verdict("nodes", doctor.Level.WARN, trouble)
-            for row in listing.rows(cloud)
-            for trouble in row.troubles
-        ]
+        verdicts += _node_verdicts(cloud)
     if not verdicts:
         fact = f"All {len(now.services)} services run."
         verdicts = [doctor.Verdict("services", doctor.Level.OK, fact)]
     return verdicts
+
+
+def _node_verdicts(cloud: Cloud) -> list[doctor.Verdict]:
+    """What is wrong with the nodes, or why the cloud does not tell that."""
+    # The SDK takes its time to load.
+    from dozencloud import client
+    from dozencloud.nodes import listing
+
+    try:
+        rows = listing.rows(cloud)
+    except Exception as error:
+        if problem := client.refusal(error, cloud):
+            return [doctor.Verdict("nodes", doctor.Level.BAD, problem.what, problem.mend)]
+        raise
+    return [
+        doctor.Verdict("nodes", doctor.Level.WARN, trouble)
+        for row in rows
+        for trouble in row.troubles
+    ]

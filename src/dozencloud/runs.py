@@ -27,6 +27,7 @@ from dozencloud import (
     seed,
 )
 from dozencloud.bringup import Bringup, make_plan
+from dozencloud.client import refusal
 from dozencloud.cloud import Cloud, load
 from dozencloud.errors import Exit, Problem
 from dozencloud.graph import Graph, RunFailed, Step, Task
@@ -114,8 +115,7 @@ def take_nodes(cloud: Cloud) -> None:
         lineage.need_release(cloud)
         found = facts.gather()
         bringup = Bringup(make_plan(cloud, found), found)
-        if not bringup.supervisor.alive():
-            raise Problem("The cloud is stopped.", f"Run: {cloud.command('start')}")
+        preflight.need_started(cloud)
         process = bringup.supervisor.processes().get("nodes")
         if process is None or process.state != "running":
             run(cloud, bringup.control_tasks(), "start", found, stderr=True)
@@ -156,6 +156,7 @@ def restart(cloud: Cloud, names: Sequence[str], *, verbose: bool) -> Outcome:
                     f"Known: {', '.join(sorted(known))}.",
                     code=Exit.USAGE,
                 )
+        preflight.need_started(cloud)
         tasks = [
             replace(
                 task,
@@ -194,6 +195,7 @@ def run(
             log_dir=_new_folder(cloud.log / command),
             command=shlex.join(["dozen", command]),
             machine=machine(found),
+            refusal=partial(refusal, cloud=cloud),
         )
     except RunFailed as failure:
         if command == "up":

@@ -148,6 +148,14 @@ ONLINE = (("nova", "db", "online_data_migrations"), ("placement", "db", "online_
 """Changes of data, not of tables; due before the next upgrade."""
 
 
+BOOTSTRAP = ("keystone", "bootstrap")
+
+
+def administrator(plan: Plan, step: Step) -> None:
+    """Keystone's administrator, enabled, with the password that secrets.json has."""
+    _tool(plan, step, *BOOTSTRAP)
+
+
 def config_files(plan: Plan, service: str) -> list[str]:
     """Words by which upstream's programs of this service find its files."""
     etc = plan.cloud.etc / service
@@ -181,7 +189,7 @@ def from_migrations(plan: Plan, step: Step) -> None:
             f"{plan.cloud.internal_url}/identity",
         )
         tool(
-            *("keystone", "bootstrap"),
+            *BOOTSTRAP,
             *("--bootstrap-region-id", REGION, "--bootstrap-admin-url", f"{internal}/v3"),
             *("--bootstrap-public-url", f"{public}/v3"),
             *("--bootstrap-internal-url", f"{internal}/v3"),

@@ -13,6 +13,11 @@ from pathlib import Path
 from dozencloud.errors import Problem
 
 
+def aside(path: Path) -> Path:
+    """Where a file is made before it takes its name."""
+    return path.with_name(f".{path.name}.new")
+
+
 def write_private(
     path: Path, content: str | bytes, mode: int = 0o600, owner: str | None = None
 ) -> None:
@@ -20,17 +25,17 @@ def write_private(
 
     owner: a user, whose group gets no rights beyond the mode's.
     """
-    aside = path.with_name(f".{path.name}.new")
-    aside.unlink(missing_ok=True)
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    new = aside(path)
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     os.fchmod(descriptor, mode)  # whatever the umask is
     with os.fdopen(descriptor, "wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
     if owner:
-        shutil.chown(aside, owner, pwd.getpwnam(owner).pw_gid)
-    aside.rename(path)
+        shutil.chown(new, owner, pwd.getpwnam(owner).pw_gid)
+    new.rename(path)
 
 
 def _parse(text: str) -> dict[str, str]:

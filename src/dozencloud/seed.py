@@ -62,6 +62,8 @@ DIGEST = "dozen_digest"
 LOGIN_USER = "dozen"
 SSH_SECONDS = 20
 """After which a login is tried anew."""
+SSH_PATIENCE = 30
+"""s that ssh waits for a server; one that is emulated takes its time for the first bytes."""
 
 
 def held_roles(assignments: Iterable[Any]) -> defaultdict[str, set[str]]:
@@ -144,7 +146,7 @@ def ssh(cloud: Cloud, address: str, *command: str) -> list[str]:
         if not names.known_hosts.exists():
             write_private(names.known_hosts, "")  # ssh would make it for everybody to read
         options = ["-i", str(names.key), "-o", f"UserKnownHostsFile={names.known_hosts}"]
-    options += ["-o", "StrictHostKeyChecking=accept-new"]
+    options += ["-o", "StrictHostKeyChecking=accept-new", "-o", f"ConnectTimeout={SSH_PATIENCE}"]
     return ["ssh", *options, f"{LOGIN_USER}@{address}", *command]
 
 
@@ -160,6 +162,15 @@ class Seed:
         return connect(self.cloud, self.secrets)
 
     # ---- identity -------------------------------------------------------------------------
+
+    def let_in(self) -> bool:
+        """Whether Keystone takes the administrator's password of secrets.json."""
+        from keystoneauth1.exceptions import Unauthorized
+
+        try:
+            return bool(self.sdk.session.get_token())
+        except Unauthorized:
+            return False
 
     @cached_property
     def identity(self) -> Any:

@@ -68,7 +68,7 @@ def upgrade(cloud: Cloud, *, say: Say, verbose: bool) -> Outcome:
             if forward:
                 words = ("upgrade", "--back") if Unfinished.find(bringup.state) else ("up",)
                 back = f"Or back, with the checkout of {made}: {cloud.command(*words)}"
-                failure.mend = f"{failure.mend} Then run this again. {back}"
+                failure.mend = f"{failure.mend}\nThen run this again. {back}"
             raise
         _done(bringup.state)
         backups.prune(cloud)

@@ -64,6 +64,17 @@ def test_the_image_of_the_cloud_is_protected_and_up_mends_it(cloud: TestCloud) -
     assert "Nothing to change" in cloud.dozen("up").stdout
 
 
+def test_up_makes_the_administrators_password_that_of_the_file_again(cloud: TestCloud) -> None:
+    identity = cloud.sdk.identity
+    identity.update_user(identity.find_user("admin"), password="forgotten")
+    refused = cloud.dozen("node", "list", code=None)
+    assert "does not take its administrator's password" in refused.stderr
+    assert refused.stderr.rstrip().endswith(cloud.cloud.command("up"))
+    assert "Nothing to change" not in cloud.dozen("up").stdout
+    cloud.dozen("node", "list")
+    assert "Nothing to change" in cloud.dozen("up").stdout
+
+
 def test_status_counts_every_service_and_its_memory(cloud: TestCloud) -> None:
     status = cloud.status()
     services = status["services"]

@@ -428,3 +428,16 @@ def test_what_else_a_host_does_is_not_taken_for_what_it_can() -> None:
     assert guest.faster_than(host) == pytest.approx(6484 / 8052)
     slow, fast = Figure(read, 0, (900.0, 240.0, 800.0)), Figure(read, 0, (300.0, 310.0, 305.0))
     assert fast.faster_than(slow) == pytest.approx(240 / 300)
+
+
+def test_a_place_for_the_picture_is_looked_for_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(target: Target) -> Result:
+        raise AssertionError(target)
+
+    monkeypatch.setattr(run, "measure", measure)
+    picture = tmp_path / "nowhere" / "x.svg"
+    said = CliRunner().invoke(cli, ["bench", "--here", "--output", str(picture)])
+    assert said.exit_code == Exit.FAILED
+    assert f"The picture cannot be written to {picture}: No such file" in said.stderr

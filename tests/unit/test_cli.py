@@ -9,8 +9,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -26,6 +28,7 @@ from dozencloud.cloud import Cloud, parse
 from dozencloud.doctor import Level, Verdict
 from dozencloud.errors import Exit, Problem
 from dozencloud.nodes.tokens import Token
+from dozencloud.services.base import Node
 from dozencloud.timings import Record, Report, State
 
 
@@ -125,7 +128,13 @@ def test_root_from_the_environment(root: Path) -> None:
     assert str(root) in dozen("env", env={"DOZEN_ROOT": str(root)}).stderr
 
 
-@pytest.mark.parametrize("words", [["nope"], ["logs"], ["restart"], ["env", "--format", "x"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["nope"], ["logs"], ["restart"], ["env", "--format", "x"], ["--root", "", "status"]),
+        *(["logs", "keystone", "-n", lines] for lines in ("-5", "9" * 20)),
+    ],
+)
 def test_wrong_words(words: list[str]) -> None:
     assert dozen(*words).exit_code == Exit.USAGE
 
@@ -154,11 +163,61 @@ def test_env_for_a_shell_and_as_yaml(cloud: Path) -> None:
 
 
 def test_logs_shows_the_end_and_names_what_there_is(cloud: Path) -> None:
+    node = Node("node", "chassis", "qemu", "netdev", "x86_64", kvm_present=True)
+    (cloud / "lib" / "node.json").write_text(json.dumps(asdict(node)))
     (cloud / "log" / "keystone.log").write_text("one\ntwo\nthree\n")
     assert dozen("--root", cloud, "logs", "keystone", "-n", "2").stdout == "two\nthree\n"
     unknown = dozen("--root", cloud, "logs", "keyston")
     assert unknown.exit_code == Exit.USAGE
-    assert "Known: keystone, up." in unknown.stderr
+    assert "keystone, libvirtd, mariadb" in unknown.stderr
+    never = dozen("--root", cloud, "logs", "neutron").stderr.splitlines()
+    assert never == [
+        "Error: neutron was never started, so it has no log.",
+        f"Run: sudo ./dozen --root {cloud} up",
+    ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("words", [("keystone", "--follow"), ("up", "neutron", "--lines", "7")])
+def test_who_may_not_see_the_logs_is_not_told_that_there_are_none(
+    cloud: Path, words: tuple[str, ...]
+) -> None:
+    cloud.chmod(0o755)
+    (cloud / "log" / "keystone.log").touch()
+    (cloud / "log").chmod(0o710)
+    done = subprocess.run(
+        [sys.executable, "-I", "-m", "dozencloud", "--root", str(cloud), "logs", *words],
+        user=65534,
+        group=65534,
+        extra_groups=[],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    run = f"Run: sudo ./dozen --root {cloud} logs {' '.join(words)}"
+    assert done.stderr.splitlines() == ["Error: This needs root.", run]
+    assert done.returncode == Exit.UNFIT
+
+
+def test_who_is_not_root_is_told_the_whole_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    asked = dozen("--root", "/nowhere", "console", "--url", "first")
+    assert asked.stderr.endswith("sudo ./dozen --root /nowhere console --url first\n")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_what_is_stopped_is_not_restarted(cloud: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keystone = SimpleNamespace(name="keystone")
+    made = SimpleNamespace(services=[keystone], control_tasks=lambda: [])
+    monkeypatch.setattr(runs, "make_plan", lambda *_: None)
+    monkeypatch.setattr(runs, "Bringup", lambda *_: made)
+    stopped = dozen("--root", cloud, "restart", "keystone")
+    assert stopped.stderr.splitlines() == [
+        "Error: The cloud is stopped.",
+        f"Run: sudo ./dozen --root {cloud} start",
+    ]
+    assert stopped.exit_code == Exit.DEGRADED
+    assert "Known: keystone." in dozen("--root", cloud, "restart", "keyston").stderr
 
 
 def test_logs_of_the_last_run(cloud: Path) -> None:
@@ -270,6 +329,26 @@ def test_what_nobody_foresaw_shows_its_place_under_debug_only() -> None:
     assert "--debug" in result.stderr
     assert "Traceback" not in result.stderr
     assert "Traceback" in failing(ZeroDivisionError("by zero"), debug=True).stderr
+
+
+def test_words_of_libraries_are_not_shown() -> None:
+    """In a process of its own: pytest's listens to loggers."""
+    program = """
+import click, logging
+from dozencloud.cli.common import Root
+
+@click.group(cls=Root)
+def group(): ...
+
+@group.command()
+def ask():
+    logging.getLogger("keystoneauth.identity").warning("Failed to discover.")
+
+group(["ask"])
+"""
+    command = [sys.executable, "-I", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
 
 
 def test_interrupted() -> None:

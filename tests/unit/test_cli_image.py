@@ -85,11 +85,11 @@ def test_the_catalogue_is_listed() -> None:
 @pytest.mark.parametrize(
     ("word", "reason"),
     [
-        ("", "There is no file ."),
         ("\U0001f980", "There is no file \U0001f980."),
         ("a" * 300, "There is no file a"),
         ("a\udcff", "There is no file a"),
         ("/tmp", "/tmp is a folder."),  # noqa: S108  (one that is there)
+        ("/dev/zero", "/dev/zero is a device."),
     ],
 )
 @pytest.mark.parametrize("command", ["inspect", "import"])

@@ -90,6 +90,7 @@ ASKING = [
     ["node", "show", "pi-1"],
     ["node", "drain", "pi-1"],
     ["node", "remove", "pi-1"],
+    ["certs", "rotate"],
 ]
 
 
@@ -115,6 +116,41 @@ def test_what_asks_the_cloud_says_that_it_is_stopped_or_elsewhere(
     else:
         assert result.exit_code == Exit.NO_CLOUD
         assert lines[0].startswith("Error: There is no cloud")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="who is not root is told so first")
+@pytest.mark.parametrize(
+    ("words", "verb"),
+    [
+        (["leave"], "leave"),
+        (["upgrade"], "upgrade"),
+        (["upgrade", "--back"], "upgrade"),
+        (["certs", "rotate"], "rotate"),
+    ],
+)
+def test_nobody_who_wants_to_be_rid_of_a_cloud_is_told_to_make_one(
+    words: list[str], verb: str
+) -> None:
+    result = oddinput.run(Path("/nowhere"), words)
+    assert result.exit_code == Exit.NO_CLOUD
+    said = f"Error: There is no cloud under /nowhere, so there is nothing to {verb}."
+    assert result.stderr.splitlines() == [said]
+
+
+def empty_words() -> Iterator[tuple[str, ...]]:
+    for path, command in oddinput.leaves():
+        for case in oddinput.cases(path, command):
+            if case.what.endswith(("''", "' '")):
+                yield case.words
+
+
+@pytest.mark.parametrize("words", [*empty_words()], ids=" ".join)
+def test_an_empty_word_is_refused(words: tuple[str, ...]) -> None:
+    """It comes of a variable that was never set, and must not mean: all of them, or none."""
+    if words[0] == "openstack" or (words[0] == "ssh" and words[-2] == "x"):
+        return  # other programs may take it
+    result = oddinput.run(Path("/nowhere"), words)
+    assert result.exit_code == Exit.USAGE
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="who is not root is told so first")

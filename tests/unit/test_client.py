@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import subprocess
@@ -12,13 +13,16 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from openstack.exceptions import ForbiddenException, NotFoundException
+from keystoneauth1 import exceptions as auth
+from openstack.exceptions import ForbiddenException, HttpException, NotFoundException
 
 from dozencloud import guard, seed
 from dozencloud.cli.common import Invocation
-from dozencloud.client import environment, exports, find_server
+from dozencloud.client import environment, exports, find_server, need_on, refusal
 from dozencloud.cloud import Cloud
 from dozencloud.errors import Exit, Problem
+from dozencloud.services.gateway import SENTENCES
+from dozencloud.state import State
 
 PASSWORD = "it's $HOME"
 
@@ -171,5 +175,112 @@ def test_a_user_of_the_cloud_is_not_sent_to_sudo(
     assert connection.config.name == "course"
     # With the keys that ssh knows: the cloud's own is not for them.
     assert seed.ssh(Cloud(tmp_path), "172.24.4.9", "uname") == [
-        *("ssh", "-o", "StrictHostKeyChecking=accept-new", "dozen@172.24.4.9", "uname")
+        *("ssh", "-o", "StrictHostKeyChecking=accept-new", "-o", "ConnectTimeout=30"),
+        *("dozen@172.24.4.9", "uname"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("status", "power", "mend"),
+    [
+        ("ACTIVE", 1, None),
+        ("VERIFY_RESIZE", 1, None),
+        ("SHUTOFF", 4, "Start it: openstack server start 'a b'"),
+        ("PAUSED", 3, "See: dozen server explain 'a b'"),
+    ],
+)
+def test_nobody_waits_for_a_server_that_is_off(status: str, power: int, mend: str | None) -> None:
+    server = SimpleNamespace(name="a b", status=status, power_state=power)
+    if mend is None:
+        need_on(server)
+        return
+    with pytest.raises(Problem) as off:
+        need_on(server)
+    assert off.value.what == f"The server a b is {status}: nobody can log in to it."
+    assert off.value.mend == mend
+
+
+def nobody_listens() -> Exception:
+    """As keystoneauth wraps it."""
+    try:
+        try:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+        except OSError as refused:
+            words = "Unable to connect to https://192.0.2.1:8443/identity: Max"
+            raise auth.ConnectFailure(words) from refused
+    except auth.ConnectFailure as error:
+        found = auth.DiscoveryFailure(f"Please check that your auth_url is correct. {error}")
+        found.__cause__ = error
+        return found
+
+
+def failed(details: str) -> HttpException:
+    error = HttpException("Server Error for url: https://192.0.2.1/x", details=details)
+    error.status_code = 503
+    return error
+
+
+def no_service() -> Exception:
+    return failed(SENTENCES[503])
+
+
+def wrong_authority() -> Exception:
+    return auth.SSLError("SSL exception connecting to https://192.0.2.1: CERTIFICATE_VERIFY_FAILED")
+
+
+@pytest.mark.parametrize(
+    ("error", "student", "never", "later"),
+    [
+        (
+            nobody_listens(),
+            "The cloud at https://192.0.2.1:8443 does not answer (connection refused). "
+            "Ask its administrator.",
+            "The cloud's API does not answer yet (connection refused). Run: {} up",
+            "The cloud's API does not answer any more (connection refused). Run: {} start",
+        ),
+        (
+            no_service(),
+            "The cloud at https://192.0.2.1 does not answer (status 503). Ask its administrator.",
+            "The cloud's API does not answer yet (status 503). Run: {} up",
+            "The cloud's API does not answer any more (status 503). Run: {} start",
+        ),
+        (
+            wrong_authority(),
+            "The certificate of the cloud at https://192.0.2.1 is not to be trusted. Its own "
+            "authority signed it: ask its administrator for that file (ca.crt), and name it in "
+            "clouds.yaml (cacert) or OS_CACERT.",
+            "The cloud's API does not answer yet (the connection failed). Run: {} up",
+            "The cloud's API does not answer any more (the connection failed). Run: {} start",
+        ),
+        (
+            auth.Unauthorized("The request you have made requires authentication."),
+            "The cloud does not take this user and password. See OS_CLOUD and clouds.yaml.",
+            *[
+                "The cloud does not take its administrator's password any more: somebody changed "
+                "it, or {}/etc/secrets.json, where it is kept. To make it that of the file again, "
+                "run: {} up"
+            ]
+            * 2,
+        ),
+    ],
+    ids=["refused", "not running", "certificate", "password"],
+)
+def test_what_the_cloud_does_not_answer_is_said_in_our_words(
+    error: Exception, student: str, never: str, later: str, tmp_path: Path
+) -> None:
+    cloud = Cloud(tmp_path)
+    (tmp_path / "lib").mkdir()
+    told = refusal(error, None)
+    assert str(told) == student
+    for registered, wanted in ((False, never), (True, later)):
+        if registered:
+            State.of(cloud).set("catalogue", "done")
+        places = [str(tmp_path)] * (wanted.count("{}") - 1)
+        told = refusal(error, cloud)
+        assert str(told) == wanted.format(*places, cloud.command())
+        assert told.code is Exit.DEGRADED
+
+
+def test_what_a_service_says_itself_is_not_taken_for_silence(tmp_path: Path) -> None:
+    told = refusal(failed("No cell database."), Cloud(tmp_path))
+    assert told and told.what == "The cloud failed at this (503): No cell database."

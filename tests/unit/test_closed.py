@@ -9,6 +9,7 @@ from pathlib import Path
 from dozencloud import closed
 from dozencloud.cloud import Cloud
 from dozencloud.locks import open_lock
+from dozencloud.secret import aside
 
 
 def rights(path: Path) -> str:
@@ -40,6 +41,20 @@ def test_folders_of_a_release_before_are_closed(tmp_path: Path) -> None:
     }
     open_ones = {path for path in tmp_path.rglob("*") if path.is_file() and "644" in rights(path)}
     assert open_ones == set(closed.readable(cloud))
+
+
+def test_what_everybody_may_read_stays_so_while_it_is_written(tmp_path: Path) -> None:
+    """A task writes the authority's certificate while another closes the folders."""
+    cloud = Cloud(tmp_path)
+    cloud.ca.parent.mkdir(parents=True)
+    half = aside(cloud.ca)
+    half.write_text("")
+    half.chmod(0o644)
+    cloud.file.write_text("")
+    cloud.file.chmod(0o600)
+    closed.make_folders(cloud, "no-such-group")
+    assert rights(half) == "0o644"
+    assert rights(cloud.file) == "0o644", "closed by a release that did not wait for it"
 
 
 def test_each_entry_has_a_reason() -> None:

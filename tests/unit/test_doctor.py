@@ -172,6 +172,24 @@ def test_a_good_machine_has_no_complaint() -> None:
             "so it drifts, and certificates have times in them.",
             "Run: sudo systemctl enable --now chrony",
         ),
+        *(
+            (
+                "clock",
+                replace(
+                    GOOD,
+                    system=replace(GOOD.system, systemd=False),
+                    clock=Clock(True, True, "", (idle,)),
+                ),
+                Level.WARN,
+                f"The clock says 2026-11-22 00:00 UTC; {idle} is installed and does not run, "
+                "so it drifts, and certificates have times in them.",
+                f"Run: {mend}",
+            )
+            for idle, mend in (
+                ("systemd-timesyncd", "sudo apt install chrony; sudo chronyd"),
+                ("ntpd", "sudo ntpd"),
+            )
+        ),
         (
             "clock",
             replace(GOOD, clock=Clock(True, False, "", ())),
@@ -423,13 +441,24 @@ def test_chrony_is_started_by_us_where_there_is_no_systemd() -> None:
     assert replace(idle, system=replace(GOOD.system, systemd=False)).lacks_keeper
 
 
-def test_a_cloud_with_a_root_of_its_own_leaves_the_clock_alone() -> None:
+@pytest.mark.parametrize(
+    ("systemd", "mend"),
+    [(True, "sudo apt install chrony"), (False, "sudo apt install chrony; sudo chronyd")],
+)
+def test_a_cloud_with_a_root_of_its_own_leaves_the_clock_alone(systemd: bool, mend: str) -> None:
+    system = replace(GOOD.system, systemd=systemd)
     verdict = judge(
         "clock",
-        replace(GOOD, clock=Clock(True, False, "", ())),
+        replace(GOOD, system=system, clock=Clock(True, False, "", ())),
         replace(NEEDS, keeps_time=False),
     )
-    assert (verdict.level, verdict.mend) == (Level.NOTE, "Run: sudo apt install chrony")
+    assert (verdict.level, verdict.mend) == (Level.NOTE, f"Run: {mend}")
+
+
+def test_the_command_for_all_of_it_is_for_this_cloud() -> None:
+    nobody = replace(GOOD, system=replace(GOOD.system, root=False))
+    needs = replace(NEEDS, command="sudo ./dozen --root /srv/x")
+    assert judge("root", nobody, needs).mend == "For all of it: sudo ./dozen --root /srv/x doctor"
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dozencloud.cli.common import foreseen
-from dozencloud.errors import Problem
+from dozencloud.errors import Problem, foreseen
 from dozencloud.graph import Graph, RunFailed, Step, Task
 from dozencloud.timings import Report
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -213,7 +214,7 @@ def test_failure_cancels_dependents_and_lets_running_tasks_finish(tmp_path: Path
         Graph(tasks).run(heard, log_dir=tmp_path)
     error = caught.value
     assert error.what == "Bad: No disk."
-    assert error.mend == f"Buy one. The task's whole log: {tmp_path / 'bad.log'}"
+    assert error.mend == f"Buy one.\nThe task's whole log: {tmp_path / 'bad.log'}"
     assert (error.detail, error.code, error.title) == ("ENOSPC", Exit.UNFIT, "Bad")
     assert states(error.report) == {
         "bad": State.FAILED,
@@ -279,6 +280,25 @@ def test_an_unexpected_exception_becomes_a_problem_with_traceback_in_the_log(
     assert "Traceback" in log
     assert "in buggy" in log
     assert caught.value.log == tmp_path / "a.log"
+
+
+def test_what_a_task_was_refused_is_said_as_everywhere(tmp_path: Path) -> None:
+    def refused(step: Step) -> None:
+        raise KeyError("flavor")
+
+    def words(error: BaseException) -> Problem | None:
+        return Problem("Known.") if isinstance(error, KeyError) else None
+
+    with pytest.raises(RunFailed) as caught:
+        Graph([task("a", run=refused)]).run(Heard(), log_dir=tmp_path, refusal=words)
+    assert caught.value.what == "A: Known."
+    assert "Traceback" in (tmp_path / "a.log").read_text()
+
+    def full(step: Step) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(RunFailed, match="The disk is full"):
+        Graph([task("a", run=full)]).run(Heard(), log_dir=tmp_path)
 
 
 def test_an_exception_in_the_check_is_a_failure_too(tmp_path: Path) -> None:

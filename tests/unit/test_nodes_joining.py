@@ -147,6 +147,7 @@ def test_a_clock_that_is_off_is_said(gateway: Gateway, machine: Cloud) -> None:
     with pytest.raises(Problem, match="clock is 3 days ahead of the controller's") as refused:
         joining.enrol(machine, gateway.url, token)
     assert refused.value.code is Exit.UNFIT
+    assert re.search(r": sudo date -s '-2(59|60)\d\d\d seconds'$", refused.value.mend)
     assert not machine.etc.exists()
 
 

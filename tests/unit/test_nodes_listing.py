@@ -34,6 +34,7 @@ def row(report: Report | None, member: Member | None = MEMBER) -> Row:
         (replace(REPORT, free=7), ("only 7 MiB of its disk are free",)),
         (replace(REPORT, clock=4 * DAY), ("its clock is 24 hours behind this machine's",)),
         (replace(REPORT, clock=6 * DAY), ("its clock is 24 hours ahead of this machine's",)),
+        (replace(REPORT, clock=6 * DAY), ("run: sudo date -s '-86400 seconds'",)),
         (replace(REPORT, clock=REPORT.seen - 200), ()),
         (replace(REPORT, free=7, clock=0.0), ("only 7 MiB", "its clock is 5 days behind")),
         (replace(REPORT, release="99.1.0"), ("newer than the controller's",)),

@@ -7,19 +7,33 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from nodes_kit import GIVEN
+from keystoneauth1.exceptions import Unauthorized
+from nodes_kit import GIVEN, MEMBER
 
-from dozencloud import doctor
+from dozencloud import doctor, preflight, status
 from dozencloud.cloud import Cloud, Network, Settings
 from dozencloud.errors import Exit, Problem
 from dozencloud.membership import keep
-from dozencloud.preflight import foreign_folders, leftovers, locked, markers, ports, provider_card
+from dozencloud.nodes import listing
+from dozencloud.preflight import (
+    foreign_folders,
+    leftovers,
+    locked,
+    markers,
+    ports,
+    provider_card,
+    service_verdicts,
+)
 from dozencloud.state import State
 from dozencloud.uplink import STATE
 
+ALL_WELL = status.Status(
+    "dozen", "", (), status.SupervisorStatus("running", 1, 0, 0), 0, 0, disk_free=5000
+)
 HOLD = """
 import sys
 from pathlib import Path
@@ -174,3 +188,34 @@ def test_doctor_of_a_cloud_without_root_calls_nothing_bad(node: bool) -> None:
     assert [name for name, each in verdicts.items() if each["level"] == "bad"] == []
     assert "cannot be seen" in verdicts["root"]["fact"]
     assert done.returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can read the state")
+def test_doctor_says_why_the_cloud_does_not_tell_of_its_nodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud = Cloud(tmp_path)
+
+    def refuse(_: Cloud) -> list[object]:
+        raise Unauthorized
+
+    monkeypatch.setattr(listing, "rows", refuse)
+    monkeypatch.setattr(preflight, "members", lambda _: (MEMBER,))
+    monkeypatch.setattr(status, "collect", lambda _: ALL_WELL)
+    (verdict,) = service_verdicts(cloud)
+    assert verdict.fact.startswith("The cloud does not take its administrator's password")
+    assert verdict.mend.endswith(cloud.command("up"))
+
+
+@pytest.mark.parametrize(("log", "mend"), [(True, "See: {} logs x"), (False, "Run: {} up")])
+def test_where_there_is_no_log_nobody_is_sent_to_it(
+    log: bool, mend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud = Cloud(tmp_path)
+    if log:
+        cloud.log.mkdir()
+        (cloud.log / "x.log").touch()
+    row = status.ServiceStatus("x", "X", "stopped", 0, 0, 0, 0, "")
+    monkeypatch.setattr(status, "collect", lambda _: replace(ALL_WELL, services=(row,)))
+    (verdict,) = service_verdicts(cloud)
+    assert verdict.mend.endswith(mend.format(cloud.command()))

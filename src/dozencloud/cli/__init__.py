@@ -13,7 +13,7 @@ from dozencloud import RELEASE
 from dozencloud.cli.access import console, env, openstack, ssh
 from dozencloud.cli.bench import bench
 from dozencloud.cli.certs import certs
-from dozencloud.cli.common import Folder, Invocation, Root, say, show
+from dozencloud.cli.common import File, Invocation, Root, say, show
 from dozencloud.cli.config import completion, config
 from dozencloud.cli.debug import debug
 from dozencloud.cli.destroy import destroy
@@ -60,7 +60,7 @@ class Ordered(Root):
 @click.group(cls=Ordered, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--root",
-    type=Folder(path_type=Path, file_okay=False),
+    type=File(file_okay=False),
     envvar="DOZEN_ROOT",
     metavar="DIR",
     help="A cloud of its own under DIR, beside the machine's (also: DOZEN_ROOT).",

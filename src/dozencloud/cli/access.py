@@ -92,7 +92,9 @@ def ssh(invocation: Invocation, name: str, command: tuple[str, ...]) -> None:
     sdk = invocation.connection("ssh", name)
     from dozencloud import client, seed
 
-    address = client.floating_ip(sdk, client.find_server(sdk, name))
+    server = client.find_server(sdk, name)
+    client.need_on(server)
+    address = client.floating_ip(sdk, server)
     words = seed.ssh(invocation.cloud, address, *command)
     os.execvp(words[0], words)  # noqa: S606
 
@@ -118,7 +120,7 @@ def console(invocation: Invocation, server: str, as_url: bool) -> None:
 
     if not as_url:
         consoles.need_terminal()
-    sdk = invocation.connection("console", server)
+    sdk = invocation.connection("console", *(["--url"] if as_url else []), server)
     url = consoles.address(sdk, server)
     if as_url:
         say(consoles.page(url))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from dozencloud.cli.common import Invocation, Name, pass_invocation, say, say_text
+from dozencloud.cli.common import File, Invocation, Name, pass_invocation, say, say_text
 from dozencloud.errors import Exit, Problem
 
 if TYPE_CHECKING:
@@ -23,19 +24,20 @@ HERE = "this machine"
 @click.option("--here", is_flag=True, help="Measure this machine, too, and compare with it.")
 @click.option(
     "--baseline",
+    type=Name(),
     metavar="SERVER",
     help="Compare with this one (default: this machine with --here, else the first).",
 )
-@click.option("--user", default="dozen", show_default=True, help="Whom to log in as.")
+@click.option("--user", type=Name(), default="dozen", show_default=True, help="Whom to log in as.")
 @click.option(
     "--key",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=File(dir_okay=False),
     metavar="FILE",
     help="The private SSH key (default: the cloud's own, where it can be read).",
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=File(dir_okay=False),
     metavar="FILE.svg",
     help="Draw a picture.",
 )
@@ -73,6 +75,8 @@ def bench(
             "Name it as a server, too.",
             code=Exit.USAGE,
         )
+    if output:
+        _need_place(output)
     from dozencloud.guestbench import picture, run, table
 
     targets = [run.Target(HERE)] if here else []
@@ -91,11 +95,27 @@ def bench(
         try:
             output.write_text(picture.svg(results, compared), encoding="utf-8")
         except OSError as error:
-            raise Problem(
-                f"The picture cannot be written to {output}: {error.strerror}.",
-                "Choose another place: --output FILE.svg",
-            ) from error
+            raise _unwritten(output, error) from error
         say(f"Picture: {output}", err=True)
+
+
+def _need_place(output: Path) -> None:
+    """Problem if the picture could not be written: measuring takes its time."""
+    try:
+        if output.exists():
+            output.open("a").close()
+        else:
+            with tempfile.TemporaryFile(dir=output.parent):
+                pass
+    except OSError as error:
+        raise _unwritten(output, error) from error
+
+
+def _unwritten(output: Path, error: OSError) -> Problem:
+    return Problem(
+        f"The picture cannot be written to {output}: {error.strerror}.",
+        "Choose another place: --output FILE.svg",
+    )
 
 
 def _servers(

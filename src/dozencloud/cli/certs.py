@@ -24,11 +24,10 @@ def rotate(invocation: Invocation) -> None:
 
     They are renewed by themselves before they end. This is for one that somebody may have copied.
     """
-    cloud = invocation.as_root("certs", "rotate")
+    cloud = invocation.as_admin("certs", "rotate", verb="rotate")
     from dozencloud.nodes import rotation
-    from dozencloud.preflight import locked, need_controller
+    from dozencloud.preflight import locked
 
-    need_controller(cloud, "certs", "rotate")
     with locked(cloud):
         missing = rotation.rotate(cloud, lambda text: say(f"  {text}"))
     say("The certificates are new.")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
-import subprocess
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from dozencloud import legible
-from dozencloud.errors import Exit, Problem, overdue
+from dozencloud.errors import Exit, Problem, foreseen, unforeseen
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,25 +39,25 @@ class Invocation:
 
         return load(self.root)
 
-    def existing(self) -> Cloud:
-        """The cloud; Problem if there is none."""
+    def existing(self, verb: str = "") -> Cloud:
+        """The cloud; Problem if there is none. verb: as for `preflight.need_cloud`."""
         from dozencloud.preflight import need_cloud
 
-        need_cloud(self.cloud)
+        need_cloud(self.cloud, verb)
         return self.cloud
 
-    def as_root(self, *words: str) -> Cloud:
+    def as_root(self, *words: str, verb: str = "") -> Cloud:
         """The cloud, which exists; Problem if there is none or we are not root."""
         from dozencloud.preflight import need_root
 
         need_root(self.cloud, *words)
-        return self.existing()
+        return self.existing(verb)
 
-    def as_admin(self, *words: str) -> Cloud:
+    def as_admin(self, *words: str, verb: str = "") -> Cloud:
         """The cloud, which runs here; Problem otherwise, or if we are not root."""
         from dozencloud.preflight import need_running
 
-        cloud = self.as_root(*words)
+        cloud = self.as_root(*words, verb=verb)
         need_running(cloud, *words)
         return cloud
 
@@ -165,16 +165,36 @@ def leaves(command: click.Command) -> Iterator[click.Command]:
         yield command
 
 
-class Name(click.ParamType[str]):
+class Word(click.ParamType[str]):
+    """Any text but none: an empty word is a variable of a script that was never set."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value.strip():
+            self.fail("it is empty.", param, ctx)
+        return str(value)
+
+
+class File(click.Path):
+    """A file or folder; an empty word would be the folder where one is."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(path_type=Path, **more)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(Word().convert(os.fspath(value), param, ctx), param, ctx)
+
+
+class Name(Word):
     """What somebody called a server or a node: one line of text."""
 
     name = "name"
     LONGEST = 255  # characters, as Nova has it
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        super().convert(value, param, ctx)
         shown = legible.line(value)
-        if not value.strip():
-            self.fail("it is empty.", param, ctx)
         if len(value) > self.LONGEST:
             self.fail(f"it has {len(value)} characters, and names have at most 255.", param, ctx)
         if shown != value:
@@ -184,19 +204,12 @@ class Name(click.ParamType[str]):
         return str(value)
 
 
-class Folder(click.Path):
-    """A folder; one without a name would be the current one."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not str(value).strip():
-            self.fail("it is empty.", param, ctx)
-        return super().convert(value, param, ctx)
-
-
 class Root(click.Group):
     """The group of all commands; turns every failure into a sentence and an exit status."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        # What it says of itself stands in no sentence of ours.
+        logging.getLogger("keystoneauth").addHandler(logging.NullHandler())
         try:
             return super().invoke(ctx)
         except Problem as problem:
@@ -209,7 +222,7 @@ class Root(click.Group):
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise
-            self._fail(ctx, foreseen(error) or unforeseen(error))
+            self._fail(ctx, foreseen(error) or refused(ctx, error) or unforeseen(error, SHOW_WHERE))
 
     def _fail(self, ctx: click.Context, problem: Problem) -> NoReturn:
         invocation = ctx.find_object(Invocation)
@@ -219,33 +232,17 @@ class Root(click.Group):
         ctx.exit(problem.code)
 
 
-def foreseen(error: Exception) -> Problem | None:
-    """A sentence for what the system or the cloud's APIs refused; None for a fault of ours."""
-    problem = None
-    if isinstance(error, PermissionError) and os.geteuid():
-        problem = Problem(f"{error.filename} cannot be opened.", "Use sudo.")
-    elif isinstance(error, subprocess.TimeoutExpired):
-        problem = overdue(error)
-    elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        problem = Problem("The disk is full.", "Make room; to see where it went: df -h")
-    elif isinstance(error, OSError) and error.filename and error.strerror:
-        shown = str(error.filename)
-        problem = Problem(f"{shown[:200]} cannot be used: {error.strerror}.")
-    elif "openstack" in sys.modules:
-        from dozencloud.client import refusal
+SHOW_WHERE = "The same command with --debug (dozen --debug ...) shows where."
 
-        problem = refusal(error)
+
+def refused(ctx: click.Context, error: Exception) -> Problem | None:
+    """A sentence for what the cloud's APIs refused; None for a fault of ours."""
+    if "openstack" not in sys.modules:
+        return None
+    from dozencloud import client
+
+    cloud = None if client.named() else ctx.ensure_object(Invocation).cloud
+    problem = client.refusal(error, cloud)
     if problem:
         problem.__cause__ = error
-    return problem
-
-
-def unforeseen(error: Exception) -> Problem:
-    """A sentence for what no part of the program expected."""
-    text = " ".join(str(error).split())
-    problem = Problem(
-        f"An error that nobody foresaw: {type(error).__name__}: {text}.",
-        "The same command with --debug (dozen --debug ...) shows where.",
-    )
-    problem.__cause__ = error
     return problem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dozencloud import legible
-from dozencloud.cli.common import Invocation, echo_json, pass_invocation, say, say_text
+from dozencloud.cli.common import File, Invocation, Word, echo_json, pass_invocation, say, say_text
 from dozencloud.errors import Exit, Problem
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def image() -> None:
 
 
 @image.command()
-@click.argument("source")
+@click.argument("source", type=Word())
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @pass_invocation
 def inspect(invocation: Invocation, source: str, as_json: bool) -> None:
@@ -62,10 +63,12 @@ def inspect(invocation: Invocation, source: str, as_json: bool) -> None:
 
 
 @image.command("import")
-@click.argument("source")
-@click.option("--name", help="Name in the cloud; otherwise that of the file.")
+@click.argument("source", type=Word())
+@click.option("--name", type=Word(), help="Name in the cloud; otherwise that of the file.")
 @click.option("--public", is_flag=True, help="For all projects.")
-@click.option("--property", "own", multiple=True, metavar="KEY=VALUE", help="Wins over ours.")
+@click.option(
+    "--property", "own", type=Word(), multiple=True, metavar="KEY=VALUE", help="Wins over ours."
+)
 @click.option("--force", is_flag=True, help="Also what cannot start.")
 @pass_invocation
 def import_(
@@ -101,7 +104,7 @@ def import_(
 
 @image.command("list")
 @click.option("--available", is_flag=True, help="What others publish, instead of what is here.")
-@click.option("--arch", help="Only for this architecture: aarch64, armv7l, armv6.")
+@click.option("--arch", type=Word(), help="Only for this architecture: aarch64, armv7l, armv6.")
 @click.option("--container", is_flag=True, help="Only root file systems for containers.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @pass_invocation
@@ -121,13 +124,15 @@ def list_(
 
 
 @image.command()
-@click.argument("name")
-@click.option("--arch", default="aarch64", show_default=True, help="aarch64, armv7l or armv6.")
+@click.argument("name", type=Word())
+@click.option(
+    "--arch", type=Word(), default="aarch64", show_default=True, help="aarch64, armv7l or armv6."
+)
 @click.option("--container", is_flag=True, help="The root file system, for containers.")
 @click.option("--public", is_flag=True, help="For all projects.")
 @click.option(
     "--download",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=File(file_okay=False),
     metavar="DIR",
     help="Only fetch and prove it, into DIR.",
 )
@@ -170,9 +175,18 @@ def get(
 
 
 @image.command()
-@click.argument("system")
-@click.option("--arch", default="arm64", show_default=True, help="arm64, armhf or armel.")
-@click.option("--for", "purpose", default="vm", show_default=True, help="vm, kernel or container.")
+@click.argument("system", type=Word())
+@click.option(
+    "--arch", type=Word(), default="arm64", show_default=True, help="arm64, armhf or armel."
+)
+@click.option(
+    "--for",
+    "purpose",
+    type=Word(),
+    default="vm",
+    show_default=True,
+    help="vm, kernel or container.",
+)
 @click.option("--public", is_flag=True, help="For all projects.")
 @click.option("--no-import", is_flag=True, help="Only build it, and print where it is.")
 @pass_invocation
@@ -450,6 +464,14 @@ def in_command(source: str) -> str:
     return "FILE" if source.startswith(ADDRESSES) else source
 
 
+NO_FILES = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFCHR: "a device",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+}
+
+
 @contextmanager
 def local(source: str, progress: Progress, cache: Path | None = None) -> Iterator[Path]:
     """The image as a file of this machine; what had to be fetched is removed in the end.
@@ -471,16 +493,15 @@ def local(source: str, progress: Progress, cache: Path | None = None) -> Iterato
         return
     path = Path(source)
     try:
-        there, folder = path.is_file() or path.is_block_device(), path.is_dir()
+        kind = path.stat().st_mode
     except PermissionError:  # who opens it says so
-        there, folder = True, False
+        kind = stat.S_IFREG
     except (OSError, ValueError):  # too long, or nothing that a file can be called
-        there = folder = False
-    if not there:
+        kind = 0
+    if not (stat.S_ISREG(kind) or stat.S_ISBLK(kind)):
+        shown, what = source[:200], NO_FILES.get(stat.S_IFMT(kind))
         raise Problem(
-            f"{source[:200]} is a folder."
-            if source and folder
-            else f"There is no file {source[:200]}.",
+            f"{shown} is {what}." if what else f"There is no file {shown}.",
             "Name a file, an https:// address, or the id of an image in the cloud.",
         )
     yield path

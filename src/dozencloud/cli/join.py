@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import click
 
-from dozencloud.cli.common import Invocation, pass_invocation, say, waited, warn
+from dozencloud.cli.common import Invocation, Word, pass_invocation, say, waited, warn
 from dozencloud.cli.destroy import clear_machine
 
 
 @click.command()
-@click.argument("controller", metavar="https://CONTROLLER")
-@click.option("--token", required=True, help="From `dozen node token` on the controller.")
-@click.option("--name", default="", help="Name of this node (default: the host name).")
+@click.argument("controller", type=Word(), metavar="https://CONTROLLER")
+@click.option(
+    "--token", type=Word(), required=True, help="From `dozen node token` on the controller."
+)
+@click.option("--name", type=Word(), help="Name of this node (default: the host name).")
 @click.option(
     "--address",
-    default="",
+    type=Word(),
     help="Address by which the controller and other nodes reach this machine (default: the one "
     "that the controller sees).",
 )
 @click.option("--verbose", "-v", is_flag=True, help="Show starts and notes of every task, too.")
 @pass_invocation
 def join(
-    invocation: Invocation, controller: str, token: str, name: str, address: str, verbose: bool
+    invocation: Invocation,
+    controller: str,
+    token: str,
+    name: str | None,
+    address: str | None,
+    verbose: bool,
 ) -> None:
     """Make this machine a compute node of a cloud.
 
@@ -39,13 +46,13 @@ def join(
 
     cloud = invocation.cloud
     chosen = (("--name", name), ("--address", address))
-    options = (word for option in chosen if option[1] for word in option)
+    options = (word for option, value in chosen if value for word in (option, value))
     need_root(cloud, "join", controller, "--token", token, *options)
     url, parsed = checked_url(controller), tokens.Token.parse(token)
     from dozencloud import runs
 
     outcome, given = runs.join(
-        cloud, url, parsed, name=name, address=address, say=say, verbose=verbose
+        cloud, url, parsed, name=name or "", address=address or "", say=say, verbose=verbose
     )
     if outcome.changed:
         say(f"This machine is the node {given.node}. It took {waited():.1f} s.")
@@ -81,7 +88,7 @@ def leave(invocation: Invocation, yes: bool) -> None:
     from dozencloud.nodes import leaving
     from dozencloud.preflight import locked
 
-    cloud = invocation.as_root("leave")
+    cloud = invocation.as_root("leave", verb="leave")
     given = membership(cloud)
     if given is None:
         raise Problem(

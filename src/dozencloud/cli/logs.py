@@ -7,15 +7,21 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
 
-from dozencloud.cli.common import Invocation, pass_invocation, say, say_text
+from dozencloud.cli.common import Invocation, Word, pass_invocation, say, say_text
 from dozencloud.errors import Exit, Problem
+
+if TYPE_CHECKING:
+    from dozencloud.cloud import Cloud
 
 UP = "up"
 POLL = 0.2  # s between two looks at a log that is followed
+LINES = 50
+MOST_LINES = 1_000_000  # more than a log has before the supervisor begins a new one
 
 
 def names(folder: Path) -> list[str]:
@@ -54,10 +60,17 @@ def follow(path: Path) -> Iterator[str]:
 
 
 @click.command()
-@click.argument("service", shell_complete=complete)
-@click.argument("task", required=False)
+@click.argument("service", type=Word(), shell_complete=complete)
+@click.argument("task", type=Word(), required=False)
 @click.option("-f", "--follow", "following", is_flag=True, help="Go on with what is added.")
-@click.option("-n", "--lines", default=50, show_default=True, help="How many lines.")
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(0, MOST_LINES),
+    default=LINES,
+    show_default=True,
+    help="How many lines.",
+)
 @pass_invocation
 def logs(
     invocation: Invocation, service: str, task: str | None, following: bool, lines: int
@@ -74,6 +87,11 @@ def logs(
       sudo ./dozen logs up nova-compute    the log of one of them
     """
     cloud = invocation.existing()
+    if cloud.log.exists() and not os.access(cloud.log, os.R_OK | os.X_OK):
+        from dozencloud.preflight import need_root
+
+        asked = [service, *([task] if task else []), *(["--follow"] if following else [])]
+        need_root(cloud, "logs", *asked, *(["--lines", str(lines)] if lines != LINES else []))
     if service == UP:
         _last_run(cloud.log / UP, task, lines)
         return
@@ -81,7 +99,7 @@ def logs(
         raise click.UsageError(f"Got an unexpected extra argument ({task}).")
     path = cloud.log / f"{service}.log"
     if service not in names(cloud.log):
-        raise _unknown("service", service, [*names(cloud.log), UP])
+        raise _without_log(cloud, service)
     _tail(path, lines)
     if following:
         for text in follow(path):
@@ -106,6 +124,18 @@ def _last_run(folder: Path, task: str | None, lines: int) -> None:
     if task not in names(runs[-1]):
         raise _unknown("task in the last run", task, names(runs[-1]))
     _tail(runs[-1] / f"{task}.log", lines)
+
+
+def _without_log(cloud: Cloud, service: str) -> Problem:
+    from dozencloud.services import services
+    from dozencloud.services.base import Plan
+
+    known = {each.name for each in services(Plan.kept(cloud))}
+    if service in known:
+        return Problem(
+            f"{service} was never started, so it has no log.", f"Run: {cloud.command('up')}"
+        )
+    return _unknown("service", service, [*sorted({*known, *names(cloud.log)}), UP])
 
 
 def _unknown(what: str, name: str, known: list[str]) -> Problem:

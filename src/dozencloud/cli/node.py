@@ -7,7 +7,7 @@ from datetime import datetime
 
 import click
 
-from dozencloud.cli.common import Invocation, Name, add_row, echo_json, pass_invocation, say
+from dozencloud.cli.common import Invocation, Name, Word, add_row, echo_json, pass_invocation, say
 from dozencloud.errors import Exit, Problem
 
 
@@ -24,13 +24,15 @@ def node() -> None:
 
 
 @node.command()
-@click.option("--ttl", default="1h", show_default=True, help="How long it is good: 30m, 2h, 7d.")
+@click.option(
+    "--ttl", type=Word(), default="1h", show_default=True, help="How long it is good: 30m, 2h, 7d."
+)
 @click.option(
     "--role", type=click.Choice(["compute"]), default="compute", help="What the node will do."
 )
-@click.option("--name", default="", help="Only a node of this name may use it.")
+@click.option("--name", type=Word(), help="Only a node of this name may use it.")
 @pass_invocation
-def token(invocation: Invocation, ttl: str, role: str, name: str) -> None:
+def token(invocation: Invocation, ttl: str, role: str, name: str | None) -> None:
     """Make a token, and print the line to run on the machine that is to join.
 
     A token is good for one machine, once. It holds the fingerprint of this cloud's certificate, so
@@ -52,7 +54,7 @@ def token(invocation: Invocation, ttl: str, role: str, name: str) -> None:
             "One has up to 42 of a-z, 0-9 and -: dozen node token --name NAME",
             code=Exit.USAGE,
         )
-    made = tokens.make(cloud, lifetime=seconds, role=Role(role), name=name)
+    made = tokens.make(cloud, lifetime=seconds, role=Role(role), name=name or "")
     runs.take_nodes(cloud)
     say("Run this on the machine that is to join:", err=True)
     say(f"sudo ./dozen join {cloud.public_url} --token {made}")
@@ -61,9 +63,9 @@ def token(invocation: Invocation, ttl: str, role: str, name: str) -> None:
 
 @node.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.option("--revoke", metavar="ID", default="", help="Make this token worthless.")
+@click.option("--revoke", type=Word(), metavar="ID", help="Make this token worthless.")
 @pass_invocation
-def tokens(invocation: Invocation, as_json: bool, revoke: str) -> None:
+def tokens(invocation: Invocation, as_json: bool, revoke: str | None) -> None:
     """List the tokens that have not ended, or revoke one."""
     cloud = invocation.as_root("node", "tokens")
     from dozencloud.nodes import tokens as kept

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import click
 
-from dozencloud.cli.common import Invocation, pass_invocation, say, waited
+from dozencloud.cli.common import Invocation, Word, pass_invocation, say, waited
 from dozencloud.cli.logs import complete
 
 
 @click.command()
-@click.argument("services", nargs=-1, required=True, metavar="SERVICE...", shell_complete=complete)
+@click.argument(
+    "services",
+    type=Word(),
+    nargs=-1,
+    required=True,
+    metavar="SERVICE...",
+    shell_complete=complete,
+)
 @click.option("--verbose", "-v", is_flag=True, help="Show starts and notes, too.")
 @pass_invocation
 def restart(invocation: Invocation, services: tuple[str, ...], verbose: bool) -> None:

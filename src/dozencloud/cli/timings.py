@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from dozencloud.cli.common import Invocation, pass_invocation, say, say_text
+from dozencloud.cli.common import File, Invocation, pass_invocation, say, say_text
 from dozencloud.errors import Problem
 
 
 @click.command()
 @click.option(
     "--svg",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=File(dir_okay=False),
     metavar="FILE",
     help="Where the picture goes (default: timings.svg in the cloud's folder).",
 )

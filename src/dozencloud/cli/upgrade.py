@@ -44,7 +44,7 @@ def upgrade(invocation: Invocation, back: bool, yes: bool, verbose: bool) -> Non
     # Settings of a newer release must not stand in the way back.
     cloud = at(invocation.root) if back else invocation.cloud
     need_root(cloud, "upgrade", *(["--back"] if back else []))
-    need_cloud(cloud)
+    need_cloud(cloud, "upgrade")
     if back:
         backup = work.way_back(cloud)
         if backup and not yes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from dozencloud import client
-from dozencloud.errors import Problem
 from dozencloud.guestbench.run import Login, Target
 
 RUNS = {"kvm": "KVM", "qemu": "emulated"}
@@ -15,13 +14,7 @@ RUNS = {"kvm": "KVM", "qemu": "emulated"}
 def target(sdk: Any, name: str, user: str, **login: Any) -> Target:
     """The server, ready to be measured; Problem if it cannot be reached. login: as in Login."""
     server = client.find_server(sdk, name)
-    if server.status != "ACTIVE":
-        raise Problem(
-            f"The server {name} is {server.status}: it cannot be measured.",
-            f"Start it: openstack server start {name}"
-            if server.status == "SHUTOFF"
-            else f"See: openstack server show {name}",
-        )
+    client.need_on(server)
     return Target(name, Login(client.floating_ip(sdk, server), user, **login), _runs(sdk, server))
 
 

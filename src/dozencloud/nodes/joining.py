@@ -49,7 +49,7 @@ def enrol(cloud: Cloud, url: str, token: Token, *, name: str = "", address: str 
     if abs(off) > MOST_OFF:
         raise Problem(
             f"This machine's clock is {span(off)} the controller's.",
-            "Set it (timedatectl set-ntp true, or: date -s ...), then run the same command again.",
+            f"Run this, then the same command again: {set_clock(off)}",
             code=Exit.UNFIT,
         )
     before = cloud.exists
@@ -110,6 +110,11 @@ def span(seconds: float) -> str:
     units = (("days", 86400), ("hours", 3600), ("minutes", 60))
     name, length = next((u for u in units if abs(seconds) >= 2 * u[1]), units[-1])
     return f"{abs(seconds) / length:.0f} {name} {'ahead of' if seconds > 0 else 'behind'}"
+
+
+def set_clock(off: float) -> str:
+    """The command that sets right a clock which is so many seconds ahead; needs no systemd."""
+    return f"sudo date -s '{-off:+.0f} seconds'"
 
 
 def _identity(cloud: Cloud, name: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from dozencloud.cloud import OLDEST_OVN, Cloud
 from dozencloud.errors import Exit, Problem
 from dozencloud.membership import Member, members
 from dozencloud.nodes import agent, reports
-from dozencloud.nodes.joining import MOST_OFF, span
+from dozencloud.nodes.joining import MOST_OFF, set_clock, span
 from dozencloud.nodes.reports import Report
 from dozencloud.releases import Standing, standing
 from dozencloud.secret import Secrets
@@ -83,7 +83,7 @@ class Row:
         if self.member and abs(off) > MOST_OFF:
             found.append(
                 f"{self.name}: its clock is {span(off)} this machine's."
-                " Set it: timedatectl set-ntp true, or date -s ..."
+                f" On it, run: {set_clock(off)}"
             )
         if self.member and (words := _release(report.release)):
             found.append(f"{self.name}: {words}")

@@ -22,7 +22,7 @@ import requests
 import urllib3
 from urllib3 import exceptions as lower
 
-from dozencloud.errors import Exit, Problem
+from dozencloud.errors import Exit, Problem, network_reason
 
 Progress = Callable[[int, int], None]
 
@@ -319,20 +319,7 @@ def _unreachable(url: str, error: requests.RequestException) -> Problem:
     if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
         return Problem(f"{place} sends us to an address that is none.", _MIRROR)
     return Problem(
-        f"{place} cannot be reached: {_network_reason(error)}.",
+        f"{place} cannot be reached: {network_reason(error)}.",
         "Check this machine's network and name service; behind a proxy, set HTTPS_PROXY.",
         detail=str(error),
     )
-
-
-def _network_reason(error: BaseException) -> str:
-    """The innermost cause in words: urllib3 wraps it several times."""
-    reason: object = error
-    while isinstance(reason, BaseException):
-        if isinstance(reason, lower.NameResolutionError):
-            return "its name is not known"
-        if isinstance(reason, OSError) and reason.strerror:
-            return reason.strerror.lower()
-        inner = getattr(reason, "reason", None) or reason.__cause__ or reason.__context__
-        reason = inner or (reason.args[0] if reason.args else None)
-    return "the connection failed"
