@@ -187,7 +187,7 @@ def test_image_in_a_wrapping() -> None:
         (b"\x7fELF", Format.KERNEL),
         (b"070701", Format.INITRD),
         (b"Hello", Format.UNKNOWN),
-        (bytes(5000), Format.UNKNOWN),
+        (b"\1".ljust(5000, b"\0"), Format.UNKNOWN),
     ],
 )
 def test_bare_files(head: bytes, kind: Format, tmp_path: Path) -> None:

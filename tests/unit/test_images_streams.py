@@ -48,6 +48,7 @@ def test_frames_to_be_skipped(tmp_path: Path) -> None:
     assert streams.compression_of(packed) is Compression.ZSTD
     assert streams.compression_of(packed[:8]) is Compression.ZSTD
     assert streams.compression_of(skipped + b"\x04\x22\x4d\x18" + bytes(9)) is Compression.NONE
+    assert streams.compression_of(skipped[12:] * (1 << 17)) is Compression.ZSTD
     assert streams.unpacked_head(packed, Compression.ZSTD, 99) == DATA[:99]
     assert Spool(io.BytesIO(packed), Compression.ZSTD, Scratch(folder=tmp_path)).read() == DATA
 

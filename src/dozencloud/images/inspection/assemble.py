@@ -37,9 +37,9 @@ XVA_DISK = re.compile(r"Ref:\d+")
 MAX_FOLDERS = 256
 """Folders of an archive that are searched for a disk."""
 UNPACK = {
-    Format.TAR: "tar -xf FILE",
-    Format.SQUASHFS: "unsquashfs FILE",
-    Format.OCI: "it is in one of the container image's layers",
+    Format.TAR: "Unpack it: tar -xf FILE",
+    Format.SQUASHFS: "Unpack it: unsquashfs FILE",
+    Format.OCI: "Take the disk out of the container image's layers.",
 }
 
 # MiB. Tiny boots to its login in 128, which stands for all small systems; the others are what the
@@ -195,9 +195,7 @@ def _tree(opened: Opened, tree: Tree) -> Inspection:
     """An archive or a squashfs: the root of a container. BadImage if it holds a disk instead."""
     system = systems.read_system(tree, used=opened.virtual_size)
     if system.arch is None and (disk := _disk_in(tree, deep=not system.id)):
-        raise BadImage(
-            f"This is an archive of a disk image ({disk}).", f"Unpack it: {UNPACK[opened.format]}"
-        )
+        raise BadImage(f"This is an archive of a disk image ({disk}).", UNPACK[opened.format])
     decided = verdict.of_tree(system, claimed=opened.arch)
     return replace(
         _basis(opened, decided),

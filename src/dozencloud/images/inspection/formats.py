@@ -241,7 +241,7 @@ _UIMAGE_RAMDISK = 3
 
 _QEMU_IMG = "qemu-img convert -f {} -O qcow2 FILE FILE.qcow2"
 _CONVERT = f"Convert it: {_QEMU_IMG}"
-_TOGETHER = f"Convert it where that is: {_QEMU_IMG}"
+_TOGETHER = f"Convert it where its other files are: {_QEMU_IMG}"
 _UNPACK = "Unpack it: {} FILE"
 _FIT = "Take a disk image, or the kernel out of it: dumpimage -T flat_dt -p 0 -o FILE.kernel FILE"
 _DECRYPT = (

@@ -92,13 +92,14 @@ def printable(name: str) -> str:
 def compression_of(head: bytes) -> Compression:
     """What is wrapped around the bytes that begin with `head`."""
     # A frame to be skipped may begin a file of LZ4, too; pzstd begins each of its files with one.
-    while head.startswith(_SKIPPABLE):
-        (length,) = struct.unpack_from("<I", head.ljust(8, b"\0"), 4)
-        if len(head) <= 8 + length:
+    at = 0
+    while head.startswith(_SKIPPABLE, at):
+        (length,) = struct.unpack_from("<I", head[at : at + 8].ljust(8, b"\0"), 4)
+        at += 8 + length
+        if at >= len(head):
             return Compression.ZSTD
-        head = head[8 + length :]
     return next(
-        (c for magic, c in _COMPRESSIONS.items() if head.startswith(magic)), Compression.NONE
+        (c for magic, c in _COMPRESSIONS.items() if head.startswith(magic, at)), Compression.NONE
     )
 
 
