@@ -48,8 +48,14 @@ has_stamp() { # NAME VALUE
 
 is_ready() { has_stamp package "$source_hash" && [ -x "$environment/bin/python" ]; }
 
-can_python() { # there is one that knows our words
-    [ -x "$python" ] && "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+# There is one that knows our words, and a killed apt of ours has not left half of it.
+can_python() {
+    [ -x "$python" ] && { [ ! -e "$base/apt-started" ] || is_installed python3; } &&
+        "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+}
+
+is_installed() { # PACKAGE
+    dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed
 }
 
 # What needs no environment ends here: help, doctor, and what was mistyped.
@@ -147,8 +153,7 @@ is_armhf() { [ "$(dpkg --print-architecture)" = armhf ]; }
 install_packages() {
     missing=
     for package in $packages $(! is_armhf || echo "$armhf_packages"); do
-        dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
-            missing="$missing $package"
+        is_installed "$package" || missing="$missing $package"
     done
     [ -n "$missing" ] || [ -e "$base/apt-started" ] || return 0
     if [ "$(id -u)" != 0 ]; then

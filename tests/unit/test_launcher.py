@@ -351,6 +351,24 @@ def test_what_it_began_itself_is_repaired_as_often_as_it_takes(checkout: Path) -
     assert not begun.exists()
 
 
+@pytest.mark.parametrize(
+    ("status", "begun", "there"),
+    [("unpacked", True, False), ("installed", True, True), ("unpacked", False, True)],
+)
+def test_half_a_python_is_none(checkout: Path, status: str, begun: bool, there: bool) -> None:
+    """Its program comes with one package, and half of its library with another."""
+    if begun:
+        base = checkout.parent / "base"
+        base.mkdir()
+        (base / "apt-started").touch()
+    query = checkout.parent / "bin/dpkg-query"
+    query.parent.mkdir()
+    query.write_text(f"#!/bin/sh\necho {status}\n")
+    query.chmod(0o755)
+    script = f'PATH="{query.parent}:$PATH" python=/bin/true; can_python'
+    assert (sourced(checkout, script).returncode == 0) is there
+
+
 def test_what_someone_else_began_is_theirs(checkout: Path) -> None:
     base = checkout.parent / "base"
     base.mkdir()
