@@ -171,6 +171,9 @@ class Seed:
             return bool(self.sdk.session.get_token())
         except Unauthorized:
             return False
+        finally:
+            # With the token comes the catalogue, which a changed address has not reached yet.
+            self.sdk.session.invalidate()
 
     @cached_property
     def identity(self) -> Any:

@@ -35,9 +35,13 @@ def test_only_a_password_that_is_not_taken_is_mended(
 
     node = Node("node", "chassis", "qemu", "netdev", "x86_64", kvm_present=True)
     made = Seed(Cloud(tmp_path), node, Secrets(tmp_path / "secrets.json"))
-    made.sdk = SimpleNamespace(session=SimpleNamespace(get_token=get_token))
+    forgotten: list[bool] = []
+    made.sdk = SimpleNamespace(
+        session=SimpleNamespace(get_token=get_token, invalidate=lambda: forgotten.append(True))
+    )
     if let_in is None:
         with pytest.raises(ConnectFailure):
             made.let_in()
     else:
         assert made.let_in() is let_in
+    assert forgotten  # the catalogue that came with it
