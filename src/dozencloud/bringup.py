@@ -88,7 +88,6 @@ def decide_node(cloud: Cloud, facts: Facts) -> Node:
 def divide_cpus(cloud: Cloud, cpu: Cpu) -> tuple[str, str]:
     """CPUs that servers share, and those that they get alone; both empty where nothing is said."""
     dedicated = parse_cpus(cloud.settings.compute.dedicated_cpus, str(cloud.file))
-    online = {number for cluster in cpu.clusters for number in cluster.cpus}
 
     def numbers(cpus: Iterable[int]) -> str:
         return ",".join(map(str, sorted(cpus)))
@@ -97,7 +96,7 @@ def divide_cpus(cloud: Cloud, cpu: Cpu) -> tuple[str, str]:
         return "", ""
     if wrong := doctor.dedicated_cpus(cpu, dedicated, cloud.file):
         raise Problem(wrong.fact, wrong.mend, code=Exit.UNFIT)
-    return numbers(online - dedicated), numbers(dedicated)
+    return numbers(cpu.numbers - dedicated), numbers(dedicated)
 
 
 def make_plan(cloud: Cloud, facts: Facts) -> Plan:

@@ -107,7 +107,7 @@ def _not_taken(cloud: Cloud | None) -> Problem:
         )
     return Problem(
         "The cloud does not take its administrator's password any more: somebody changed it, or "
-        f"{cloud.etc / 'secrets.json'}, where it is kept.",
+        f"{cloud.secrets_file}, where it is kept.",
         f"To make it that of the file again, run: {cloud.command('up')}",
         code=Exit.DEGRADED,
     )

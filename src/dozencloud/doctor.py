@@ -434,14 +434,13 @@ def _processors(facts: Facts, needs: Needs) -> Iterator[Verdict]:
 
 def dedicated_cpus(cpu: Cpu, dedicated: frozenset[int], settings: Path) -> Verdict | None:
     """What is wrong with the CPUs that `compute.dedicated_cpus` names."""
-    online = {number for cluster in cpu.clusters for number in cluster.cpus}
-    if not dedicated or dedicated < online:
+    if not dedicated or dedicated < cpu.numbers:
         return None
     return Verdict(
         "cpu",
         Level.BAD,
         f"compute.dedicated_cpus in {settings} names CPUs that this machine has not, or all of "
-        f"them; it has {','.join(map(str, sorted(online)))}.",
+        f"them; it has {','.join(map(str, sorted(cpu.numbers)))}.",
         "Name some of these, and leave at least one to the other servers.",
     )
 

@@ -197,17 +197,15 @@ class Supervisor:
         return dict(self._call("dozen.preloaded"))
 
     def processes(self) -> dict[str, Process]:
-        starts = self._call("dozen.getStarts")
-        dying = self._call("dozen.getDying")
+        lives = self._call("dozen.getLives")
         return {
             info["name"]: Process(
                 name=info["name"],
                 state=info["statename"].lower(),
                 pid=info["pid"],
                 started=info["start"],
-                starts=starts.get(info["name"], 0),
                 why=info["spawnerr"],
-                dying=info["name"] in dying,
+                **lives.get(info["name"], {"starts": 0}),
             )
             for info in self._call("supervisor.getAllProcessInfo")
         }

@@ -193,13 +193,15 @@ class Interface:
             with suppress(ProcessLookupError):
                 os.killpg(event.process.pid, signal.SIGKILL)
 
-    def getStarts(self) -> dict[str, int]:  # noqa: N802 (supervisor's naming of RPC methods)
-        """How often each program was started by this supervisor."""
-        return dict(self.starts)
+    def getLives(self) -> dict[str, dict[str, Any]]:  # noqa: N802 (supervisor's naming)
+        """Of each program that this supervisor started: how often, and whether it is dying.
 
-    def getDying(self) -> list[str]:  # noqa: N802
-        """The programs whose last start came to nothing: also while they are tried again."""
-        return sorted(self.dying)
+        It is if its last start came to nothing: also while it is tried again.
+        """
+        return {
+            name: {"starts": count, "dying": name in self.dying}
+            for name, count in self.starts.items()
+        }
 
     def preload(self, control: bool) -> bool:
         """Begin to load the shared libraries, once; `control`: those of a controller, too.

@@ -18,6 +18,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 from nodes_kit import GIVEN
+from users_kit import dozen_as_nobody
 
 from dozencloud import runs
 from dozencloud.cli import EPILOG, cli, common
@@ -185,15 +186,7 @@ def test_who_may_not_see_the_logs_is_not_told_that_there_are_none(
     cloud.chmod(0o755)
     (cloud / "log" / "keystone.log").touch()
     (cloud / "log").chmod(0o710)
-    done = subprocess.run(
-        [sys.executable, "-I", "-m", "dozencloud", "--root", str(cloud), "logs", *words],
-        user=65534,
-        group=65534,
-        extra_groups=[],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = dozen_as_nobody(cloud, "logs", *words)
     run = f"Run: sudo ./dozen --root {cloud} logs {' '.join(words)}"
     assert done.stderr.splitlines() == ["Error: This needs root.", run]
     assert done.returncode == Exit.UNFIT

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from users_kit import NOBODY
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 INTERPRETER = """#!/bin/sh
@@ -75,7 +76,7 @@ def launch(
     plain_user: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Run the launcher."""
-    user = 65534 if plain_user and os.geteuid() == 0 else None
+    user = NOBODY if plain_user and os.geteuid() == 0 else None
     return subprocess.run(
         [launcher, *arguments],
         cwd=cwd or "/",

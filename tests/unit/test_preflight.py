@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from keystoneauth1.exceptions import Unauthorized
 from nodes_kit import GIVEN, MEMBER
+from users_kit import dozen_as_nobody
 
 from dozencloud import doctor, preflight, status
 from dozencloud.cloud import Cloud, Network, Settings
@@ -174,15 +175,7 @@ def test_doctor_of_a_cloud_without_root_calls_nothing_bad(node: bool) -> None:
         cloud.file.write_text("")
         if node:
             keep(cloud, GIVEN)
-        done = subprocess.run(
-            [sys.executable, "-I", "-m", "dozencloud", "--root", folder, "doctor", "--json"],
-            user=65534,
-            group=65534,
-            extra_groups=[],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = dozen_as_nobody(folder, "doctor", "--json")
     assert done.stderr == ""
     verdicts = {each["name"]: each for each in json.loads(done.stdout)["verdicts"]}
     assert [name for name, each in verdicts.items() if each["level"] == "bad"] == []

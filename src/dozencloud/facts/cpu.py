@@ -85,6 +85,11 @@ class Cpu:
     def mixed(self) -> bool:
         return len(self.clusters) > 1
 
+    @property
+    def numbers(self) -> frozenset[int]:
+        """Of the CPUs that are online."""
+        return frozenset(number for cluster in self.clusters for number in cluster.cpus)
+
 
 def arm_model(implementer: int, part: int) -> str:
     """A person's name for a CPU, or its numbers where we know none."""

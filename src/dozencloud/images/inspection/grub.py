@@ -309,6 +309,10 @@ class State:
         """One that goes another way; lines of the menu are common to all ways."""
         return replace(self, variables=dict(self.variables))
 
+    def within(self, item: Item) -> State:
+        """One for a line of the menu."""
+        return replace(self.fork(), boot=Entry(item.name, item.title), items=[], stopped="")
+
     def get(self, name: str) -> str:
         value = self.variables.get(name)
         if value is not None:
@@ -391,7 +395,7 @@ class Script:
 
     def _of_item(self, item: Item, state: State, rest: str) -> Entry | None:
         """What a line of the menu starts; of a menu behind it, the line that is wanted there."""
-        inner = replace(state.fork(), boot=Entry(item.name, item.title), items=[], stopped="")
+        inner = state.within(item)
         if not item.submenu:
             # A menu behind an entry is one that it loads, which has a default of its own.
             inner.set("default", "0")
@@ -406,7 +410,7 @@ class Script:
     def _bootable(self, state: State) -> Iterator[Entry]:
         """Every entry with a kernel, those of menus in the menu too."""
         for item in state.items:
-            inner = replace(state.fork(), boot=Entry(item.name, item.title), items=[], stopped="")
+            inner = state.within(item)
             self._all(item.body, inner)
             if entry := _booted(inner):
                 yield entry
