@@ -23,9 +23,10 @@ CREATE = """
 import sys, time
 from pathlib import Path
 import libvirt
-from dozencloud import cloud, seed
-from dozencloud.secret import Secrets
-here = cloud.load(None)
+from dozencloud import seed
+from dozencloud.cloud import installation
+from dozencloud.cloud.secret import Secrets
+here = installation.load(None)
 sdk = seed.connect(here, Secrets(here.etc / "secrets.json"))
 compute, network = sdk.compute, sdk.network
 image, flavor = sdk.image.find_image("tiny-arm64"), compute.find_flavor("m1.nano")

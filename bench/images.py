@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from dozencloud.cloud import load
+from dozencloud.cloud.installation import load
 from dozencloud.images import tiny_uefi
 from dozencloud.images.inspection.confine import inspect_file
 

@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 from dozencloud import facts, machine, packages
+from dozencloud.cloud.state import State
 from dozencloud.graph import Step
-from dozencloud.state import State
 
 system = facts.gather().system
 wanted = packages.wanted(

@@ -16,8 +16,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from dozencloud import cloud, facts, lifecycle, schema
+from dozencloud import facts, lifecycle, schema
 from dozencloud.bringup import Bringup, make_plan
+from dozencloud.cloud import installation
 from dozencloud.graph import Graph, Task
 from dozencloud.services import mariadb
 from dozencloud.services.base import Plan
@@ -78,7 +79,7 @@ def build() -> str:
     """Text of the snapshot, from a scratch cloud."""
     with tempfile.TemporaryDirectory(prefix="dzsnap", dir="/var/tmp") as folder:
         Path(folder).chmod(0o755)
-        scratch = cloud.load(Path(folder))
+        scratch = installation.load(Path(folder))
         found = facts.gather()
         plan = make_plan(scratch, found)
         tasks = Bringup(plan, found, schema.from_migrations).tasks(first_server=False)

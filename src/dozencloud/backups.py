@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dozencloud import schema
-from dozencloud.cloud import CLOUD_FILE, SECRETS_FILE, Cloud
+from dozencloud.cloud.installation import CLOUD_FILE, SECRETS_FILE, Cloud
+from dozencloud.cloud.secret import write_private
 from dozencloud.graph import Step
-from dozencloud.secret import write_private
 from dozencloud.services import mariadb
 from dozencloud.services.base import Plan
 

@@ -20,7 +20,6 @@ from pathlib import Path
 
 from dozencloud import (
     accounts,
-    closed,
     doctor,
     environments,
     lifecycle,
@@ -34,26 +33,26 @@ from dozencloud import (
     schema,
     seed,
     systemd,
-    tls,
     uplink,
     users,
 )
-from dozencloud.cloud import CONSOLE_USER, Cloud, parse_cpus, template
+from dozencloud.cloud import folders, tls
+from dozencloud.cloud.installation import CONSOLE_USER, Cloud, parse_cpus, template
+from dozencloud.cloud.membership import Membership
+from dozencloud.cloud.secret import write_private
+from dozencloud.cloud.state import State, digest
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts import Cpu, Facts
 from dozencloud.graph import Step, Task
 from dozencloud.images import tiny
-from dozencloud.membership import Membership
 from dozencloud.nodes import authority, broker
 from dozencloud.nodes.controller import Controller
-from dozencloud.secret import write_private
 from dozencloud.services import ovn
 from dozencloud.services import services as all_services
 from dozencloud.services.base import GROUP, Folder, Node, Plan, Service
 from dozencloud.services.gateway import USER as GATEWAY_USER
 from dozencloud.services.libvirt import USER as QEMU_USER
 from dozencloud.services.neutron import METADATA_USER
-from dozencloud.state import State, digest
 from dozencloud.supervise import Supervisor, clean_environment, variables
 
 TINY = "aarch64"
@@ -101,7 +100,7 @@ def divide_cpus(cloud: Cloud, cpu: Cpu) -> tuple[str, str]:
 
 def make_plan(cloud: Cloud, facts: Facts) -> Plan:
     """The plan of this node; its secrets and its identity are written at once."""
-    closed.make_folders(cloud, GROUP)
+    folders.make_folders(cloud, GROUP)
     machine.enter(cloud)
     if not cloud.file.exists():
         write_private(cloud.file, template(cloud.settings), 0o644)
@@ -487,7 +486,7 @@ class Bringup:
         return linked and plumbing.way_out_is_open(self.cloud)
 
     def _configuration(self, step: Step) -> None:
-        closed.make_folders(self.cloud, GROUP)  # the group is there now
+        folders.make_folders(self.cloud, GROUP)  # the group is there now
         make_folder(Folder(self.cloud.run / "api", "root", GROUP, 0o710))
         for socket_of_before in (self.cloud.run / "api").glob("*.sock"):
             socket_of_before.unlink()

@@ -13,11 +13,11 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from dozencloud.cloud import Cloud
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.secret import write_private
+from dozencloud.cloud.state import State
 from dozencloud.facts.processes import PROC, pids
 from dozencloud.locks import open_lock
-from dozencloud.secret import write_private
-from dozencloud.state import State
 
 KEPT = 2
 """The one that a cloud runs in, and the one before: for the way back from an upgrade."""

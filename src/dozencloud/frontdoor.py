@@ -12,10 +12,10 @@ import socket
 import ssl
 
 from dozencloud import plumbing
-from dozencloud.cloud import Cloud
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.state import State
 from dozencloud.doctor import Level, Verdict
 from dozencloud.facts.reach import resolve
-from dozencloud.state import State
 
 SECONDS = 3.0
 """For a connection that goes out to a router and comes back."""

@@ -12,12 +12,12 @@ from pathlib import Path
 from xmlrpc.client import Fault
 
 from dozencloud import machine, packages, plumbing, processes, systemd, tunnels, uplink, users
-from dozencloud.cloud import CLOUD_FILE, INTEGRATION_BRIDGE, Cloud
+from dozencloud.cloud.installation import CLOUD_FILE, INTEGRATION_BRIDGE, Cloud
+from dozencloud.cloud.state import State
 from dozencloud.errors import Problem
 from dozencloud.facts.run import ask
 from dozencloud.services.base import GROUP
 from dozencloud.services.libvirt import folders as libvirt_folders
-from dozencloud.state import State
 from dozencloud.supervise import Supervisor
 
 Say = Callable[[str], None]

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dozencloud.cloud import Cloud, is_there
-from dozencloud.secret import write_private
+from dozencloud.cloud.installation import Cloud, is_there
+from dozencloud.cloud.secret import write_private
 
 RECORD = Path("/var/lib/misc/dozencloud.json")
 """The place for state of programs without a folder of their own (FHS 3.0, 5.8); none is left."""

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from dozencloud.cloud import OLDEST_OVN, Cloud
+from dozencloud.cloud.installation import OLDEST_OVN, Cloud
 from dozencloud.facts.run import ask
 from dozencloud.graph import Step
 from dozencloud.images import apt, debs

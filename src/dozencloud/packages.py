@@ -8,13 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from dozencloud import machine
-from dozencloud.cloud import Cloud
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.state import State
 from dozencloud.errors import Problem
 from dozencloud.facts import Facts
 from dozencloud.facts.packages import packages as package_facts
 from dozencloud.facts.run import ask
 from dozencloud.graph import Step
-from dozencloud.state import State
 
 COMMON = (
     "ca-certificates",

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dozencloud.cloud import (
+from dozencloud.cloud.installation import (
     CONSOLE_USER,
     GENEVE,
     LINKS,

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dozencloud.cloud import INTEGRATION_BRIDGE, load
+from dozencloud.cloud.installation import INTEGRATION_BRIDGE, load
 from dozencloud.portflows import COOKIE, flows, free_ports, secured
 from dozencloud.services import ovn
 from dozencloud.services.base import Plan

@@ -14,12 +14,12 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from dozencloud import doctor, facts, frontdoor, packages, plumbing, processes, tunnels, uplink
-from dozencloud.cloud import GENEVE, INTEGRATION_BRIDGE, Cloud, Internal, parse_cpus
+from dozencloud.cloud.installation import GENEVE, INTEGRATION_BRIDGE, Cloud, Internal, parse_cpus
+from dozencloud.cloud.membership import Member, members, membership, membership_file
+from dozencloud.cloud.state import State
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.reach import Target
 from dozencloud.locks import open_lock
-from dozencloud.membership import Member, members, membership, membership_file
-from dozencloud.state import State
 from dozencloud.supervise import Supervisor, log_file
 
 LOCK = "lock"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from dozencloud.cloud import CONSOLE_USER, Cloud
+from dozencloud.cloud.installation import CONSOLE_USER, Cloud
 
 SERVERS = "qemu-system-"
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import bcrypt
 
 from dozencloud.accounts import ACCOUNTS
-from dozencloud.cloud import REGION
+from dozencloud.cloud.installation import REGION
 from dozencloud.graph import Step
 from dozencloud.services import mariadb
 from dozencloud.services.base import Plan

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from dozencloud import accounts
-from dozencloud.cloud import PROJECT_PREFIX, REGION, Cloud
+from dozencloud.cloud.installation import PROJECT_PREFIX, REGION, Cloud
+from dozencloud.cloud.secret import Secrets, write_private
 from dozencloud.errors import Problem
 from dozencloud.graph import Step
 from dozencloud.images.files import file_hash
 from dozencloud.images.inspection.model import Arch
 from dozencloud.images.properties import TRAITS
 from dozencloud.images.tiny import TinyImage
-from dozencloud.secret import Secrets, write_private
 from dozencloud.services.base import Node
 
 CLOUD_NAME = "dozen"

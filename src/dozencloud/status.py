@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dozencloud import processes, reachable
-from dozencloud.cloud import Cloud
+from dozencloud.cloud.installation import Cloud
 from dozencloud.errors import Problem
 from dozencloud.facts.memory import disk
 from dozencloud.reachable import Routers

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from xmlrpc.client import Fault, ServerProxy
 
 from dozencloud import processes
-from dozencloud.cloud import Cloud
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.secret import write_private
 from dozencloud.confinement import CONFINED, Unconfined
 from dozencloud.errors import Exit, Problem
-from dozencloud.secret import write_private
 
 if TYPE_CHECKING:
     from dozencloud.services.base import Service

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dozencloud.cloud import Cloud
+from dozencloud.cloud.installation import Cloud
 from dozencloud.facts.run import ask
 from dozencloud.graph import Step
 from dozencloud.supervise import clean_environment

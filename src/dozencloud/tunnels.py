@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dozencloud import plumbing
-from dozencloud.cloud import GENEVE, VXLAN, Cloud
+from dozencloud.cloud.installation import GENEVE, VXLAN, Cloud
 from dozencloud.facts.run import ask
 from dozencloud.graph import Step
 

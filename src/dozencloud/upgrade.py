@@ -11,16 +11,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from dozencloud import RELEASE, backups, doctor, lifecycle, lineage, preflight, runs, schema
+from dozencloud import RELEASE, backups, doctor, lifecycle, preflight, runs, schema
 from dozencloud.backups import Backup
 from dozencloud.bringup import Bringup, make_plan
-from dozencloud.cloud import Cloud, load
+from dozencloud.cloud import lineage
+from dozencloud.cloud.installation import Cloud, load
+from dozencloud.cloud.lineage import MADE_BY, Unfinished
+from dozencloud.cloud.membership import Membership, account, members, membership
+from dozencloud.cloud.state import State
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.memory import disk
 from dozencloud.facts.run import ask
 from dozencloud.graph import RunFailed, Step, Task
-from dozencloud.lineage import MADE_BY, Unfinished
-from dozencloud.membership import Membership, account, members, membership
 from dozencloud.nodes import reports
 from dozencloud.nodes.controller import Controller
 from dozencloud.preflight import GIB
@@ -28,7 +30,6 @@ from dozencloud.releases import Standing, numbers, standing
 from dozencloud.runs import Outcome
 from dozencloud.services import mariadb
 from dozencloud.services.base import Plan
-from dozencloud.state import State
 
 Say = Callable[[str], None]
 

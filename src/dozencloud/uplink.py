@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from dozencloud import plumbing
-from dozencloud.cloud import Cloud
+from dozencloud.cloud.installation import Cloud
 from dozencloud.doctor import Level, Verdict
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.card import Card, card

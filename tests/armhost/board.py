@@ -13,7 +13,7 @@ import emulated
 import nodedisks
 from disks import Disks, run
 
-from dozencloud.cloud import Cloud
+from dozencloud.cloud.installation import Cloud
 from dozencloud.errors import Problem
 
 OFF = (

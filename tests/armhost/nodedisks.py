@@ -19,7 +19,7 @@ import disks
 from disks import CHECKOUT, INSIDE, PYTHONS, Disks
 
 from dozencloud import packages
-from dozencloud.state import digest
+from dozencloud.cloud.state import digest
 
 BASE = (
     *("apt", "base-files", "base-passwd", "bash", "bsdutils", "busybox-static", "coreutils"),

@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dozencloud import closed
-from dozencloud.cloud import Cloud
+from dozencloud.cloud import folders
+from dozencloud.cloud.installation import Cloud
 
 NOBODY = 65534
 
@@ -104,9 +104,9 @@ def _connects(path: Path) -> bool:
 
 
 def unlisted(cloud: Cloud) -> dict[str, list[str]]:
-    """What he reaches of a cloud, or of a node of one, that is not in the list of closed.py."""
+    """What he reaches of a cloud, or of a node of one, which cloud/folders.py does not list."""
     got = reached(everything(*cloud.folders))
-    listed = {str(path) for path in closed.readable(cloud)}
+    listed = {str(path) for path in folders.readable(cloud)}
     assert listed & set(got), "the list itself holds"
     return {path: ways for path, ways in got.items() if path not in listed or "write" in ways}
 

@@ -23,7 +23,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from dozencloud.cloud import SCREEN_PORTS, SERIAL_PORTS
+from dozencloud.cloud.installation import SCREEN_PORTS, SERIAL_PORTS
 from dozencloud.images import apt, debs, tiny
 from dozencloud.images.debian import disk
 

@@ -18,9 +18,9 @@ from testnext import Next
 from testnodes import Node, condition, listening, server_on, token
 
 from dozencloud import RELEASE, facts, preflight
-from dozencloud.cloud import LIBVIRT_PORT
+from dozencloud.cloud.installation import LIBVIRT_PORT
+from dozencloud.cloud.membership import Membership, members
 from dozencloud.errors import Exit
-from dozencloud.membership import Membership, members
 from dozencloud.services import ovn
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]

@@ -16,7 +16,7 @@ from openstack.exceptions import BadRequestException
 from testcloud import IMAGE, Tenant, TestCloud
 
 from dozencloud import accounts
-from dozencloud.secret import Secrets
+from dozencloud.cloud.secret import Secrets
 from dozencloud.services import mariadb
 from dozencloud.services.base import Plan
 

@@ -32,7 +32,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from dozencloud import closed
+from dozencloud.cloud import folders
 from dozencloud.confinement import CAPABILITIES, Unconfined
 from dozencloud.processes import children
 from dozencloud.supervise import Supervisor
@@ -128,12 +128,12 @@ def test_a_stranger_reaches_only_what_the_list_says(
 def test_what_he_may_pass_through_he_cannot_list(cloud: TestCloud) -> None:
     """Nor may he pass where the list does not say so; what is below may be as upstream makes it."""
     here = cloud.cloud
-    folders = [str(path) for path in everything(*here.folders) if path.is_dir()]
+    found = [str(path) for path in everything(*here.folders) if path.is_dir()]
 
     def passed() -> list[str]:
-        return [path for path in folders if os.access(path, os.X_OK)]
+        return [path for path in found if os.access(path, os.X_OK)]
 
-    assert set(as_stranger(passed)) == {str(path) for path in closed.passed(here)}
+    assert set(as_stranger(passed)) == {str(path) for path in folders.passed(here)}
 
 
 def test_a_disk_is_tight_without_its_folder_too(cloud: TestCloud, kinds: dict[str, Any]) -> None:

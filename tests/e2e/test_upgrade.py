@@ -16,11 +16,11 @@ from testcloud import Guest, TestCloud, eventually
 from testnext import Next
 
 from dozencloud import RELEASE, SERIES, backups, processes
+from dozencloud.cloud.lineage import Unfinished
+from dozencloud.cloud.state import State
 from dozencloud.errors import Exit
-from dozencloud.lineage import Unfinished
 from dozencloud.services import mariadb
 from dozencloud.services.base import Plan
-from dozencloud.state import State
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -22,7 +22,7 @@ from openstack.config import OpenStackConfig
 from openstack.connection import Connection
 from openstack.exceptions import ResourceFailure, SDKException
 
-from dozencloud.cloud import Cloud, load
+from dozencloud.cloud.installation import Cloud, load
 from dozencloud.facts.routes import routes
 from dozencloud.services import services
 from dozencloud.services.base import Plan, Service

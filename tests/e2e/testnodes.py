@@ -16,7 +16,7 @@ from pathlib import Path
 from testcloud import Guest, Tenant, TestCloud
 
 from dozencloud import processes
-from dozencloud.membership import Membership, membership
+from dozencloud.cloud.membership import Membership, membership
 
 
 class Node(TestCloud):

@@ -24,13 +24,14 @@ import amqp
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from dozencloud import plumbing, tls, users
-from dozencloud.cloud import NODE_CONSOLES_PORT, Cloud, parse
+from dozencloud import plumbing, users
+from dozencloud.cloud import tls
+from dozencloud.cloud.installation import NODE_CONSOLES_PORT, Cloud, parse
+from dozencloud.cloud.membership import Member, Membership, changing, console_name
+from dozencloud.cloud.secret import Secrets, write_private
 from dozencloud.compute.consoleproxy import destination
 from dozencloud.graph import Step
-from dozencloud.membership import Member, Membership, changing, console_name
 from dozencloud.nodes import authority, broker
-from dozencloud.secret import Secrets, write_private
 from dozencloud.services import gate, gateway, ovn, rabbitmq
 from dozencloud.services.base import Node, Plan, Service, broker_over_tls, broker_url, ini
 from dozencloud.services.gateway import GROUP

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from dozencloud.cloud import Cloud
-from dozencloud.secret import Secrets
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.secret import Secrets
 from dozencloud.services import privsep
 from dozencloud.services.base import Node, Plan
 

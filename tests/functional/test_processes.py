@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dozencloud import processes
-from dozencloud.cloud import Cloud
+from dozencloud.cloud.installation import Cloud
 from dozencloud.preflight import locked
 
 pytestmark = pytest.mark.functional
@@ -52,7 +52,7 @@ def start() -> Iterator[Start]:
 RUN = """
 import subprocess, sys
 from pathlib import Path
-from dozencloud.cloud import Cloud
+from dozencloud.cloud.installation import Cloud
 from dozencloud.preflight import locked
 with locked(Cloud(Path(sys.argv[1]))):
     command = subprocess.Popen(["sh", "-c", "sleep 60; true"], start_new_session=True)

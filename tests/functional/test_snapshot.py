@@ -22,9 +22,9 @@ import pytest
 
 from dozencloud import schema, users
 from dozencloud.bringup import make_folder
-from dozencloud.cloud import Cloud
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.secret import Secrets, write_private
 from dozencloud.graph import Step
-from dozencloud.secret import Secrets, write_private
 from dozencloud.services import mariadb
 from dozencloud.services.base import GROUP, Node, Plan
 from dozencloud.supervise import clean_environment

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from dozencloud import processes
-from dozencloud.cloud import Cloud
+from dozencloud.cloud.installation import Cloud
 from dozencloud.confinement import Confinement, Unconfined
 from dozencloud.errors import Problem
 from dozencloud.processes import alive

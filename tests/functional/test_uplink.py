@@ -22,7 +22,7 @@ import pytest
 from nodekit import CENTRE, CHASSIS, STEP, Machine, controller_plan, machine
 
 from dozencloud import lifecycle, plumbing, uplink
-from dozencloud.cloud import Cloud, Network, Settings
+from dozencloud.cloud.installation import Cloud, Network, Settings
 from dozencloud.doctor import Level
 from dozencloud.errors import Problem
 from dozencloud.services import ovn

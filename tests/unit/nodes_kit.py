@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dozencloud.membership import Member, Membership
+from dozencloud.cloud.membership import Member, Membership
 from dozencloud.nodes.reports import Report
 
 REPORT = Report(

@@ -9,7 +9,7 @@ import pytest
 from test_doctor import ARM, GOOD
 
 from dozencloud.bringup import decide_node
-from dozencloud.cloud import Compute, load
+from dozencloud.cloud.installation import Compute, load
 from dozencloud.errors import Problem
 from dozencloud.facts import Facts
 from dozencloud.facts.cpu import Cluster

@@ -9,7 +9,7 @@ import pytest
 
 from dozencloud import uplink
 from dozencloud.cardmove import Address, Had, giving, making, route_words, routers, taking
-from dozencloud.cloud import Cloud, Network, Settings
+from dozencloud.cloud.installation import Cloud, Network, Settings
 from dozencloud.doctor import Level
 from dozencloud.facts.card import Card
 

@@ -25,7 +25,7 @@ from dozencloud.cli import EPILOG, cli, common
 from dozencloud.cli.common import Invocation, Root
 from dozencloud.cli.logs import follow
 from dozencloud.cli.status import duration
-from dozencloud.cloud import Cloud, parse
+from dozencloud.cloud.installation import Cloud, parse
 from dozencloud.doctor import Level, Verdict
 from dozencloud.errors import Exit, Problem
 from dozencloud.nodes.tokens import Token

@@ -17,9 +17,9 @@ from nodes_kit import GIVEN
 sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
 import oddinput
 
-from dozencloud.cloud import Cloud
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.membership import keep
 from dozencloud.errors import Exit
-from dozencloud.membership import keep
 
 MACHINE = {("up",), ("start",), ("destroy",), ("upgrade",), ("leave",), ("certs", "rotate")}
 """These have no words of a person's, and would change this machine."""

@@ -19,10 +19,10 @@ from openstack.exceptions import ForbiddenException, HttpException, NotFoundExce
 from dozencloud import guard, seed
 from dozencloud.cli.common import Invocation
 from dozencloud.client import environment, exports, find_server, need_on, refusal
-from dozencloud.cloud import Cloud
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.state import State
 from dozencloud.errors import Exit, Problem
 from dozencloud.services.gateway import SENTENCES
-from dozencloud.state import State
 
 PASSWORD = "it's $HOME"
 

@@ -6,10 +6,10 @@ import os
 import stat
 from pathlib import Path
 
-from dozencloud import closed
-from dozencloud.cloud import Cloud
+from dozencloud.cloud import folders
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.secret import aside
 from dozencloud.locks import open_lock
-from dozencloud.secret import aside
 
 
 def rights(path: Path) -> str:
@@ -28,7 +28,7 @@ def test_folders_of_a_release_before_are_closed(tmp_path: Path) -> None:
     for name in (*files, "log/nova-api.log", "run/supervisord.pid"):
         (tmp_path / name).write_text("")
         (tmp_path / name).chmod(0o644)
-    closed.make_folders(cloud, "no-such-group")
+    folders.make_folders(cloud, "no-such-group")
     assert {path.name: rights(path) for path in cloud.folders} == {
         "etc": "0o711",
         "lib": "0o711",
@@ -40,7 +40,7 @@ def test_folders_of_a_release_before_are_closed(tmp_path: Path) -> None:
         "0o700"
     }
     open_ones = {path for path in tmp_path.rglob("*") if path.is_file() and "644" in rights(path)}
-    assert open_ones == set(closed.readable(cloud))
+    assert open_ones == set(folders.readable(cloud))
 
 
 def test_what_everybody_may_read_stays_so_while_it_is_written(tmp_path: Path) -> None:
@@ -52,17 +52,17 @@ def test_what_everybody_may_read_stays_so_while_it_is_written(tmp_path: Path) ->
     half.chmod(0o644)
     cloud.file.write_text("")
     cloud.file.chmod(0o600)
-    closed.make_folders(cloud, "no-such-group")
+    folders.make_folders(cloud, "no-such-group")
     assert rights(half) == "0o644"
     assert rights(cloud.file) == "0o644", "closed by a release that did not wait for it"
 
 
 def test_each_entry_has_a_reason() -> None:
-    assert all(why and not why.endswith(".") for why in closed.READABLE.values())
-    assert all(why for why in closed.PASSED.values())
+    assert all(why and not why.endswith(".") for why in folders.READABLE.values())
+    assert all(why for why in folders.PASSED.values())
     cloud = Cloud()
-    assert Path("/etc/dozencloud/tls/ca.crt") in closed.readable(cloud)
-    assert cloud.ca in closed.readable(cloud)
+    assert Path("/etc/dozencloud/tls/ca.crt") in folders.readable(cloud)
+    assert cloud.ca in folders.readable(cloud)
 
 
 def test_a_lock_is_its_owners_and_keeps_what_is_in_it(tmp_path: Path) -> None:

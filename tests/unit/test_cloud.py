@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dozencloud.cloud import (
+from dozencloud.cloud.installation import (
     LONGEST_ROOT,
     Cloud,
     Compute,
@@ -360,7 +360,7 @@ def write(root: Path, content: bytes) -> None:
 def root(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A short path: pytest's own are too long for a cloud."""
     folder = tmp_path_factory.mktemp("c")
-    monkeypatch.setattr("dozencloud.cloud.LONGEST_ROOT", len(str(folder)))
+    monkeypatch.setattr("dozencloud.cloud.installation.LONGEST_ROOT", len(str(folder)))
     return folder
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from openstack.exceptions import ConflictException
 
-from dozencloud import console, tls
+from dozencloud import console
 from dozencloud.client import trust
-from dozencloud.cloud import Cloud
+from dozencloud.cloud import tls
+from dozencloud.cloud.installation import Cloud
 from dozencloud.errors import Problem
 from dozencloud.services.gateway import PAGES
 

@@ -17,15 +17,16 @@ from xml.etree import ElementTree
 import click
 import pytest
 
-from dozencloud import closed, packages
+from dozencloud import packages
 from dozencloud.bringup import Bringup
 from dozencloud.cli import cli
-from dozencloud.cloud import Cloud, Settings
+from dozencloud.cloud import folders
+from dozencloud.cloud.installation import Cloud, Settings
+from dozencloud.cloud.secret import Secrets
 from dozencloud.doctor import Needs
 from dozencloud.errors import Exit
 from dozencloud.facts import gather
 from dozencloud.facts.system import SUPPORTED
-from dozencloud.secret import Secrets
 from dozencloud.services import services
 from dozencloud.services.base import Node, Plan
 
@@ -317,5 +318,5 @@ def test_every_dependency_with_a_reason(heading: str) -> None:
 def test_what_everybody_may_read() -> None:
     listed = rows(section(read("docs/operations.md"), "Files and folders"))
     told = {row[0].strip("`"): row[1] for row in listed if row[0].strip("`") != row[0]}
-    for path, why in closed.readable(Cloud()).items():
+    for path, why in folders.readable(Cloud()).items():
         assert told[str(path)] == why

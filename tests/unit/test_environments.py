@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from dozencloud import environments
-from dozencloud.cloud import Cloud
-from dozencloud.state import State
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.state import State
 
 
 class Machine:

@@ -10,7 +10,7 @@ import pytest
 from nodes_kit import MEMBER
 from test_services import make_plan
 
-from dozencloud import tls
+from dozencloud.cloud import tls
 from dozencloud.services import gateway
 from dozencloud.services.base import IMAGE_DATA
 

@@ -9,8 +9,8 @@ import pytest
 
 from dozencloud import environments, lifecycle, machine
 from dozencloud.cli.destroy import clear_machine
-from dozencloud.cloud import Cloud
-from dozencloud.state import State
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.state import State
 
 
 @pytest.fixture(autouse=True)

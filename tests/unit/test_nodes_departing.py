@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dozencloud.cloud import Cloud
+from dozencloud.cloud.installation import Cloud
 from dozencloud.nodes import departing
 from dozencloud.nodes.tokens import Refused
 

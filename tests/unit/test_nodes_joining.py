@@ -20,10 +20,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.verification import PolicyBuilder, Store
 from nodes_kit import GIVEN, MEMBER, REPORT
 
-from dozencloud import RELEASE, tls
-from dozencloud.cloud import Cloud, parse
+from dozencloud import RELEASE
+from dozencloud.cloud import tls
+from dozencloud.cloud.installation import Cloud, parse
+from dozencloud.cloud.membership import Member, changing, keep, members, membership
 from dozencloud.errors import Exit, Problem
-from dozencloud.membership import Member, changing, keep, members, membership
 from dozencloud.nodes import agent, authority, broker, enrol, joining, leaving, reports, tokens
 from dozencloud.nodes.controller import checked_url
 from dozencloud.nodes.reports import Report

@@ -10,8 +10,8 @@ import nodes_kit
 import pytest
 
 from dozencloud import ovnseries
-from dozencloud.cloud import Cloud, parse
-from dozencloud.membership import Member
+from dozencloud.cloud.installation import Cloud, parse
+from dozencloud.cloud.membership import Member
 from dozencloud.nodes import enrol
 from dozencloud.nodes.listing import Condition, Row
 from dozencloud.nodes.reports import Report

@@ -13,10 +13,10 @@ from nova.api.openstack.common import _STATE_MAP
 from nova.compute.api import API
 from openstack.exceptions import ConflictException, ForbiddenException, NotFoundException
 
-from dozencloud.cloud import Cloud
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.membership import changing
 from dozencloud.errors import Exit, Problem
 from dozencloud.hooks.nova import quotas
-from dozencloud.membership import changing
 from dozencloud.nodes import listing, moving
 from dozencloud.nodes.listing import Condition, Row
 from dozencloud.nodes.moving import Needs, Room, Way, look, obstacle

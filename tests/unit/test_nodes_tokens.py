@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from dozencloud import tls
-from dozencloud.cloud import Cloud
+from dozencloud.cloud import tls
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.membership import nodes_folder
 from dozencloud.errors import Exit, Problem
-from dozencloud.membership import nodes_folder
 from dozencloud.nodes import tokens
 from dozencloud.nodes.tokens import Refused, Token
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dozencloud import facts
-from dozencloud.cloud import Cloud, Network, Settings
+from dozencloud.cloud.installation import Cloud, Network, Settings
 from dozencloud.facts import Datapath
 from dozencloud.plumbing import (
     ENTER_SCRIPT,

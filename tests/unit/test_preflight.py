@@ -16,9 +16,10 @@ from nodes_kit import GIVEN, MEMBER
 from users_kit import dozen_as_nobody
 
 from dozencloud import doctor, preflight, status
-from dozencloud.cloud import Cloud, Network, Settings
+from dozencloud.cloud.installation import Cloud, Network, Settings
+from dozencloud.cloud.membership import keep
+from dozencloud.cloud.state import State
 from dozencloud.errors import Exit, Problem
-from dozencloud.membership import keep
 from dozencloud.nodes import listing
 from dozencloud.preflight import (
     foreign_folders,
@@ -29,7 +30,6 @@ from dozencloud.preflight import (
     provider_card,
     service_verdicts,
 )
-from dozencloud.state import State
 from dozencloud.uplink import STATE
 
 ALL_WELL = status.Status(
@@ -38,7 +38,7 @@ ALL_WELL = status.Status(
 HOLD = """
 import sys
 from pathlib import Path
-from dozencloud.cloud import Cloud
+from dozencloud.cloud.installation import Cloud
 from dozencloud.preflight import locked
 with locked(Cloud(Path(sys.argv[1]))):
     print("held", flush=True)

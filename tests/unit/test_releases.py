@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 
-from dozencloud import RELEASE, SERIES, backups, lineage, upgrade
-from dozencloud.cloud import Cloud
+from dozencloud import RELEASE, SERIES, backups, upgrade
+from dozencloud.cloud import lineage
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.lineage import Unfinished
+from dozencloud.cloud.membership import Member, Membership, membership, membership_file
+from dozencloud.cloud.state import State
 from dozencloud.errors import Exit, Problem
-from dozencloud.lineage import Unfinished
-from dozencloud.membership import Member, Membership, membership, membership_file
 from dozencloud.nodes.reports import Report
 from dozencloud.nodes.tokens import Kept
 from dozencloud.releases import Standing, known, numbers, standing
 from dozencloud.services.base import Node
-from dozencloud.state import State
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from dozencloud.cloud.secret import Secrets, write_private
 from dozencloud.errors import Problem
-from dozencloud.secret import Secrets, write_private
 
 
 def mode(path: Path) -> int:
@@ -139,7 +139,7 @@ def test_json_that_is_no_table_of_texts_is_damaged_too(tmp_path: Path, content: 
 
 @pytest.mark.functional
 def test_another_user_is_told_to_use_sudo() -> None:
-    code = "import sys; from pathlib import Path; from dozencloud.secret import Secrets\n"
+    code = "import sys; from pathlib import Path; from dozencloud.cloud.secret import Secrets\n"
     code += "Secrets(Path(sys.argv[1]))"
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o711)

@@ -9,8 +9,8 @@ import pytest
 from keystoneauth1.exceptions import ConnectFailure, Unauthorized
 
 from dozencloud import seed
-from dozencloud.cloud import Cloud
-from dozencloud.secret import Secrets
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.secret import Secrets
 from dozencloud.seed import Seed
 from dozencloud.services.base import Node
 

@@ -14,13 +14,13 @@ from nodes_kit import MEMBER
 from test_doctor import GOOD
 
 from dozencloud.bringup import Bringup, decide_node
-from dozencloud.cloud import Cloud, Settings, parse
+from dozencloud.cloud.installation import Cloud, Settings, parse
+from dozencloud.cloud.secret import Secrets
+from dozencloud.cloud.state import State
 from dozencloud.facts.cpu import Cluster
 from dozencloud.preflight import REGISTERED, kept_settings, ranges
-from dozencloud.secret import Secrets
 from dozencloud.services import services
 from dozencloud.services.base import Plan
-from dozencloud.state import State
 from dozencloud.supervise import variables
 
 NAMES = [

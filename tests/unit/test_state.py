@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dozencloud.state import State, digest
+from dozencloud.cloud.state import State, digest
 
 
 def test_nothing_is_known_at_first(tmp_path: Path) -> None:

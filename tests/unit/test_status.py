@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dozencloud.cloud import Cloud
+from dozencloud.cloud.installation import Cloud
 from dozencloud.reachable import Routers
 from dozencloud.services.base import Role, Service
 from dozencloud.status import (

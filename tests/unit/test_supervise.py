@@ -17,7 +17,7 @@ from supervisor.options import ServerOptions
 from supervisor.states import ProcessStates, SupervisorStates
 
 from dozencloud import supervise, supervisor
-from dozencloud.cloud import Cloud
+from dozencloud.cloud.installation import Cloud
 from dozencloud.errors import Exit, Problem
 from dozencloud.services.base import Role, Service
 from dozencloud.supervise import (

@@ -17,8 +17,8 @@ import pytest
 from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-from dozencloud import tls
-from dozencloud.cloud import Cloud, Gateway, Network, Settings
+from dozencloud.cloud import tls
+from dozencloud.cloud.installation import Cloud, Gateway, Network, Settings
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from dozencloud.errors import Exit, Problem, foreseen, unforeseen
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from dozencloud.cloud import Cloud
+    from dozencloud.cloud.installation import Cloud
     from dozencloud.doctor import Verdict
 
 
@@ -35,7 +35,7 @@ class Invocation:
 
     @cached_property
     def cloud(self) -> Cloud:
-        from dozencloud.cloud import load
+        from dozencloud.cloud.installation import load
 
         return load(self.root)
 

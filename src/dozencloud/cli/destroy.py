@@ -12,7 +12,7 @@ from dozencloud.cli.common import Invocation, pass_invocation, say
 from dozencloud.errors import Exit, Problem
 
 if TYPE_CHECKING:
-    from dozencloud.cloud import Cloud
+    from dozencloud.cloud.installation import Cloud
 
 
 @click.command()

@@ -15,7 +15,7 @@ from dozencloud.cli.common import File, Invocation, Word, echo_json, pass_invoca
 from dozencloud.errors import Exit, Problem
 
 if TYPE_CHECKING:
-    from dozencloud.cloud import Cloud
+    from dozencloud.cloud.installation import Cloud
     from dozencloud.images.catalogue import Choice
     from dozencloud.images.importing import Imported, Importer, Progress
     from dozencloud.images.inspection.model import Arch, Inspection
@@ -299,7 +299,7 @@ def mirrors(words: tuple[str, ...]) -> dict[str, str]:
 
 def connected(cloud: Cloud) -> Any:
     """The cloud's SDK connection, as its administrator."""
-    from dozencloud.secret import Secrets
+    from dozencloud.cloud.secret import Secrets
     from dozencloud.seed import connect
 
     return connect(cloud, Secrets(cloud.secrets_file))

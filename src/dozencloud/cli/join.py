@@ -83,8 +83,8 @@ def leave(invocation: Invocation, yes: bool) -> None:
       sudo ./dozen leave
     """
     from dozencloud import lifecycle
+    from dozencloud.cloud.membership import membership
     from dozencloud.errors import Exit, Problem
-    from dozencloud.membership import membership
     from dozencloud.nodes import leaving
     from dozencloud.preflight import locked
 

@@ -16,7 +16,7 @@ from dozencloud.cli.common import Invocation, Word, pass_invocation, say, say_te
 from dozencloud.errors import Exit, Problem
 
 if TYPE_CHECKING:
-    from dozencloud.cloud import Cloud
+    from dozencloud.cloud.installation import Cloud
 
 UP = "up"
 POLL = 0.2  # s between two looks at a log that is followed
@@ -31,7 +31,7 @@ def names(folder: Path) -> list[str]:
 
 def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names of services, for the shell."""
-    from dozencloud.cloud import load
+    from dozencloud.cloud.installation import load
 
     root = (ctx.find_root().params or {}).get("root")
     found = [*names(load(root).log), UP]

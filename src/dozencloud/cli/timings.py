@@ -33,7 +33,7 @@ def timings(invocation: Invocation, svg: Path | None, as_json: bool) -> None:
       sudo ./dozen timings --svg /tmp/up.svg
     """
     from dozencloud import timings as reports
-    from dozencloud.secret import write_private
+    from dozencloud.cloud.secret import write_private
 
     cloud = invocation.existing()
     source = cloud.lib / "timings.json"

@@ -14,7 +14,7 @@ from dozencloud.errors import Exit, Problem
 
 if TYPE_CHECKING:
     from dozencloud.backups import Backup
-    from dozencloud.cloud import Cloud
+    from dozencloud.cloud.installation import Cloud
 
 
 @click.command()
@@ -38,7 +38,7 @@ def upgrade(invocation: Invocation, back: bool, yes: bool, verbose: bool) -> Non
       git checkout v0.1.0 && sudo ./dozen upgrade --back
     """
     from dozencloud import upgrade as work
-    from dozencloud.cloud import at
+    from dozencloud.cloud.installation import at
     from dozencloud.preflight import need_cloud, need_root
 
     # Settings of a newer release must not stand in the way back.

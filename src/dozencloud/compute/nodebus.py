@@ -14,7 +14,7 @@ from typing import Any
 
 from oslo_messaging._drivers import impl_rabbit
 
-from dozencloud.cloud import BROKER_ANSWERS
+from dozencloud.cloud.installation import BROKER_ANSWERS
 
 
 class Consumer(impl_rabbit.Consumer):  # type: ignore[misc]

@@ -20,12 +20,13 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from dozencloud import RELEASE, facts, ovnseries, tls
-from dozencloud.cloud import Cloud, load
+from dozencloud import RELEASE, facts, ovnseries
+from dozencloud.cloud import tls
+from dozencloud.cloud.installation import Cloud, load
+from dozencloud.cloud.membership import Membership, keep, membership
 from dozencloud.errors import Problem
 from dozencloud.facts.memory import disk, memory
 from dozencloud.graph import Step
-from dozencloud.membership import Membership, keep, membership
 from dozencloud.nodes import authority, joining, peers
 from dozencloud.nodes.controller import Controller
 from dozencloud.nodes.reports import Report

@@ -12,13 +12,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from dozencloud import tls
-from dozencloud.cloud import Cloud
-from dozencloud.membership import console_name, nodes_folder
-from dozencloud.secret import write_private
+from dozencloud.cloud import tls
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.membership import console_name, nodes_folder
+from dozencloud.cloud.secret import write_private
+from dozencloud.cloud.state import digest
+from dozencloud.cloud.tls import CLIENT, SERVER, Authority
 from dozencloud.services.ovn import USER as OVN_USER
-from dozencloud.state import digest
-from dozencloud.tls import CLIENT, SERVER, Authority
 
 
 def trusted(cloud: Cloud) -> Path:

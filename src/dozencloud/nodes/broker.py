@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dozencloud import plumbing
-from dozencloud.cloud import BROKER_ANSWERS, Cloud
+from dozencloud.cloud.installation import BROKER_ANSWERS, Cloud
+from dozencloud.cloud.membership import account, members
 from dozencloud.errors import Problem
-from dozencloud.membership import account, members
 from dozencloud.services.rabbitmq import (
     CALLS,
     TO_NODES,

@@ -14,7 +14,7 @@ import requests
 import urllib3
 from cryptography import x509
 
-from dozencloud import tls
+from dozencloud.cloud import tls
 from dozencloud.errors import Exit, Problem
 from dozencloud.nodes.tokens import Reason, Refused, Token
 

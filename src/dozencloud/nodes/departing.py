@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from dozencloud import seed
-from dozencloud.cloud import Cloud
-from dozencloud.membership import changing
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.membership import changing
+from dozencloud.cloud.secret import Secrets
 from dozencloud.nodes import authority, broker, identity, opening
 from dozencloud.nodes.tokens import Refused
-from dozencloud.secret import Secrets
 from dozencloud.services.base import Plan
 
 

@@ -16,13 +16,14 @@ from typing import Any
 
 from cryptography import x509
 
-from dozencloud import RELEASE, ovnseries, seed, tls
-from dozencloud.cloud import OLDEST_OVN, Cloud
-from dozencloud.membership import Member, Membership, changing, members
+from dozencloud import RELEASE, ovnseries, seed
+from dozencloud.cloud import tls
+from dozencloud.cloud.installation import OLDEST_OVN, Cloud
+from dozencloud.cloud.membership import Member, Membership, changing, members
+from dozencloud.cloud.secret import Secrets
 from dozencloud.nodes import authority, broker, identity, opening, tokens
 from dozencloud.nodes.tokens import Reason, Refused
 from dozencloud.releases import Standing, standing
-from dozencloud.secret import Secrets
 from dozencloud.services.base import Plan, Role
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")

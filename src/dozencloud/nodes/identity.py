@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dozencloud import accounts
-from dozencloud.membership import account
+from dozencloud.cloud.membership import account
 
 
 def grant(sdk: Any, node: str, password: str) -> None:

@@ -14,15 +14,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from dozencloud import RELEASE, closed, ovnseries, plumbing, tls
-from dozencloud.cloud import Cloud, template
+from dozencloud import RELEASE, ovnseries, plumbing
+from dozencloud.cloud import folders, tls
+from dozencloud.cloud.installation import Cloud, template
+from dozencloud.cloud.membership import Membership, keep, membership
+from dozencloud.cloud.secret import write_private
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts import Facts
-from dozencloud.membership import Membership, keep, membership
 from dozencloud.nodes.controller import Controller, meet
 from dozencloud.nodes.tokens import Refused, Token
 from dozencloud.releases import known
-from dozencloud.secret import write_private
 from dozencloud.services.base import GROUP
 
 MOST_OFF = 300.0
@@ -119,7 +120,7 @@ def set_clock(off: float) -> str:
 
 def _identity(cloud: Cloud, name: str) -> tuple[str, str]:
     """(name, chassis) of this machine; the chassis stays over tries that were refused."""
-    closed.make_folders(cloud, GROUP)
+    folders.make_folders(cloud, GROUP)
     if not cloud.file.exists():
         write_private(cloud.file, template(cloud.settings), 0o644)
     path = cloud.lib / "node.json"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import uuid
 from contextlib import suppress
 
-from dozencloud.cloud import Cloud
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.membership import Membership
 from dozencloud.errors import Problem
-from dozencloud.membership import Membership
 from dozencloud.nodes.controller import Controller
 from dozencloud.nodes.tokens import Reason, Refused
 

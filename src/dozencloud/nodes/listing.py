@@ -9,14 +9,14 @@ from enum import StrEnum
 from typing import Any
 
 from dozencloud import RELEASE, ovnseries, reachable, seed, status
-from dozencloud.cloud import OLDEST_OVN, Cloud
+from dozencloud.cloud.installation import OLDEST_OVN, Cloud
+from dozencloud.cloud.membership import Member, members
+from dozencloud.cloud.secret import Secrets
 from dozencloud.errors import Exit, Problem
-from dozencloud.membership import Member, members
 from dozencloud.nodes import agent, reports
 from dozencloud.nodes.joining import MOST_OFF, set_clock, span
 from dozencloud.nodes.reports import Report
 from dozencloud.releases import Standing, standing
-from dozencloud.secret import Secrets
 from dozencloud.services.base import Plan
 
 

@@ -18,12 +18,12 @@ from typing import Any
 from openstack.exceptions import ConflictException, HttpException, NotFoundException, SDKException
 
 from dozencloud import seed
-from dozencloud.cloud import Cloud
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.membership import changing
+from dozencloud.cloud.secret import Secrets
 from dozencloud.errors import Exit, Problem
-from dozencloud.membership import changing
 from dozencloud.nodes import departing, listing, reports
 from dozencloud.nodes.listing import Condition, Row
-from dozencloud.secret import Secrets
 
 SECONDS = 1800.0
 """s that one step of one server may take: a disk of tens of GiB goes to Glance and back."""

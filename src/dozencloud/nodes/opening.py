@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-from dozencloud.cloud import Cloud
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.membership import Member, changing
+from dozencloud.cloud.secret import write_private
 from dozencloud.errors import Problem
 from dozencloud.graph import Step
-from dozencloud.membership import Member, changing
 from dozencloud.nodes import authority
-from dozencloud.secret import write_private
 from dozencloud.services import gateway, ovn
 from dozencloud.services.base import Plan
 from dozencloud.supervise import Supervisor

@@ -14,14 +14,14 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from dozencloud import tls
-from dozencloud.cloud import Cloud
+from dozencloud.cloud import tls
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.membership import Membership, keep
+from dozencloud.cloud.secret import write_private
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.run import ask
-from dozencloud.membership import Membership, keep
 from dozencloud.nodes import joining
 from dozencloud.nodes.controller import Controller
-from dozencloud.secret import write_private
 from dozencloud.services import libvirt
 
 RESTART_SECONDS = 900.0

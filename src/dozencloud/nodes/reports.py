@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from dozencloud import reachable, seed, tunnels
-from dozencloud.cloud import GENEVE, Cloud
-from dozencloud.membership import Member
+from dozencloud.cloud.installation import GENEVE, Cloud
+from dozencloud.cloud.membership import Member
+from dozencloud.cloud.secret import Secrets, write_private
 from dozencloud.nodes.tokens import Refused
 from dozencloud.releases import known
-from dozencloud.secret import Secrets, write_private
 
 SILENT = 40.0
 """s after which a node that does not report is called silent; it reports every 20 s."""

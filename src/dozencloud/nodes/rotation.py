@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from dozencloud import tls
-from dozencloud.cloud import Cloud
-from dozencloud.membership import members
+from dozencloud.cloud import tls
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.membership import members
 from dozencloud.nodes import authority, opening, reports
 from dozencloud.services.base import Plan
 

@@ -26,9 +26,9 @@ from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from dozencloud import RELEASE
-from dozencloud.cloud import load
+from dozencloud.cloud.installation import load
+from dozencloud.cloud.membership import Member
 from dozencloud.errors import Problem
-from dozencloud.membership import Member
 from dozencloud.nodes import authority, departing, enrol, opening, reports
 from dozencloud.nodes.tokens import Refused
 

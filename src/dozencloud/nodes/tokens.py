@@ -13,10 +13,10 @@ from typing import Any
 
 from cryptography import x509
 
-from dozencloud import tls
-from dozencloud.cloud import Cloud
+from dozencloud.cloud import tls
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.membership import changing
 from dozencloud.errors import Exit, Problem
-from dozencloud.membership import changing
 from dozencloud.releases import known
 from dozencloud.services.base import Role
 

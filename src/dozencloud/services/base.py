@@ -12,14 +12,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
-from dozencloud import accounts, plumbing, tls
-from dozencloud.cloud import GENEVE, REGION, VXLAN, Cloud
+from dozencloud import accounts, plumbing
+from dozencloud.cloud import tls
+from dozencloud.cloud.installation import GENEVE, REGION, VXLAN, Cloud
+from dozencloud.cloud.membership import Member, Membership, members, membership, nodes_folder
+from dozencloud.cloud.secret import Secrets
 from dozencloud.confinement import ORDINARY, Confinement, Unconfined
 from dozencloud.errors import Problem
 from dozencloud.graph import Step
-from dozencloud.membership import Member, Membership, members, membership, nodes_folder
 from dozencloud.releases import known
-from dozencloud.secret import Secrets
 
 GROUP = "dozen"
 """Group of all service users: it may use the sockets, never read another one's files."""

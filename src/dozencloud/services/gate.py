@@ -6,8 +6,8 @@ word of the name that the controller asks for (SNI) is the port on loopback.
 
 from __future__ import annotations
 
-from dozencloud import tls
-from dozencloud.cloud import CONSOLE_USER, NODE_CONSOLES_PORT
+from dozencloud.cloud import tls
+from dozencloud.cloud.installation import CONSOLE_USER, NODE_CONSOLES_PORT
 from dozencloud.services.base import (
     GROUP,
     File,

@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 import dozencloud
-from dozencloud import tls
-from dozencloud.cloud import NODE_CONSOLES_PORT, Cloud
+from dozencloud.cloud import tls
+from dozencloud.cloud.installation import NODE_CONSOLES_PORT, Cloud
+from dozencloud.cloud.membership import nodes_folder
 from dozencloud.confinement import Confinement
-from dozencloud.membership import nodes_folder
 from dozencloud.processes import alive, children, read
 from dozencloud.services.base import (
     GROUP,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from contextlib import suppress
 
-from dozencloud.cloud import LINKS, REGION, Cloud
+from dozencloud.cloud.installation import LINKS, REGION, Cloud
 from dozencloud.confinement import Confinement
 from dozencloud.downloads import PORTS, Allowed
 from dozencloud.images import links

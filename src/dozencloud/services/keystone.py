@@ -6,7 +6,7 @@ import base64
 import os
 from pathlib import Path
 
-from dozencloud.secret import write_private
+from dozencloud.cloud.secret import write_private
 from dozencloud.services.base import (
     LOG_OPTIONS,
     LOGINS,

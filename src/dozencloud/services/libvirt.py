@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dozencloud import tls, users
-from dozencloud.cloud import LIBVIRT_PORT, MIGRATION_PORTS, SCREEN_PORTS, Cloud
+from dozencloud import users
+from dozencloud.cloud import tls
+from dozencloud.cloud.installation import LIBVIRT_PORT, MIGRATION_PORTS, SCREEN_PORTS, Cloud
 from dozencloud.confinement import Unconfined
 from dozencloud.graph import Step
 from dozencloud.services.base import File, Folder, Plan, Role, Service, accepting

@@ -15,12 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dozencloud import ovnseries, plumbing, tls, tunnels, uplink
-from dozencloud.cloud import INTEGRATION_BRIDGE, Cloud
+from dozencloud import ovnseries, plumbing, tunnels, uplink
+from dozencloud.cloud import tls
+from dozencloud.cloud.installation import INTEGRATION_BRIDGE, Cloud
+from dozencloud.cloud.membership import nodes_folder
+from dozencloud.cloud.secret import write_private
 from dozencloud.confinement import Confinement, Unconfined
 from dozencloud.graph import Step
-from dozencloud.membership import nodes_folder
-from dozencloud.secret import write_private
 from dozencloud.services.base import GROUP, Folder, Plan, Role, Service, accepting
 
 USER = "dozen-ovn"

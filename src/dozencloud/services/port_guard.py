@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 
-from dozencloud.cloud import INTEGRATION_BRIDGE
+from dozencloud.cloud.installation import INTEGRATION_BRIDGE
 from dozencloud.portflows import COOKIE
 from dozencloud.services import ovn
 from dozencloud.services.base import Plan, Role, Service, python_main

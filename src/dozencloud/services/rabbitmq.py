@@ -12,7 +12,7 @@ import base64
 import hashlib
 from collections.abc import Mapping
 
-from dozencloud.cloud import BROKER_ANSWERS, Cloud
+from dozencloud.cloud.installation import BROKER_ANSWERS, Cloud
 from dozencloud.services.base import File, Folder, Plan, Role, Service, listening, to_json
 
 USER = "dozen-rabbitmq"

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from dozencloud.cloud import Cloud
-from dozencloud.secret import aside
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.secret import aside
 
 READABLE: Mapping[str, str] = {
     "etc/cloud.toml": "settings, without secrets: `dozen` reads them for every user",

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import ClassVar
 
 from dozencloud import RELEASE
-from dozencloud.cloud import Cloud
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.membership import membership_file
+from dozencloud.cloud.state import State
 from dozencloud.errors import Exit, Problem
-from dozencloud.membership import membership_file
 from dozencloud.releases import known, numbers
-from dozencloud.state import State
 
 MADE_BY = "release"
 """In the cloud's state: the release that its data are of."""

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dozencloud.cloud import GENEVE, MEMBERSHIP_FILE, Cloud
+from dozencloud.cloud.installation import GENEVE, MEMBERSHIP_FILE, Cloud
+from dozencloud.cloud.secret import write_private
 from dozencloud.errors import Problem
 from dozencloud.locks import open_lock
 from dozencloud.releases import known
-from dozencloud.secret import write_private
 
 
 @dataclass(frozen=True)

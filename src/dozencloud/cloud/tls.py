@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from dozencloud.cloud import Cloud
-from dozencloud.secret import write_private
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.secret import write_private
 
 CA_DAYS, LEAF_DAYS, RENEW_DAYS = 3650, 397, 30
 CIPHERS = (

@@ -8,8 +8,8 @@ import threading
 from pathlib import Path
 from typing import Any, Self
 
-from dozencloud.cloud import Cloud
-from dozencloud.secret import write_private
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.secret import write_private
 
 
 def digest(*parts: object) -> str:

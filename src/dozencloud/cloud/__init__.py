@@ -1,0 +1,1 @@
+"""One installation as data: where it lives, its settings, plan, state, secrets and certificates."""
