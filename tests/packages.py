@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dozencloud import facts, machine, packages
 from dozencloud.cloud.state import State
-from dozencloud.graph import Step
+from dozencloud.tasks.graph import Step
 
 system = facts.gather().system
 wanted = packages.wanted(

@@ -19,10 +19,10 @@ from pathlib import Path
 from dozencloud import facts, lifecycle, schema
 from dozencloud.bringup import Bringup, make_plan
 from dozencloud.cloud import installation
-from dozencloud.graph import Graph, Task
 from dozencloud.services import mariadb
 from dozencloud.services.base import Plan
-from dozencloud.view import make_listener
+from dozencloud.tasks.graph import Graph, Task
+from dozencloud.tasks.view import make_listener
 
 LAST = "catalogue"
 

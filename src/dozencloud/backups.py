@@ -12,9 +12,9 @@ from pathlib import Path
 from dozencloud import schema
 from dozencloud.cloud.installation import CLOUD_FILE, SECRETS_FILE, Cloud
 from dozencloud.cloud.secret import write_private
-from dozencloud.graph import Step
 from dozencloud.services import mariadb
 from dozencloud.services.base import Plan
+from dozencloud.tasks.graph import Step
 
 KEPT = 3
 """Backups that stay; each has the databases of one moment, with all passwords in them."""

@@ -43,7 +43,6 @@ from dozencloud.cloud.secret import write_private
 from dozencloud.cloud.state import State, digest
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts import Cpu, Facts
-from dozencloud.graph import Step, Task
 from dozencloud.images import tiny
 from dozencloud.nodes import authority, broker
 from dozencloud.nodes.controller import Controller
@@ -54,6 +53,7 @@ from dozencloud.services.gateway import USER as GATEWAY_USER
 from dozencloud.services.libvirt import USER as QEMU_USER
 from dozencloud.services.neutron import METADATA_USER
 from dozencloud.supervise import Supervisor, clean_environment, variables
+from dozencloud.tasks.graph import Step, Task
 
 TINY = "aarch64"
 """Architecture of the image that a new cloud has."""

@@ -14,9 +14,9 @@ from tempfile import TemporaryDirectory
 
 from dozencloud.cloud.installation import OLDEST_OVN, Cloud
 from dozencloud.facts.run import ask
-from dozencloud.graph import Step
 from dozencloud.images import apt, debs
 from dozencloud.images.tiny import KEYRING
+from dozencloud.tasks.graph import Step
 
 NORTHD = "ovn-northd"
 SUITE = "bookworm"

@@ -14,7 +14,7 @@ from dozencloud.errors import Problem
 from dozencloud.facts import Facts
 from dozencloud.facts.packages import packages as package_facts
 from dozencloud.facts.run import ask
-from dozencloud.graph import Step
+from dozencloud.tasks.graph import Step
 
 COMMON = (
     "ca-certificates",

@@ -26,7 +26,7 @@ from dozencloud.cloud.installation import (
 )
 from dozencloud.facts import Datapath, Network
 from dozencloud.facts.run import ask
-from dozencloud.graph import Step
+from dozencloud.tasks.graph import Step
 
 ETHERNET = 1500
 """Bytes of a packet. More would need every wire and switch between the machines to take them."""

@@ -16,9 +16,9 @@ from typing import Any
 from dozencloud.cloud.installation import Cloud
 from dozencloud.errors import Problem
 from dozencloud.facts.run import ask
-from dozencloud.graph import Step
 from dozencloud.seed import EXTERNAL
 from dozencloud.services import ovn
+from dozencloud.tasks.graph import Step
 
 OUTSIDE = "neutron:is_ext_gw"
 """Neutron's mark on the port of a router that leads outside (neutron/common/ovn/constants.py)."""

@@ -23,12 +23,12 @@ from dozencloud.cloud import lineage
 from dozencloud.cloud.installation import Cloud, load
 from dozencloud.cloud.membership import Membership
 from dozencloud.errors import Exit, Problem
-from dozencloud.graph import Graph, RunFailed, Step, Task
 from dozencloud.nodes import joining, peers
 from dozencloud.nodes.controller import Controller
 from dozencloud.nodes.tokens import Token
-from dozencloud.timings import Report, State
-from dozencloud.view import make_listener
+from dozencloud.tasks.graph import Graph, RunFailed, Step, Task
+from dozencloud.tasks.timings import Report, State
+from dozencloud.tasks.view import make_listener
 
 WAITS = {"compute-node", "floating-ips"}
 """Tasks that wait for something and change nothing."""

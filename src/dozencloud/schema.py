@@ -18,10 +18,10 @@ import bcrypt
 
 from dozencloud.accounts import ACCOUNTS
 from dozencloud.cloud.installation import REGION
-from dozencloud.graph import Step
 from dozencloud.services import mariadb
 from dozencloud.services.base import Plan
 from dozencloud.services.keystone import make_keys
+from dozencloud.tasks.graph import Step
 
 DATABASES: Mapping[str, str] = {
     "keystone": "keystone",

@@ -20,12 +20,12 @@ from dozencloud import accounts
 from dozencloud.cloud.installation import PROJECT_PREFIX, REGION, Cloud
 from dozencloud.cloud.secret import Secrets, write_private
 from dozencloud.errors import Problem
-from dozencloud.graph import Step
 from dozencloud.images.files import file_hash
 from dozencloud.images.inspection.model import Arch
 from dozencloud.images.properties import TRAITS
 from dozencloud.images.tiny import TinyImage
 from dozencloud.services.base import Node
+from dozencloud.tasks.graph import Step
 
 CLOUD_NAME = "dozen"
 """Name in clouds.yaml: `openstack --os-cloud dozen`."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from dozencloud.cloud.installation import Cloud
 from dozencloud.facts.run import ask
-from dozencloud.graph import Step
 from dozencloud.supervise import clean_environment
+from dozencloud.tasks.graph import Step
 
 FOLDER = Path("/etc/systemd/system")
 SECONDS = 600.0

@@ -15,7 +15,7 @@ from pathlib import Path
 from dozencloud import plumbing
 from dozencloud.cloud.installation import GENEVE, VXLAN, Cloud
 from dozencloud.facts.run import ask
-from dozencloud.graph import Step
+from dozencloud.tasks.graph import Step
 
 PORTS = {GENEVE: 6081, VXLAN: 4789}
 """UDP ports, by IANA."""

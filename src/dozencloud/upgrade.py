@@ -22,7 +22,6 @@ from dozencloud.cloud.state import State
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.memory import disk
 from dozencloud.facts.run import ask
-from dozencloud.graph import RunFailed, Step, Task
 from dozencloud.nodes import reports
 from dozencloud.nodes.controller import Controller
 from dozencloud.preflight import GIB
@@ -30,6 +29,7 @@ from dozencloud.releases import Standing, numbers, standing
 from dozencloud.runs import Outcome
 from dozencloud.services import mariadb
 from dozencloud.services.base import Plan
+from dozencloud.tasks.graph import RunFailed, Step, Task
 
 Say = Callable[[str], None]
 

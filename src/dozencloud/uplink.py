@@ -22,7 +22,7 @@ from dozencloud.doctor import Level, Verdict
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.card import Card, card
 from dozencloud.facts.run import ask
-from dozencloud.graph import Step
+from dozencloud.tasks.graph import Step
 
 STATE = "provider-interface"
 """In the cloud's state: the card in whose network the floating IPs were registered."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dozencloud.errors import Problem
 from dozencloud.facts.run import ask
-from dozencloud.graph import Step
+from dozencloud.tasks.graph import Step
 
 NOLOGIN = "/usr/sbin/nologin"
 IN_USE = 9

@@ -18,7 +18,7 @@ from testcloud import Guest, TestCloud, new_root
 
 from dozencloud import facts, preflight, processes
 from dozencloud.errors import Exit
-from dozencloud.timings import Report
+from dozencloud.tasks.timings import Report
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 

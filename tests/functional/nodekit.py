@@ -22,11 +22,11 @@ from dozencloud.cloud.installation import CONSOLE_USER, Cloud
 from dozencloud.cloud.membership import Member, Membership
 from dozencloud.cloud.secret import Secrets
 from dozencloud.facts.routes import routes
-from dozencloud.graph import Step
 from dozencloud.nodes import authority
 from dozencloud.services import ovn
 from dozencloud.services.base import GROUP, Node, Plan, Service
 from dozencloud.supervise import Supervisor, clean_environment
+from dozencloud.tasks.graph import Step
 
 STEP = Step(io.StringIO())
 CENTRE = (ovn.northbound, ovn.southbound, ovn.northd)

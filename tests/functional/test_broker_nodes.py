@@ -30,12 +30,12 @@ from dozencloud.cloud.installation import NODE_CONSOLES_PORT, Cloud, parse
 from dozencloud.cloud.membership import Member, Membership, changing, console_name
 from dozencloud.cloud.secret import Secrets, write_private
 from dozencloud.compute.consoleproxy import destination
-from dozencloud.graph import Step
 from dozencloud.nodes import authority, broker
 from dozencloud.services import gate, gateway, ovn, rabbitmq
 from dozencloud.services.base import Node, Plan, Service, broker_over_tls, broker_url, ini
 from dozencloud.services.gateway import GROUP
 from dozencloud.services.gateway import USER as GATEWAY_USER
+from dozencloud.tasks.graph import Step
 
 pytestmark = [
     pytest.mark.functional,

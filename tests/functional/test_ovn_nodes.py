@@ -37,10 +37,10 @@ from dozencloud.cloud import tls
 from dozencloud.cloud.installation import GENEVE, VXLAN
 from dozencloud.cloud.membership import Member
 from dozencloud.facts import gather
-from dozencloud.graph import Step
 from dozencloud.nodes import authority
 from dozencloud.services import ovn
 from dozencloud.services.base import Service
+from dozencloud.tasks.graph import Step
 
 pytestmark = [pytest.mark.functional, pytest.mark.timeout(120)]
 
@@ -541,7 +541,7 @@ MADE_AND_REMOVED = """
 import io, subprocess
 from dozencloud import tunnels
 from dozencloud.cloud.installation import Cloud
-from dozencloud.graph import Step
+from dozencloud.tasks.graph import Step
 
 def there():
     listed = ("ip -brief link", "nft list tables")

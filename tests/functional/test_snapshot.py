@@ -24,10 +24,10 @@ from dozencloud import schema, users
 from dozencloud.bringup import make_folder
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.secret import Secrets, write_private
-from dozencloud.graph import Step
 from dozencloud.services import mariadb
 from dozencloud.services.base import GROUP, Node, Plan
 from dozencloud.supervise import clean_environment
+from dozencloud.tasks.graph import Step
 
 TOOLS = str(Path(__file__).resolve().parents[2] / "tools")
 NO_ID = "00000000-0000-0000-0000-000000000000"

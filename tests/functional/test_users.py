@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from dozencloud import users
-from dozencloud.graph import Step
+from dozencloud.tasks.graph import Step
 
 pytestmark = [
     pytest.mark.functional,

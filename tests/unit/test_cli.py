@@ -30,7 +30,7 @@ from dozencloud.doctor import Level, Verdict
 from dozencloud.errors import Exit, Problem
 from dozencloud.nodes.tokens import Token
 from dozencloud.services.base import Node
-from dozencloud.timings import Record, Report, State
+from dozencloud.tasks.timings import Record, Report, State
 
 
 @pytest.fixture

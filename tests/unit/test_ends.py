@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from dozencloud.errors import Problem, foreseen
-from dozencloud.graph import Graph, RunFailed, Step, Task
-from dozencloud.timings import Report
+from dozencloud.tasks.graph import Graph, RunFailed, Step, Task
+from dozencloud.tasks.timings import Report
 
 SOURCES = Path(__file__).resolve().parents[2] / "src" / "dozencloud"
 WAITING = {"run", "call", "check_call", "check_output"}
 BY_ITSELF = {
-    "graph.py",  # Step.run
+    "tasks/graph.py",  # Step.run
     "guestbench/run.py",  # a timer
     "images/debian/root.py",  # a timer
     "images/inspection/confine.py",  # a deadline

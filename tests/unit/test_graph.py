@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from dozencloud.errors import Exit, Problem
-from dozencloud.graph import TICK, Graph, Record, Report, RunFailed, State, Step, Task
+from dozencloud.tasks.graph import TICK, Graph, Record, Report, RunFailed, State, Step, Task
 
 
 class Heard:

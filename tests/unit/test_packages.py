@@ -13,7 +13,7 @@ from dozencloud import packages
 from dozencloud.cloud.state import State
 from dozencloud.errors import Problem
 from dozencloud.facts.system import SUPPORTED
-from dozencloud.graph import Step
+from dozencloud.tasks.graph import Step
 
 LIBVIRT_11 = {"libvirt-daemon-driver-storage", "libvirt-daemon-log"}
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dozencloud.graph import Step, Task
 from dozencloud.runs import KEPT, _new_folder, worked
-from dozencloud.timings import Record, Report, State
+from dozencloud.tasks.graph import Step, Task
+from dozencloud.tasks.timings import Record, Report, State
 
 
 def nothing(step: Step) -> None:

@@ -12,7 +12,7 @@ import pytest
 from test_services import make_plan
 
 from dozencloud import schema
-from dozencloud.graph import Step
+from dozencloud.tasks.graph import Step
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,6 @@ from dozencloud.cloud.installation import Cloud, parse
 from dozencloud.cloud.secret import Secrets
 from dozencloud.confinement import Unconfined
 from dozencloud.facts import gather
-from dozencloud.graph import Graph
 from dozencloud.services import FIRST, services
 from dozencloud.services.base import GROUP, File, Node, Plan, Service, ini
 from dozencloud.services.gateway import APIS, PAGES
@@ -31,6 +30,7 @@ from dozencloud.services.gateway import USER as GATEWAY_USER
 from dozencloud.services.libvirt import USER as QEMU_USER
 from dozencloud.services.rabbitmq import password_hash
 from dozencloud.supervise import render, variables
+from dozencloud.tasks.graph import Graph
 
 NODE = Node("node", "chassis", "qemu", "netdev", "x86_64", kvm_present=True)
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from dozencloud.timings import Record, Report, State, critical_path, plain, svg, table
+from dozencloud.tasks.timings import Record, Report, State, critical_path, plain, svg, table
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -14,10 +14,10 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from dozencloud import view
 from dozencloud.errors import Problem
-from dozencloud.graph import Graph, Record, Report, RunFailed, State, Step, Task
-from dozencloud.view import LiveView, PlainView, make_listener
+from dozencloud.tasks import view
+from dozencloud.tasks.graph import Graph, Record, Report, RunFailed, State, Step, Task
+from dozencloud.tasks.view import LiveView, PlainView, make_listener
 
 
 def nothing(step: Step) -> None:

@@ -26,13 +26,13 @@ from dozencloud.cloud.installation import Cloud, load
 from dozencloud.cloud.membership import Membership, keep, membership
 from dozencloud.errors import Problem
 from dozencloud.facts.memory import disk, memory
-from dozencloud.graph import Step
 from dozencloud.nodes import authority, joining, peers
 from dozencloud.nodes.controller import Controller
 from dozencloud.nodes.reports import Report
 from dozencloud.services import gateway, ovn
 from dozencloud.services.base import Plan
 from dozencloud.supervise import Supervisor
+from dozencloud.tasks.graph import Step
 
 EVERY = 20.0
 """s between two reports."""

@@ -8,11 +8,11 @@ from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import Member, changing
 from dozencloud.cloud.secret import write_private
 from dozencloud.errors import Problem
-from dozencloud.graph import Step
 from dozencloud.nodes import authority
 from dozencloud.services import gateway, ovn
 from dozencloud.services.base import Plan
 from dozencloud.supervise import Supervisor
+from dozencloud.tasks.graph import Step
 
 
 def apply(plan: Plan) -> None:

@@ -19,8 +19,8 @@ from dozencloud.cloud.membership import Member, Membership, members, membership,
 from dozencloud.cloud.secret import Secrets
 from dozencloud.confinement import ORDINARY, Confinement, Unconfined
 from dozencloud.errors import Problem
-from dozencloud.graph import Step
 from dozencloud.releases import known
+from dozencloud.tasks.graph import Step
 
 GROUP = "dozen"
 """Group of all service users: it may use the sockets, never read another one's files."""

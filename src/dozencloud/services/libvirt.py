@@ -12,8 +12,8 @@ from dozencloud import users
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import LIBVIRT_PORT, MIGRATION_PORTS, SCREEN_PORTS, Cloud
 from dozencloud.confinement import Unconfined
-from dozencloud.graph import Step
 from dozencloud.services.base import File, Folder, Plan, Role, Service, accepting
+from dozencloud.tasks.graph import Step
 
 USER = "dozen-qemu"
 """QEMU runs as this user."""

@@ -6,7 +6,6 @@ import os
 import shutil
 from pathlib import Path
 
-from dozencloud.graph import Step
 from dozencloud.services.base import (
     GROUP,
     File,
@@ -17,6 +16,7 @@ from dozencloud.services.base import (
     accepting,
     ini,
 )
+from dozencloud.tasks.graph import Step
 
 USER = "dozen-mariadb"
 

@@ -21,8 +21,8 @@ from dozencloud.cloud.installation import INTEGRATION_BRIDGE, Cloud
 from dozencloud.cloud.membership import nodes_folder
 from dozencloud.cloud.secret import write_private
 from dozencloud.confinement import Confinement, Unconfined
-from dozencloud.graph import Step
 from dozencloud.services.base import GROUP, Folder, Plan, Role, Service, accepting
+from dozencloud.tasks.graph import Step
 
 USER = "dozen-ovn"
 OVS_SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"

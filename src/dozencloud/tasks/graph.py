@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import IO, Any, Protocol, TextIO
 
 from dozencloud.errors import Exit, Problem, foreseen, unforeseen
-from dozencloud.timings import Record as Record
-from dozencloud.timings import Report as Report
-from dozencloud.timings import State as State
+from dozencloud.tasks.timings import Record as Record
+from dozencloud.tasks.timings import Report as Report
+from dozencloud.tasks.timings import State as State
 
 TICK = 0.1  # s; how soon a running command notices that the run stops
 TERM_GRACE = 5.0  # s between SIGTERM and SIGKILL

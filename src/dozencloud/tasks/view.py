@@ -14,7 +14,7 @@ from rich.segment import Segment
 from rich.style import Style
 
 from dozencloud import legible
-from dozencloud.graph import Graph, Listener, Record, Report, State, Task
+from dozencloud.tasks.graph import Graph, Listener, Record, Report, State, Task
 
 REFRESH = 0.25  # s between two looks at whether the picture has changed
 HEARTBEAT = 10.0  # s of silence after which the plain view says what runs

@@ -1,0 +1,1 @@
+"""A graph of tasks, how it is shown while it runs, and its times; knows no cloud."""
