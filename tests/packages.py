@@ -6,8 +6,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from dozencloud import facts, machine, packages
+from dozencloud import facts
 from dozencloud.cloud.state import State
+from dozencloud.host import machine, packages
 from dozencloud.tasks.graph import Step
 
 system = facts.gather().system

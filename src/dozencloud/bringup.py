@@ -21,20 +21,15 @@ from pathlib import Path
 from dozencloud import (
     accounts,
     doctor,
-    environments,
     lifecycle,
-    machine,
     ovnseries,
-    packages,
     plumbing,
     preflight,
-    processes,
     reachable,
     schema,
     seed,
     systemd,
     uplink,
-    users,
 )
 from dozencloud.cloud import folders, tls
 from dozencloud.cloud.installation import CONSOLE_USER, Cloud, parse_cpus, template
@@ -43,6 +38,7 @@ from dozencloud.cloud.secret import write_private
 from dozencloud.cloud.state import State, digest
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts import Cpu, Facts
+from dozencloud.host import environments, machine, packages, processes, users
 from dozencloud.images import tiny
 from dozencloud.nodes import authority, broker
 from dozencloud.nodes.controller import Controller

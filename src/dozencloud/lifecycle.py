@@ -11,11 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 from xmlrpc.client import Fault
 
-from dozencloud import machine, packages, plumbing, processes, systemd, tunnels, uplink, users
+from dozencloud import plumbing, systemd, tunnels, uplink
 from dozencloud.cloud.installation import CLOUD_FILE, INTEGRATION_BRIDGE, Cloud
 from dozencloud.cloud.state import State
 from dozencloud.errors import Problem
 from dozencloud.facts.run import ask
+from dozencloud.host import machine, packages, processes, users
 from dozencloud.services.base import GROUP
 from dozencloud.services.libvirt import folders as libvirt_folders
 from dozencloud.supervise import Supervisor

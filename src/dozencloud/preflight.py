@@ -13,12 +13,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
 
-from dozencloud import doctor, facts, frontdoor, packages, plumbing, processes, tunnels, uplink
+from dozencloud import doctor, facts, frontdoor, plumbing, tunnels, uplink
 from dozencloud.cloud.installation import GENEVE, INTEGRATION_BRIDGE, Cloud, Internal, parse_cpus
 from dozencloud.cloud.membership import Member, members, membership, membership_file
 from dozencloud.cloud.state import State
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.reach import Target
+from dozencloud.host import packages, processes
 from dozencloud.locks import open_lock
 from dozencloud.supervise import Supervisor, log_file
 

@@ -16,13 +16,14 @@ from typing import Any
 
 from rich.console import Console
 
-from dozencloud import RELEASE, doctor, environments, facts, preflight, processes, seed
+from dozencloud import RELEASE, doctor, facts, preflight, seed
 from dozencloud.bringup import Bringup, make_plan
 from dozencloud.client import refusal
 from dozencloud.cloud import lineage
 from dozencloud.cloud.installation import Cloud, load
 from dozencloud.cloud.membership import Membership
 from dozencloud.errors import Exit, Problem
+from dozencloud.host import environments, processes
 from dozencloud.nodes import joining, peers
 from dozencloud.nodes.controller import Controller
 from dozencloud.nodes.tokens import Token

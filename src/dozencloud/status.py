@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dozencloud import processes, reachable
+from dozencloud import reachable
 from dozencloud.cloud.installation import Cloud
 from dozencloud.errors import Problem
 from dozencloud.facts.memory import disk
+from dozencloud.host import processes
 from dozencloud.reachable import Routers
 from dozencloud.services import services
 from dozencloud.services.base import Plan, Service

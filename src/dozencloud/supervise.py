@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xmlrpc.client import Fault, ServerProxy
 
-from dozencloud import processes
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.secret import write_private
-from dozencloud.confinement import CONFINED, Unconfined
 from dozencloud.errors import Exit, Problem
+from dozencloud.host import processes
+from dozencloud.host.confinement import CONFINED, Unconfined
 
 if TYPE_CHECKING:
     from dozencloud.services.base import Service

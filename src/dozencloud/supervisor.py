@@ -36,7 +36,7 @@ from supervisor.options import ServerOptions
 from supervisor.states import ProcessStates, SupervisorStates
 
 from dozencloud import legible, serve
-from dozencloud.confinement import CONFINED, Confinement, drop_capabilities
+from dozencloud.host.confinement import CONFINED, Confinement, drop_capabilities
 
 SERVE = "dozencloud.serve"
 PR_SET_PDEATHSIG = 1  # prctl(2)

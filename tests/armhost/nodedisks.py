@@ -18,8 +18,8 @@ from pathlib import Path
 import disks
 from disks import CHECKOUT, INSIDE, PYTHONS, Disks
 
-from dozencloud import packages
 from dozencloud.cloud.state import digest
+from dozencloud.host import packages
 
 BASE = (
     *("apt", "base-files", "base-passwd", "bash", "bsdutils", "busybox-static", "coreutils"),

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from testcloud import IMAGE, Guest, TestCloud, eventually
 
-from dozencloud import processes
 from dozencloud.errors import Exit
+from dozencloud.host import processes
 from dozencloud.services.base import Plan, Service
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]

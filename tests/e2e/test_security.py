@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from testcloud import Guest, Tenant, TestCloud, pings
 
-from dozencloud import processes
-from dozencloud.users import NOLOGIN
+from dozencloud.host import processes
+from dozencloud.host.users import NOLOGIN
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 

@@ -33,8 +33,8 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from dozencloud.cloud import folders
-from dozencloud.confinement import CAPABILITIES, Unconfined
-from dozencloud.processes import children
+from dozencloud.host.confinement import CAPABILITIES, Unconfined
+from dozencloud.host.processes import children
 from dozencloud.supervise import Supervisor
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]

@@ -15,10 +15,11 @@ import pytest
 from testcloud import Guest, TestCloud, eventually
 from testnext import Next
 
-from dozencloud import RELEASE, SERIES, backups, processes
+from dozencloud import RELEASE, SERIES, backups
 from dozencloud.cloud.lineage import Unfinished
 from dozencloud.cloud.state import State
 from dozencloud.errors import Exit
+from dozencloud.host import processes
 from dozencloud.services import mariadb
 from dozencloud.services.base import Plan
 

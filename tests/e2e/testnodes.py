@@ -15,8 +15,8 @@ from pathlib import Path
 
 from testcloud import Guest, Tenant, TestCloud
 
-from dozencloud import processes
 from dozencloud.cloud.membership import Membership, membership
+from dozencloud.host import processes
 
 
 class Node(TestCloud):

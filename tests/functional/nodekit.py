@@ -15,13 +15,14 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from dozencloud import lifecycle, plumbing, users
+from dozencloud import lifecycle, plumbing
 from dozencloud.bringup import make_folder
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import CONSOLE_USER, Cloud
 from dozencloud.cloud.membership import Member, Membership
 from dozencloud.cloud.secret import Secrets
 from dozencloud.facts.routes import routes
+from dozencloud.host import users
 from dozencloud.nodes import authority
 from dozencloud.services import ovn
 from dozencloud.services.base import GROUP, Node, Plan, Service

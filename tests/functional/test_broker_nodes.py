@@ -24,12 +24,13 @@ import amqp
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from dozencloud import plumbing, users
+from dozencloud import plumbing
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import NODE_CONSOLES_PORT, Cloud, parse
 from dozencloud.cloud.membership import Member, Membership, changing, console_name
 from dozencloud.cloud.secret import Secrets, write_private
 from dozencloud.compute.consoleproxy import destination
+from dozencloud.host import users
 from dozencloud.nodes import authority, broker
 from dozencloud.services import gate, gateway, ovn, rabbitmq
 from dozencloud.services.base import Node, Plan, Service, broker_over_tls, broker_url, ini

@@ -26,12 +26,13 @@ pytestmark = [
 import nova.conf  # noqa: E402
 from nodekit import STEP, Machine, controller_plan, machine, node_plan  # noqa: E402
 
-from dozencloud import plumbing, users  # noqa: E402
+from dozencloud import plumbing  # noqa: E402
 from dozencloud.cloud import tls  # noqa: E402
 from dozencloud.cloud.installation import LIBVIRT_PORT, Cloud, parse  # noqa: E402
 from dozencloud.cloud.membership import Member  # noqa: E402
 from dozencloud.cloud.secret import write_private  # noqa: E402
 from dozencloud.compute.peerfiles import PeerDriver  # noqa: E402
+from dozencloud.host import users  # noqa: E402
 from dozencloud.nodes import authority, enrol, joining, peers  # noqa: E402
 from dozencloud.services import libvirt  # noqa: E402
 from dozencloud.services.base import Plan  # noqa: E402

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from dozencloud import processes
 from dozencloud.cloud.installation import Cloud
+from dozencloud.host import processes
 from dozencloud.preflight import locked
 
 pytestmark = pytest.mark.functional

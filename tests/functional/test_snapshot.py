@@ -20,10 +20,11 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from dozencloud import schema, users
+from dozencloud import schema
 from dozencloud.bringup import make_folder
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.secret import Secrets, write_private
+from dozencloud.host import users
 from dozencloud.services import mariadb
 from dozencloud.services.base import GROUP, Node, Plan
 from dozencloud.supervise import clean_environment

@@ -20,11 +20,11 @@ from typing import Any
 
 import pytest
 
-from dozencloud import processes
 from dozencloud.cloud.installation import Cloud
-from dozencloud.confinement import Confinement, Unconfined
 from dozencloud.errors import Problem
-from dozencloud.processes import alive
+from dozencloud.host import processes
+from dozencloud.host.confinement import Confinement, Unconfined
+from dozencloud.host.processes import alive
 from dozencloud.services.base import SERVE, Role, Service
 from dozencloud.supervise import Supervisor, clean_environment, log_file
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from dozencloud import users
+from dozencloud.host import users
 from dozencloud.tasks.graph import Step
 
 pytestmark = [

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from dozencloud import confinement
-from dozencloud.confinement import CAPABILITIES, DANGEROUS, ORDINARY, Confinement
+from dozencloud.host import confinement
+from dozencloud.host.confinement import CAPABILITIES, DANGEROUS, ORDINARY, Confinement
 from dozencloud.images.inspection import cage
 
 CLONE_NEWUSER = 0x10000000

@@ -17,7 +17,6 @@ from xml.etree import ElementTree
 import click
 import pytest
 
-from dozencloud import packages
 from dozencloud.bringup import Bringup
 from dozencloud.cli import cli
 from dozencloud.cloud import folders
@@ -27,6 +26,7 @@ from dozencloud.doctor import Needs
 from dozencloud.errors import Exit
 from dozencloud.facts import gather
 from dozencloud.facts.system import SUPPORTED
+from dozencloud.host import packages
 from dozencloud.services import services
 from dozencloud.services.base import Node, Plan
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dozencloud import environments
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.state import State
+from dozencloud.host import environments
 
 
 class Machine:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from dozencloud import environments, lifecycle, machine
+from dozencloud import lifecycle
 from dozencloud.cli.destroy import clear_machine
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.state import State
+from dozencloud.host import environments, machine
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from dozencloud import packages
 from dozencloud.cloud.state import State
 from dozencloud.errors import Problem
 from dozencloud.facts.system import SUPPORTED
+from dozencloud.host import packages
 from dozencloud.tasks.graph import Step
 
 LIBVIRT_11 = {"libvirt-daemon-driver-storage", "libvirt-daemon-log"}

@@ -16,13 +16,14 @@ import pytest
 from nodes_kit import GIVEN, MEMBER
 from supervisor.options import ServerOptions
 
-from dozencloud import lifecycle, users
+from dozencloud import lifecycle
 from dozencloud.bringup import Bringup
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import Cloud, parse
 from dozencloud.cloud.secret import Secrets
-from dozencloud.confinement import Unconfined
 from dozencloud.facts import gather
+from dozencloud.host import users
+from dozencloud.host.confinement import Unconfined
 from dozencloud.services import FIRST, services
 from dozencloud.services.base import GROUP, File, Node, Plan, Service, ini
 from dozencloud.services.gateway import APIS, PAGES

@@ -63,7 +63,8 @@ def destroy(invocation: Invocation, yes: bool, purge_packages: bool, environment
 
 def clear_machine(cloud: Cloud, *, purge_packages: bool = False, environment: bool = False) -> None:
     """What clouds of this machine share: removed if that is wanted, else named."""
-    from dozencloud import environments, lifecycle, machine
+    from dozencloud import lifecycle
+    from dozencloud.host import environments, machine
 
     others, own = machine.others(cloud), Path(sys.prefix)
     names = machine.packages()

@@ -17,8 +17,8 @@ from dozencloud.cloud import tls
 from dozencloud.cloud.installation import GENEVE, REGION, VXLAN, Cloud
 from dozencloud.cloud.membership import Member, Membership, members, membership, nodes_folder
 from dozencloud.cloud.secret import Secrets
-from dozencloud.confinement import ORDINARY, Confinement, Unconfined
 from dozencloud.errors import Problem
+from dozencloud.host.confinement import ORDINARY, Confinement, Unconfined
 from dozencloud.releases import known
 from dozencloud.tasks.graph import Step
 

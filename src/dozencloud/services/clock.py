@@ -5,7 +5,7 @@ With Debian's own settings (/etc/chrony): with systemd it runs as the machine's 
 
 from __future__ import annotations
 
-from dozencloud.confinement import Unconfined
+from dozencloud.host.confinement import Unconfined
 from dozencloud.services.base import Plan, Role, Service
 from dozencloud.supervise import running_since
 

@@ -15,8 +15,8 @@ import dozencloud
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import NODE_CONSOLES_PORT, Cloud
 from dozencloud.cloud.membership import nodes_folder
-from dozencloud.confinement import Confinement
-from dozencloud.processes import alive, children, read
+from dozencloud.host.confinement import Confinement
+from dozencloud.host.processes import alive, children, read
 from dozencloud.services.base import (
     GROUP,
     IMAGE_DATA,

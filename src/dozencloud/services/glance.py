@@ -6,8 +6,8 @@ import ipaddress
 from contextlib import suppress
 
 from dozencloud.cloud.installation import LINKS, REGION, Cloud
-from dozencloud.confinement import Confinement
 from dozencloud.downloads import PORTS, Allowed
+from dozencloud.host.confinement import Confinement
 from dozencloud.images import links
 from dozencloud.services.base import (
     IMAGE_DATA,

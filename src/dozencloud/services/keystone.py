@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from dozencloud.cloud.secret import write_private
+from dozencloud.host.users import own
 from dozencloud.services.base import (
     LOG_OPTIONS,
     LOGINS,
@@ -25,7 +26,6 @@ from dozencloud.services.base import (
     policy_option,
     python_wsgi,
 )
-from dozencloud.users import own
 
 USER = "dozen-keystone"
 

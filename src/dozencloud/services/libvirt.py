@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dozencloud import users
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import LIBVIRT_PORT, MIGRATION_PORTS, SCREEN_PORTS, Cloud
-from dozencloud.confinement import Unconfined
+from dozencloud.host import users
+from dozencloud.host.confinement import Unconfined
 from dozencloud.services.base import File, Folder, Plan, Role, Service, accepting
 from dozencloud.tasks.graph import Step
 

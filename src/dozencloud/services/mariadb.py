@@ -82,7 +82,7 @@ def service(plan: Plan) -> Service:
                             "innodb_flush_log_at_trx_commit": 2,
                             "innodb_buffer_pool_size": "48M",
                             "innodb_log_file_size": "48M",
-                            # By io_uring, which is not among its system calls (confinement.py).
+                            # By io_uring, which host/confinement.py forbids.
                             "innodb_use_native_aio": 0,
                             "innodb_log_buffer_size": "4M",
                             "key_buffer_size": "1M",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dozencloud.confinement import Unconfined
+from dozencloud.host.confinement import Unconfined
 from dozencloud.services import ovn, privsep
 from dozencloud.services.base import (
     GROUP,

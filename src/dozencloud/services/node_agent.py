@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dozencloud.confinement import Unconfined
+from dozencloud.host.confinement import Unconfined
 from dozencloud.services.base import Plan, Role, Service, python_main
 from dozencloud.supervise import running_since
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dozencloud.confinement import Unconfined
+from dozencloud.host.confinement import Unconfined
 from dozencloud.services.base import Folder, Plan, Role, Service, answers, api_folder, python_wsgi
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dozencloud.accounts import NOVA_SENDS
 from dozencloud.cloud.installation import CONSOLE_USER, INTEGRATION_BRIDGE, REGION, SERIAL_PORTS
-from dozencloud.confinement import Unconfined
+from dozencloud.host.confinement import Unconfined
 from dozencloud.services import libvirt, privsep
 from dozencloud.services.base import (
     LOG_OPTIONS,

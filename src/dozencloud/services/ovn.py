@@ -20,7 +20,7 @@ from dozencloud.cloud import tls
 from dozencloud.cloud.installation import INTEGRATION_BRIDGE, Cloud
 from dozencloud.cloud.membership import nodes_folder
 from dozencloud.cloud.secret import write_private
-from dozencloud.confinement import Confinement, Unconfined
+from dozencloud.host.confinement import Confinement, Unconfined
 from dozencloud.services.base import GROUP, Folder, Plan, Role, Service, accepting
 from dozencloud.tasks.graph import Step
 

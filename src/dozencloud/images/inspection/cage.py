@@ -18,7 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from dozencloud import confinement
+from dozencloud.host import confinement
 from dozencloud.images.inspection.streams import MAX_UNPACKED
 
 NOBODY = 65534

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from dozencloud import machine
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.state import State
 from dozencloud.errors import Problem
 from dozencloud.facts import Facts
 from dozencloud.facts.packages import packages as package_facts
 from dozencloud.facts.run import ask
+from dozencloud.host import machine
 from dozencloud.tasks.graph import Step
 
 COMMON = (

@@ -1,0 +1,1 @@
+"""What changes the machine: packages, users, processes, networks."""
