@@ -23,13 +23,11 @@ from dozencloud import (
     doctor,
     lifecycle,
     ovnseries,
-    plumbing,
     preflight,
     reachable,
     schema,
     seed,
     systemd,
-    uplink,
 )
 from dozencloud.cloud import folders, tls
 from dozencloud.cloud.installation import CONSOLE_USER, Cloud, parse_cpus, template
@@ -39,6 +37,7 @@ from dozencloud.cloud.state import State, digest
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts import Cpu, Facts
 from dozencloud.host import environments, machine, packages, processes, users
+from dozencloud.host.network import namespace, uplink
 from dozencloud.images import tiny
 from dozencloud.nodes import authority, broker
 from dozencloud.nodes.controller import Controller
@@ -69,13 +68,13 @@ def decide_node(cloud: Cloud, facts: Facts) -> Node:
         name=kept.get("name") or socket.gethostname(),
         chassis=kept.get("chassis") or str(uuid.uuid4()),
         virt_type=virt_type,
-        datapath=plumbing.datapath(cloud, facts.network),
-        encapsulation=plumbing.encapsulation(cloud, facts.network),
+        datapath=namespace.datapath(cloud, facts.network),
+        encapsulation=namespace.encapsulation(cloud, facts.network),
         architecture=architecture,
         kvm_present=Path("/dev/kvm").exists(),
         shared_cpus=shared,
         dedicated_cpus=dedicated,
-        mtu=plumbing.mtu_of(plumbing.own_address(cloud)),
+        mtu=namespace.mtu_of(namespace.own_address(cloud)),
         keeps_time=packages.keeps_time(cloud, facts) and not facts.system.systemd,
     )
 
@@ -474,12 +473,12 @@ class Bringup:
         return dict.fromkeys(names, GROUP) | {QEMU_USER: "kvm", METADATA_USER: ""}
 
     def _network(self, step: Step) -> None:
-        plumbing.make_namespace(self.cloud, step, floating=self.plan.membership is None)
-        plumbing.open_way_out(self.cloud, step)
+        namespace.make_namespace(self.cloud, step, floating=self.plan.membership is None)
+        namespace.open_way_out(self.cloud, step)
 
     def _network_there(self) -> bool:
-        linked = plumbing.linked(self.cloud, floating=self.plan.membership is None)
-        return linked and plumbing.way_out_is_open(self.cloud)
+        linked = namespace.linked(self.cloud, floating=self.plan.membership is None)
+        return linked and namespace.way_out_is_open(self.cloud)
 
     def _configuration(self, step: Step) -> None:
         folders.make_folders(self.cloud, GROUP)  # the group is there now
@@ -529,7 +528,7 @@ class Bringup:
             "-c",
             str(self.supervisor.config),
         ]
-        command = plumbing.enter(self.cloud, daemon)
+        command = namespace.enter(self.cloud, daemon)
         if self.facts.system.systemd and not self.cloud.namespace:
             systemd.start(self.cloud, step, [*command, "--nodaemon"])
         else:

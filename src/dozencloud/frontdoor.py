@@ -11,11 +11,11 @@ import os
 import socket
 import ssl
 
-from dozencloud import plumbing
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.state import State
 from dozencloud.doctor import Level, Verdict
 from dozencloud.facts.reach import resolve
+from dozencloud.host.network import namespace
 
 SECONDS = 3.0
 """For a connection that goes out to a router and comes back."""
@@ -26,7 +26,7 @@ def judge(cloud: Cloud) -> list[Verdict]:
     name, port = cloud.settings.gateway.address, cloud.settings.gateway.port
     if not name:
         return []
-    own = plumbing.own_address(cloud)
+    own = namespace.own_address(cloud)
     addresses = resolve(name)
     if not addresses:
         return [
@@ -58,19 +58,19 @@ def _is_here(cloud: Cloud, address: str) -> bool:
     if cloud.root and ipaddress.IPv4Address(address).is_loopback:
         return False  # users' own, or this machine's, and the gateway is in a namespace
     coming = (cloud.provider_address, cloud.link[1] if cloud.root else None)
-    return address in coming or plumbing.is_here(cloud, address)
+    return address in coming or namespace.is_here(cloud, address)
 
 
 def _comes_back(cloud: Cloud, address: str) -> bool | None:
     """Whether a connection to it arrives at the gateway, or would; None: nobody can tell."""
     if os.geteuid():
         return None
-    if not plumbing.namespace_exists(cloud):
+    if not namespace.namespace_exists(cloud):
         # After a reboot it may be so again; before the first `up` nobody leads into it.
         return None if State.of(cloud).get("catalogue") else False
     where = (address, cloud.settings.gateway.port)
     try:
-        with plumbing.within(cloud):
+        with namespace.within(cloud):
             listener = socket.create_server(("", where[1]))
     except OSError:  # taken, by the gateway or by who is in its way
         return _shows_certificate(cloud, where)

@@ -11,12 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 from xmlrpc.client import Fault
 
-from dozencloud import plumbing, systemd, tunnels, uplink
+from dozencloud import systemd
 from dozencloud.cloud.installation import CLOUD_FILE, INTEGRATION_BRIDGE, Cloud
 from dozencloud.cloud.state import State
 from dozencloud.errors import Problem
 from dozencloud.facts.run import ask
 from dozencloud.host import machine, packages, processes, users
+from dozencloud.host.network import namespace, tunnels, uplink
 from dozencloud.services.base import GROUP
 from dozencloud.services.libvirt import folders as libvirt_folders
 from dozencloud.supervise import Supervisor
@@ -117,7 +118,7 @@ def destroy(cloud: Cloud, say: Say = lambda text: None) -> list[str]:
     if installed := state.get(packages.INSTALLED):
         machine.remember(installed)
     supervisor = Supervisor(cloud)
-    devices = plumbing.switch_devices(cloud)
+    devices = namespace.switch_devices(cloud)
     with suppress(Problem, Fault):
         supervisor.stop("nova-compute")
         shut_down_servers(cloud, say, seconds=0)
@@ -131,17 +132,17 @@ def destroy(cloud: Cloud, say: Say = lambda text: None) -> list[str]:
     processes.end(cloud, servers=True, seconds=2)
     processes.end(cloud, seconds=5)
     say("networks go")
-    for namespace in metadata_namespaces(cloud):
-        ask("ip", "netns", "delete", namespace, timeout=plumbing.SECONDS)
+    for name in metadata_namespaces(cloud):
+        ask("ip", "netns", "delete", name, timeout=namespace.SECONDS)
     if left := uplink.remove(cloud):
         raise Problem(
             f"A network card could not be given back: {left}.",
             f"What it had is in {uplink.record(cloud)}. Set that with ip(8), or restart the "
             "machine; then run the same command again.",
         )
-    plumbing.close_way_out(cloud, last=not other_clouds(cloud))
+    namespace.close_way_out(cloud, last=not other_clouds(cloud))
     tunnels.remove(cloud)
-    plumbing.remove_devices(cloud, devices)
+    namespace.remove_devices(cloud, devices)
     say("files go")
     # The settings last: while they are there, a removal that was cut off is known as a cloud.
     for folder in (cloud.lib, cloud.log, cloud.run, cloud.etc):
@@ -204,7 +205,7 @@ def _delete_bridges(cloud: Cloud, supervisor: Supervisor) -> None:
     for bridge in (INTEGRATION_BRIDGE, cloud.provider_bridge, tunnels.bridge(cloud)):
         socket = cloud.run / "openvswitch" / "db.sock"
         words = ("ovs-vsctl", f"--db=unix:{socket}", "--timeout=5", "--if-exists", "del-br")
-        ask(*words, bridge, timeout=plumbing.SECONDS)
+        ask(*words, bridge, timeout=namespace.SECONDS)
 
 
 def metadata_namespaces(cloud: Cloud) -> list[str]:

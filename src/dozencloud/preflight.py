@@ -13,13 +13,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
 
-from dozencloud import doctor, facts, frontdoor, plumbing, tunnels, uplink
+from dozencloud import doctor, facts, frontdoor
 from dozencloud.cloud.installation import GENEVE, INTEGRATION_BRIDGE, Cloud, Internal, parse_cpus
 from dozencloud.cloud.membership import Member, members, membership, membership_file
 from dozencloud.cloud.state import State
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.reach import Target
 from dozencloud.host import packages, processes
+from dozencloud.host.network import namespace, tunnels, uplink
 from dozencloud.locks import open_lock
 from dozencloud.supervise import Supervisor, log_file
 
@@ -197,7 +198,7 @@ def passing(cloud: Cloud, found: facts.Facts, *, node: bool) -> tuple[str, ...]:
     if cloud.namespace:
         return (cloud.link_devices[0],)
     name, devices = cloud.settings.network.provider_interface, []
-    if plumbing.datapath(cloud, found.network) == "netdev" and (node or members(cloud)):
+    if namespace.datapath(cloud, found.network) == "netdev" and (node or members(cloud)):
         devices.append(tunnels.link_devices(cloud)[0])
     if not node and not name:
         devices.append(cloud.provider_bridge)
@@ -361,7 +362,7 @@ def provider_card(cloud: Cloud) -> list[doctor.Verdict]:
                 "anew.",
             )
         ]
-    if not name or (cloud.namespace and not plumbing.namespace_exists(cloud)):
+    if not name or (cloud.namespace and not namespace.namespace_exists(cloud)):
         return []
     if not shutil.which("ip"):
         return []  # a new machine: `up` installs it, and asks again before it touches the card

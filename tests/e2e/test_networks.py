@@ -18,7 +18,7 @@ import pytest
 from openstack.exceptions import BadRequestException, ForbiddenException
 from testcloud import FLAVOR, IMAGE, Guest, Tenant, TestCloud, eventually
 
-from dozencloud import plumbing
+from dozencloud.host.network import namespace
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
@@ -197,7 +197,7 @@ def plugged(cloud: TestCloud, port: Any) -> Iterator[socket.socket]:
     cloud.inside(*vsctl, *add, f"external_ids:iface-id={port.id}")
     try:
         cloud.inside("ip", "link", "set", name, "address", port.mac_address, "up")
-        with plumbing.within(cloud.cloud):
+        with namespace.within(cloud.cloud):
             card = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
             card.bind((name, 0))
             card.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)

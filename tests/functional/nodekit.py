@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from dozencloud import lifecycle, plumbing
+from dozencloud import lifecycle
 from dozencloud.bringup import make_folder
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import CONSOLE_USER, Cloud
@@ -23,6 +23,7 @@ from dozencloud.cloud.membership import Member, Membership
 from dozencloud.cloud.secret import Secrets
 from dozencloud.facts.routes import routes
 from dozencloud.host import users
+from dozencloud.host.network import namespace
 from dozencloud.nodes import authority
 from dozencloud.services import ovn
 from dozencloud.services.base import GROUP, Node, Plan, Service
@@ -50,7 +51,7 @@ class Machine:
         """A command where the machine's services run."""
         pid = self.supervisor.pid()
         assert pid
-        command = plumbing.inside(self.cloud, pid, words)
+        command = namespace.inside(self.cloud, pid, words)
         return subprocess.run(command, check=check, capture_output=True, text=True, timeout=60)
 
     def start(self) -> None:
@@ -72,12 +73,12 @@ def machine(plan: Plan, services: Sequence[Service]) -> Iterator[Machine]:
         stack.callback(partial(_clear, cloud, supervisor))
         for folder in [folder for service in services for folder in service.folders]:
             make_folder(folder)
-        plumbing.make_namespace(cloud, STEP, floating=plan.membership is None)
-        plumbing.open_way_out(cloud, STEP)
+        namespace.make_namespace(cloud, STEP, floating=plan.membership is None)
+        namespace.open_way_out(cloud, STEP)
         supervisor.write_config(services)
         daemon = [sys.executable, "-P", "-m", "dozencloud.supervisor", "-c"]
         subprocess.run(
-            plumbing.enter(cloud, [*daemon, str(supervisor.config)]),
+            namespace.enter(cloud, [*daemon, str(supervisor.config)]),
             env={**clean_environment(cloud), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             check=True,
         )
@@ -90,8 +91,8 @@ def _clear(cloud: Cloud, supervisor: Supervisor) -> None:
     supervisor.shutdown(20)
     if pid and Path("/proc", str(pid)).exists():
         os.kill(pid, signal.SIGKILL)
-    plumbing.close_way_out(cloud, last=not lifecycle.other_clouds(cloud))
-    plumbing.remove_devices(cloud, [])
+    namespace.close_way_out(cloud, last=not lifecycle.other_clouds(cloud))
+    namespace.remove_devices(cloud, [])
 
 
 def free(root: Path) -> Path:

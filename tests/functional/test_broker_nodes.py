@@ -24,13 +24,13 @@ import amqp
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from dozencloud import plumbing
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import NODE_CONSOLES_PORT, Cloud, parse
 from dozencloud.cloud.membership import Member, Membership, changing, console_name
 from dozencloud.cloud.secret import Secrets, write_private
 from dozencloud.compute.consoleproxy import destination
 from dozencloud.host import users
+from dozencloud.host.network import namespace
 from dozencloud.nodes import authority, broker
 from dozencloud.services import gate, gateway, ovn, rabbitmq
 from dozencloud.services.base import Node, Plan, Service, broker_over_tls, broker_url, ini
@@ -111,10 +111,10 @@ class Machines:
         )
         self.passwords = {name: os.urandom(24).hex() for name in ADDRESSES}
         self.services: dict[str, tuple[Service, subprocess.Popen[bytes]]] = {}
-        namespace = self.cloud.namespace
-        assert namespace
-        subprocess.run(["ip", "netns", "add", namespace], check=True)
-        stack.callback(subprocess.run, ["ip", "netns", "delete", namespace], check=False)
+        space = self.cloud.namespace
+        assert space
+        subprocess.run(["ip", "netns", "add", space], check=True)
+        stack.callback(subprocess.run, ["ip", "netns", "delete", space], check=False)
         for words in (
             ("link", "set", "lo", "up"),
             *(
@@ -122,7 +122,7 @@ class Machines:
                 for address in (self.cloud.address, *ADDRESSES.values())
             ),
         ):
-            subprocess.run(plumbing.ip(self.cloud, *words), check=True)
+            subprocess.run(namespace.ip(self.cloud, *words), check=True)
         self.certificates(folder)
 
     def certificates(self, folder: Path) -> None:
@@ -157,7 +157,7 @@ class Machines:
             folder.path.mkdir(parents=True, exist_ok=True)
         self.write(service)
         process = subprocess.Popen(
-            plumbing.in_network(self.cloud, service.command),
+            namespace.in_network(self.cloud, service.command),
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **service.environment},
             stdout=subprocess.DEVNULL,
             start_new_session=True,
@@ -175,7 +175,7 @@ class Machines:
 
     def answers(self, address: str, port: int) -> bool:
         """Whether somebody listens there."""
-        with plumbing.within(self.cloud), socket.socket() as probe:
+        with namespace.within(self.cloud), socket.socket() as probe:
             return probe.connect_ex((address, port)) == 0
 
     def stop(self, name: str) -> None:
@@ -208,7 +208,7 @@ class Machines:
         )
         command = [sys.executable, str(PEER), str(options), broker_url(plan), topic, name, *words]
         process = subprocess.Popen(
-            plumbing.in_network(self.cloud, command),
+            namespace.in_network(self.cloud, command),
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -228,7 +228,7 @@ class Machines:
         return context
 
     def connect(self, address: str, port: int) -> socket.socket:
-        with plumbing.within(self.cloud):
+        with namespace.within(self.cloud):
             return socket.create_connection((address, port), timeout=SECONDS)
 
     def amqp(self, name: str) -> amqp.Connection:
@@ -250,7 +250,7 @@ class Machines:
             read_timeout=SECONDS,
             confirm_publish=True,
         )
-        with plumbing.within(self.cloud):
+        with namespace.within(self.cloud):
             connection.connect()
         return connection
 
@@ -410,7 +410,7 @@ def test_a_certificate_of_the_nodes_own_authority_opens_the_port(
 
 
 def test_rabbitmq_itself_stays_on_loopback(machines: Machines) -> None:
-    command = plumbing.in_network(machines.cloud, ["ss", "-Hltn"])
+    command = namespace.in_network(machines.cloud, ["ss", "-Hltn"])
     shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     listening = {line.split()[3] for line in shown.splitlines()}
     assert {each for each in listening if not each.startswith(("127.", "[::1]"))} == {
@@ -442,7 +442,7 @@ def test_a_reload_cuts_nothing(machines: Machines) -> None:
 @pytest.fixture(scope="module")
 def console(machines: Machines) -> Iterator[int]:
     """The port of a server's console on the node's loopback: it greets, then repeats."""
-    with plumbing.within(machines.cloud):
+    with namespace.within(machines.cloud):
         listener = socket.create_server(("127.0.0.1", 20003))
 
     def serve() -> None:

@@ -31,12 +31,13 @@ from nodekit import (
     node_plan,
 )
 
-from dozencloud import reachable, tunnels
+from dozencloud import reachable
 from dozencloud.bringup import Bringup
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import GENEVE, VXLAN
 from dozencloud.cloud.membership import Member
 from dozencloud.facts import gather
+from dozencloud.host.network import tunnels
 from dozencloud.nodes import authority
 from dozencloud.services import ovn
 from dozencloud.services.base import Service
@@ -539,7 +540,7 @@ def test_without_the_last_node_it_is_closed(pair: Pair) -> None:
 # In a network namespace of its own, as the cloud of that machine.
 MADE_AND_REMOVED = """
 import io, subprocess
-from dozencloud import tunnels
+from dozencloud.host.network import tunnels
 from dozencloud.cloud.installation import Cloud
 from dozencloud.tasks.graph import Step
 

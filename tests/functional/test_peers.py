@@ -26,13 +26,13 @@ pytestmark = [
 import nova.conf  # noqa: E402
 from nodekit import STEP, Machine, controller_plan, machine, node_plan  # noqa: E402
 
-from dozencloud import plumbing  # noqa: E402
 from dozencloud.cloud import tls  # noqa: E402
 from dozencloud.cloud.installation import LIBVIRT_PORT, Cloud, parse  # noqa: E402
 from dozencloud.cloud.membership import Member  # noqa: E402
 from dozencloud.cloud.secret import write_private  # noqa: E402
 from dozencloud.compute.peerfiles import PeerDriver  # noqa: E402
 from dozencloud.host import users  # noqa: E402
+from dozencloud.host.network import namespace  # noqa: E402
 from dozencloud.nodes import authority, enrol, joining, peers  # noqa: E402
 from dozencloud.services import libvirt  # noqa: E402
 from dozencloud.services.base import Plan  # noqa: E402
@@ -169,7 +169,7 @@ def test_files_go_over_and_holes_stay_holes(
         file.truncate(512 * MIB)
     rest: Any = {"on_execute": None, "on_completion": None}
     driver = PeerDriver()
-    with plumbing.within(nodes.here.cloud):
+    with namespace.within(nodes.here.cloud):
         driver.create_dir(nodes.address, str(there), **rest)
         for _ in range(2):  # the second one takes the first one's place
             driver.copy_file(str(one), f"{nodes.address}:{there}/disk", compression=True, **rest)

@@ -21,10 +21,11 @@ from pathlib import Path
 import pytest
 from nodekit import CENTRE, CHASSIS, STEP, Machine, controller_plan, machine
 
-from dozencloud import lifecycle, plumbing, uplink
+from dozencloud import lifecycle
 from dozencloud.cloud.installation import Cloud, Network, Settings
 from dozencloud.doctor import Level
 from dozencloud.errors import Problem
+from dozencloud.host.network import namespace, uplink
 from dozencloud.services import ovn
 
 pytestmark = [pytest.mark.functional, pytest.mark.timeout(120)]
@@ -140,7 +141,7 @@ class Box:
         return self.folder / "card.json"
 
     def command(self, *words: str) -> list[str]:
-        program = [sys.executable, "-P", "-m", "dozencloud.cardmove"]
+        program = [sys.executable, "-P", "-m", "dozencloud.host.network.cardmove"]
         where = f"--net=/run/netns/{self.space}"
         return ["nsenter", where, *program, *words, self.bridge, str(self.record)]
 
@@ -216,7 +217,7 @@ def test_all_is_put_back_when_nobody_answers_any_more(box: Box) -> None:
     before = box.shown("eth0")
     rules = ["nsenter", f"--net=/run/netns/{box.space}", "nft", "-f", "-"]
     subprocess.run(rules, input=DROP, check=True, text=True)
-    script = "import sys; from dozencloud import cardmove; cardmove.PATIENCE = 0.5\n"
+    script = "import sys; from dozencloud.host.network import cardmove; cardmove.PATIENCE = 0.5\n"
     script += "sys.exit(cardmove.main(sys.argv[1:]))"
     words = ["-c", script, "take", "eth0", box.bridge, str(box.record)]
     done = run(
@@ -272,7 +273,7 @@ def test_after_a_reboot_the_card_is_taken_anew(box: Box) -> None:
 
 KILLED = """
 import os, signal, sys
-from dozencloud import cardmove
+from dozencloud.host.network import cardmove
 left, whole = int(sys.argv.pop(1)), cardmove.batch
 def batch(lines, force=False):
     global left
@@ -312,7 +313,7 @@ def test_a_bridge_that_is_there_already_is_only_linked(tmp_path: Path) -> None:
     cloud = Cloud(tmp_path, Settings(network=wished))
     for folder in cloud.folders:
         folder.mkdir()
-    plumbing.make_namespace(cloud, STEP, floating=True)
+    namespace.make_namespace(cloud, STEP, floating=True)
     space, lan = str(cloud.namespace), "dozen-test-lan"
     try:
         with cable(space, lan):
@@ -335,7 +336,7 @@ def test_a_bridge_that_is_there_already_is_only_linked(tmp_path: Path) -> None:
             assert uplink.remove(cloud) == ""
             assert run(space, "ip", "-br", "address").stdout == before
     finally:
-        plumbing.remove_devices(cloud, [])
+        namespace.remove_devices(cloud, [])
 
 
 # ---- a whole switch -----------------------------------------------------------------------

@@ -7,11 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from dozencloud import uplink
-from dozencloud.cardmove import Address, Had, giving, making, route_words, routers, taking
 from dozencloud.cloud.installation import Cloud, Network, Settings
 from dozencloud.doctor import Level
 from dozencloud.facts.card import Card
+from dozencloud.host.network import uplink
+from dozencloud.host.network.cardmove import (
+    Address,
+    Had,
+    giving,
+    making,
+    route_words,
+    routers,
+    taking,
+)
 
 LAN = Network(
     provider_interface="eth0",

@@ -19,7 +19,7 @@ BY_ITSELF = {
     "guestbench/run.py",  # a timer
     "images/debian/root.py",  # a timer
     "images/inspection/confine.py",  # a deadline
-    "portguard.py",  # communicate() with a limit; and a monitor, which is to stay
+    "host/network/portguard.py",  # communicate() with a limit; and a monitor, which is to stay
 }
 """Where programs are started that somebody else sees the end of."""
 

@@ -108,8 +108,8 @@ def test_a_router_in_front_of_a_gateway_that_runs(
         return f"{shown}\n"
 
     monkeypatch.setattr(frontdoor.ssl, "get_server_certificate", certificate)
-    monkeypatch.setattr(frontdoor.plumbing, "namespace_exists", lambda cloud: True)
-    monkeypatch.setattr(frontdoor.plumbing, "_apart", lambda cloud: False)
+    monkeypatch.setattr(frontdoor.namespace, "namespace_exists", lambda cloud: True)
+    monkeypatch.setattr(frontdoor.namespace, "_apart", lambda cloud: False)
     (tmp_path / "etc" / "tls").mkdir(parents=True)
     (tmp_path / "etc" / "tls" / "gateway.crt").write_text("ours\n")
     names(monkeypatch, ROUTER)

@@ -14,7 +14,7 @@ import pytest
 from dozencloud import facts
 from dozencloud.cloud.installation import Cloud, Network, Settings
 from dozencloud.facts import Datapath
-from dozencloud.plumbing import (
+from dozencloud.host.network.namespace import (
     ENTER_SCRIPT,
     ETHERNET,
     drop_tables,
@@ -173,7 +173,8 @@ def test_the_mtu_of_a_smaller_device() -> None:
     script = (
         "ip link add small mtu 1400 type dummy || ip link add small mtu 1400 type veth\n"
         "ip address add 192.0.2.77/24 dev small\n"
-        'exec "$0" -c "from dozencloud.plumbing import mtu_of; print(mtu_of(\'192.0.2.77\'))"'
+        'exec "$0" -c "from dozencloud.host.network import namespace;'
+        " print(namespace.mtu_of('192.0.2.77'))\""
     )
     words = ["unshare", "--net", "sh", "-c", script, sys.executable]
     path = os.pathsep.join(filter(None, sys.path))

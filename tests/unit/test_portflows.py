@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dozencloud.portflows import CLAIMS, DROP, PASS, flows, free_ports, secured
-from dozencloud.portguard import BINDINGS, changes
+from dozencloud.host.network.portflows import CLAIMS, DROP, PASS, flows, free_ports, secured
+from dozencloud.host.network.portguard import BINDINGS, changes
 
 
 def test_all_that_a_router_says_is_dropped_whoever_says_it() -> None:

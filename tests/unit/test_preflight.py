@@ -20,6 +20,7 @@ from dozencloud.cloud.installation import Cloud, Network, Settings
 from dozencloud.cloud.membership import keep
 from dozencloud.cloud.state import State
 from dozencloud.errors import Exit, Problem
+from dozencloud.host.network.uplink import STATE
 from dozencloud.nodes import listing
 from dozencloud.preflight import (
     foreign_folders,
@@ -30,7 +31,6 @@ from dozencloud.preflight import (
     provider_card,
     service_verdicts,
 )
-from dozencloud.uplink import STATE
 
 ALL_WELL = status.Status(
     "dozen", "", (), status.SupervisorStatus("running", 1, 0, 0), 0, 0, disk_free=5000

@@ -14,10 +14,10 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dozencloud import plumbing
 from dozencloud.cloud.installation import BROKER_ANSWERS, Cloud
 from dozencloud.cloud.membership import account, members
 from dozencloud.errors import Problem
+from dozencloud.host.network import namespace
 from dozencloud.services.rabbitmq import (
     CALLS,
     TO_NODES,
@@ -146,7 +146,7 @@ def _control(cloud: Cloud, *words: str, unless: str | None = None) -> None:
     """rabbitmqctl. unless: an error that is none."""
     try:
         result = subprocess.run(
-            plumbing.in_network(cloud, [CONTROL, "--quiet", *words]),
+            namespace.in_network(cloud, [CONTROL, "--quiet", *words]),
             env={
                 "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
                 "LANG": "C.UTF-8",

@@ -14,13 +14,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from dozencloud import RELEASE, ovnseries, plumbing
+from dozencloud import RELEASE, ovnseries
 from dozencloud.cloud import folders, tls
 from dozencloud.cloud.installation import Cloud, template
 from dozencloud.cloud.membership import Membership, keep, membership
 from dozencloud.cloud.secret import write_private
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts import Facts
+from dozencloud.host.network import namespace
 from dozencloud.nodes.controller import Controller, meet
 from dozencloud.nodes.tokens import Refused, Token
 from dozencloud.releases import known
@@ -82,7 +83,7 @@ def enrol(cloud: Cloud, url: str, token: Token, *, name: str = "", address: str 
 
 def wires_fit(given: Membership) -> None:
     """Problem where packets between servers on different nodes would be lost here."""
-    here = plumbing.mtu_of(given.address)
+    here = namespace.mtu_of(given.address)
     if here < given.mtu:
         raise Problem(
             f"The network card with {given.address} sends packets of at most {here} bytes, the"

@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dozencloud import reachable, seed, tunnels
+from dozencloud import reachable, seed
 from dozencloud.cloud.installation import GENEVE, Cloud
 from dozencloud.cloud.membership import Member
 from dozencloud.cloud.secret import Secrets, write_private
+from dozencloud.host.network import tunnels
 from dozencloud.nodes.tokens import Refused
 from dozencloud.releases import known
 

@@ -12,13 +12,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
-from dozencloud import accounts, plumbing
+from dozencloud import accounts
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import GENEVE, REGION, VXLAN, Cloud
 from dozencloud.cloud.membership import Member, Membership, members, membership, nodes_folder
 from dozencloud.cloud.secret import Secrets
 from dozencloud.errors import Problem
 from dozencloud.host.confinement import ORDINARY, Confinement, Unconfined
+from dozencloud.host.network import namespace
 from dozencloud.releases import known
 from dozencloud.tasks.graph import Step
 
@@ -56,7 +57,7 @@ class Node:
     kvm_present: bool
     shared_cpus: str = ""
     dedicated_cpus: str = ""
-    mtu: int = plumbing.ETHERNET
+    mtu: int = namespace.ETHERNET
     keeps_time: bool = False
     encapsulation: str = GENEVE
 
@@ -412,7 +413,7 @@ def listening(cloud: Cloud, port: int, address: str = "127.0.0.1") -> Callable[[
     """Ready when somebody accepts connections on the port of an address of this machine."""
 
     def probe() -> bool:
-        with plumbing.within(cloud):
+        with namespace.within(cloud):
             client = socket.socket()
         with client:
             client.settimeout(2)

@@ -15,12 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dozencloud import ovnseries, plumbing, tunnels, uplink
+from dozencloud import ovnseries
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import INTEGRATION_BRIDGE, Cloud
 from dozencloud.cloud.membership import nodes_folder
 from dozencloud.cloud.secret import write_private
 from dozencloud.host.confinement import Confinement, Unconfined
+from dozencloud.host.network import namespace, tunnels, uplink
 from dozencloud.services.base import GROUP, Folder, Plan, Role, Service, accepting
 from dozencloud.tasks.graph import Step
 
@@ -80,7 +81,7 @@ def tunnel_address(plan: Plan) -> str:
     """Where the other nodes' tunnels to this one end; loopback as long as there are none."""
     if plan.membership:
         return plan.membership.address
-    return plumbing.own_address(plan.cloud) if plan.has_nodes else "127.0.0.1"
+    return namespace.own_address(plan.cloud) if plan.has_nodes else "127.0.0.1"
 
 
 def southbound_remote(plan: Plan) -> str:
@@ -176,7 +177,7 @@ def make_bridge(cloud: Cloud, step: Step, name: str, words: Sequence[str]) -> No
     step.run(vsctl(cloud, *words))
 
     def there() -> bool:
-        return plumbing.device(cloud, name) is not None
+        return namespace.device(cloud, name) is not None
 
     step.until(there, seconds=30, what=f"The network device {name}")
 
@@ -229,18 +230,18 @@ def switch(plan: Plan) -> Service:
             end = uplink.link_devices(cloud)[1]
             step.run(vsctl(cloud, "--may-exist", "add-port", bridge, end))
             return
-        step.run(plumbing.ip(cloud, "address", "replace", address, "dev", bridge))
-        step.run(plumbing.ip(cloud, "link", "set", bridge, "up"))
+        step.run(namespace.ip(cloud, "address", "replace", address, "dev", bridge))
+        step.run(namespace.ip(cloud, "link", "set", bridge, "up"))
         if userspace:
             # See USERSPACE.
-            step.run(plumbing.there(cloud, "ethtool", "-K", bridge, "tx", "off"))
+            step.run(namespace.there(cloud, "ethtool", "-K", bridge, "tx", "off"))
 
     def fault() -> str:
         if not plan.membership:
             if cloud.provider_address is None:
-                found = plumbing.device_fault(cloud, uplink.link_devices(cloud)[0])
+                found = namespace.device_fault(cloud, uplink.link_devices(cloud)[0])
             else:
-                found = plumbing.device_fault(cloud, cloud.provider_bridge, address)
+                found = namespace.device_fault(cloud, cloud.provider_bridge, address)
             if found:
                 return found
         return tunnels.fault(cloud, tunnel_address(plan)) if _leads_tunnels(plan) else ""

@@ -1,4 +1,4 @@
-"""What servers must not say to each other; why: portflows.py."""
+"""What servers must not say to each other; why: host/network/portflows.py."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import subprocess
 
 from dozencloud.cloud.installation import INTEGRATION_BRIDGE
-from dozencloud.portflows import COOKIE
+from dozencloud.host.network.portflows import COOKIE
 from dozencloud.services import ovn
 from dozencloud.services.base import Plan, Role, Service, python_main
 
@@ -32,7 +32,7 @@ def service(plan: Plan) -> Service:
         name="port-guard",
         title="Servers are no routers (DozenCloud)",
         role=Role.COMPUTE,
-        command=python_main(plan, "dozencloud.portguard:main"),
+        command=python_main(plan, "dozencloud.host.network.portguard:main"),
         environment={**environment, **({"DOZEN_ROOT": str(cloud.root)} if cloud.root else {})},
         after=("ovn-controller",),
         # Before all that could make flows by which a packet leaves.

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dozencloud import plumbing
 from dozencloud.cloud.installation import GENEVE, VXLAN, Cloud
 from dozencloud.facts.run import ask
+from dozencloud.host.network import namespace
 from dozencloud.tasks.graph import Step
 
 PORTS = {GENEVE: 6081, VXLAN: 4789}
@@ -85,29 +85,29 @@ def vsctl_words(cloud: Cloud) -> list[str]:
 def make_link(cloud: Cloud, step: Step) -> None:
     """The veth pair; before the bridge, which takes one end."""
     kernel, switch = link_devices(cloud)
-    if step.run(plumbing.ip(cloud, "link", "show", kernel), check=False).returncode:
+    if step.run(namespace.ip(cloud, "link", "show", kernel), check=False).returncode:
         add = ("link", "add", kernel, "type", "veth", "peer", "name", switch)
-        step.run(plumbing.ip(cloud, *add))
-    step.run(plumbing.ip(cloud, "address", "replace", f"{KERNEL}/30", "dev", kernel))
+        step.run(namespace.ip(cloud, *add))
+    step.run(namespace.ip(cloud, "address", "replace", f"{KERNEL}/30", "dev", kernel))
     for device in (kernel, switch):
-        step.run(plumbing.ip(cloud, "link", "set", device, "up"))
+        step.run(namespace.ip(cloud, "link", "set", device, "up"))
 
 
 def connect(cloud: Cloud, step: Step, control: Path, address: str) -> None:
     """Addresses, routes and translation; after the bridge. `address` is this machine's."""
     name, kernel = bridge(cloud), link_devices(cloud)[0]
-    step.run(plumbing.ip(cloud, "link", "set", name, "up"))
+    step.run(namespace.ip(cloud, "link", "set", name, "up"))
     # noprefixroute, no local route, accept_local: for the kernel it is the link's other end.
     # The second is what OVN from 24.09 on wants packets to be from and for (local_ip).
     for own in (f"{SWITCH}/30", f"{address}/32"):
-        step.run(plumbing.ip(cloud, "address", "replace", own, "dev", name, "noprefixroute"))
+        step.run(namespace.ip(cloud, "address", "replace", own, "dev", name, "noprefixroute"))
         local = ("local", own.partition("/")[0], "dev", name, "table", "local")
-        step.run(plumbing.ip(cloud, "route", "delete", *local), check=False)
-    with plumbing.within(cloud):
+        step.run(namespace.ip(cloud, "route", "delete", *local), check=False)
+    with namespace.within(cloud):
         Path("/proc/sys/net/ipv4/conf", kernel, "accept_local").write_text("1")
     neighbour = (SWITCH, "lladdr", MAC, "dev", kernel, "nud", "permanent")
-    step.run(plumbing.ip(cloud, "neighbour", "replace", *neighbour))
-    step.run(plumbing.nft(cloud, "-f", "-"), input=ruleset(cloud, address))
+    step.run(namespace.ip(cloud, "neighbour", "replace", *neighbour))
+    step.run(namespace.nft(cloud, "-f", "-"), input=ruleset(cloud, address))
     for route in ROUTES:
         add = ["ovs-appctl", f"--target={control}", "ovs/route/add", route, name, KERNEL]
 
@@ -123,7 +123,7 @@ def connect(cloud: Cloud, step: Step, control: Path, address: str) -> None:
 def fault(cloud: Cloud, address: str) -> str:
     """What tunnels lack on their way; empty if nothing. `address` is this machine's."""
     kernel = link_devices(cloud)[0]
-    return plumbing.device_fault(cloud, kernel, f"{KERNEL}/30") or plumbing.device_fault(
+    return namespace.device_fault(cloud, kernel, f"{KERNEL}/30") or namespace.device_fault(
         cloud, bridge(cloud), f"{address}/32"
     )
 
@@ -132,7 +132,7 @@ def remove(cloud: Cloud) -> None:
     """What is left of it on the machine; in a namespace of its own it goes with that."""
     if cloud.namespace:
         return
-    plumbing.drop_tables(table(cloud))
+    namespace.drop_tables(table(cloud))
     device = link_devices(cloud)[0]
     if Path("/sys/class/net", device).exists():
-        ask("ip", "link", "delete", device, timeout=plumbing.SECONDS)
+        ask("ip", "link", "delete", device, timeout=namespace.SECONDS)

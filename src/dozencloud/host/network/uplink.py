@@ -16,12 +16,12 @@ import ipaddress
 import sys
 from pathlib import Path
 
-from dozencloud import plumbing
 from dozencloud.cloud.installation import Cloud
 from dozencloud.doctor import Level, Verdict
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.card import Card, card
 from dozencloud.facts.run import ask
+from dozencloud.host.network import namespace
 from dozencloud.tasks.graph import Step
 
 STATE = "provider-interface"
@@ -50,7 +50,7 @@ def record(cloud: Cloud) -> Path:
 
 
 def look(cloud: Cloud, name: str) -> Card | None:
-    return card(name, plumbing.in_network(cloud, ()))
+    return card(name, namespace.in_network(cloud, ()))
 
 
 def judge(found: Card | None, cloud: Cloud) -> Verdict:
@@ -150,7 +150,7 @@ def connect(cloud: Cloud, step: Step) -> None:
             )
     _link(cloud, step, above(cloud, found))
     if cloud.namespace:
-        step.run(plumbing.nft(cloud, "-f", "-"), input=ruleset(cloud, above(cloud, found)))
+        step.run(namespace.nft(cloud, "-f", "-"), input=ruleset(cloud, above(cloud, found)))
 
 
 def ruleset(cloud: Cloud, over: str) -> str:
@@ -172,29 +172,29 @@ def _link(cloud: Cloud, step: Step, over: str) -> None:
     kernel, switch = link_devices(cloud)
     if look(cloud, kernel) is None:
         add = ("link", "add", kernel, "type", "veth", "peer", "name", switch)
-        step.run(plumbing.ip(cloud, *add))
+        step.run(namespace.ip(cloud, *add))
     for device in (kernel, switch):
-        step.run(plumbing.ip(cloud, "link", "set", device, "addrgenmode", "none", "up"))
+        step.run(namespace.ip(cloud, "link", "set", device, "addrgenmode", "none", "up"))
     # Open vSwitch in user space wants whole packets, with their checksums.
-    step.run(plumbing.there(cloud, "ethtool", "-K", kernel, "tx", "off"))
-    step.run(plumbing.ip(cloud, "link", "set", kernel, "master", over))
+    step.run(namespace.there(cloud, "ethtool", "-K", kernel, "tx", "off"))
+    step.run(namespace.ip(cloud, "link", "set", kernel, "master", over))
 
 
 def _move(cloud: Cloud, *order: str) -> list[str]:
     # Without the mark of this run: the next one would end it.
     mark = cloud.run_marker.partition("=")[0]
-    program = [sys.executable, "-P", "-m", "dozencloud.cardmove"]
+    program = [sys.executable, "-P", "-m", "dozencloud.host.network.cardmove"]
     words = ["env", f"--unset={mark}", *program, *order, bridge(cloud), str(record(cloud))]
-    return plumbing.in_network(cloud, words)
+    return namespace.in_network(cloud, words)
 
 
 def remove(cloud: Cloud) -> str:
     """Give the card back what it had, and remove the link; returns what could not be done."""
-    if not plumbing.namespace_exists(cloud):
+    if not namespace.namespace_exists(cloud):
         return ""
     end = link_devices(cloud)[0]
     if look(cloud, end):
-        ask(*plumbing.ip(cloud, "link", "delete", end), timeout=plumbing.SECONDS)
+        ask(*namespace.ip(cloud, "link", "delete", end), timeout=namespace.SECONDS)
     if look(cloud, bridge(cloud)) is None:
         return ""
-    return ask(*_move(cloud, "give"), timeout=2 * plumbing.SECONDS).error.strip()
+    return ask(*_move(cloud, "give"), timeout=2 * namespace.SECONDS).error.strip()

@@ -3,8 +3,8 @@
 Connections over the card go on: their address is on this machine at any moment, and what is lost
 in the milliseconds between is sent again.
 
-    python -m dozencloud.cardmove take CARD BRIDGE RECORD
-    python -m dozencloud.cardmove give BRIDGE RECORD
+    python -m dozencloud.host.network.cardmove take CARD BRIDGE RECORD
+    python -m dozencloud.host.network.cardmove give BRIDGE RECORD
 
 A program, because it has to reach its end when whoever called it is gone, with the terminal. What
 the card had is written down in RECORD before it is touched. If then nobody answers any more who

@@ -1,4 +1,4 @@
-"""Holds the flows of portflows.py in the running switch, on every node.
+"""Holds the flows of host/network/portflows.py in the running switch, on every node.
 
 OVN's controller removes all flows when it starts (ofctrl.c, S_CLEAR_FLOWS); then ours are made
 again at once.
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dozencloud.cloud.installation import INTEGRATION_BRIDGE, load
-from dozencloud.portflows import COOKIE, flows, free_ports, secured
+from dozencloud.host.network.portflows import COOKIE, flows, free_ports, secured
 from dozencloud.services import ovn
 from dozencloud.services.base import Plan
 
@@ -36,7 +36,7 @@ BINDINGS: Mapping[str, Any] = {
     },
 }
 """Of OVN's schema what is read (ovn-sb.ovsschema, which only the controller's package has)."""
-log = logging.getLogger("dozencloud.portguard")
+log = logging.getLogger("dozencloud.host.network.portguard")
 
 
 class Switch:

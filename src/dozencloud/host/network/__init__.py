@@ -1,0 +1,1 @@
+"""Networks of the machine around a cloud."""
