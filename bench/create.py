@@ -20,7 +20,7 @@ from pathlib import Path
 from testcloud import Tenant, TestCloud
 from tinyimages import Made, arm64_kernel, arm64_uefi, armhf_kernel, armhf_uefi
 
-from dozencloud.images import tiny, tiny_uefi
+from dozencloud.images.tiny import direct, uefi
 
 KINDS: dict[str, Callable[[Made], Path]] = {
     "AArch64 by kernel": arm64_kernel,
@@ -66,8 +66,8 @@ def main() -> None:
     cloud = TestCloud(Path(sys.argv[1]))
     cache = cloud.cloud.cache
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
-        images = tiny.build("aarch64", cache), tiny.build("armv7l", cache)
-        made = Made(Path(folder), *images, tiny_uefi.build(cache).disk)
+        images = direct.build("aarch64", cache), direct.build("armv7l", cache)
+        made = Made(Path(folder), *images, uefi.build(cache).disk)
         for kind, make in KINDS.items():
             cloud.dozen("image", "import", str(make(made)), "--name", f"bench {kind}")
     print("| server | create | virsh start | ratio | more |\n|---|---|---|---|---|")

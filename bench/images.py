@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 from dozencloud.cloud.installation import load
-from dozencloud.images import tiny_uefi
 from dozencloud.images.inspection.confine import inspect_file
+from dozencloud.images.tiny import uefi
 
 SIZE = 2 << 30
 
@@ -24,7 +24,7 @@ SIZE = 2 << 30
 def make(folder: Path, cache: Path) -> Path:
     """The tiny UEFI disk with 2 GiB of random bytes behind its partitions, as qcow2."""
     raw, target = folder / "disk.raw", folder / "disk.qcow2"
-    small = tiny_uefi.build(cache).disk
+    small = uefi.build(cache).disk
     subprocess.run(["qemu-img", "convert", "-O", "raw", small, raw], check=True)
     with raw.open("ab") as out, Path("/dev/urandom").open("rb") as noise:
         for _ in range(SIZE >> 20):

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from dozencloud.images import tiny
+from dozencloud.images.tiny import direct
 
 MACHINES = {
     "aarch64": ("qemu-system-aarch64", "cortex-a57"),
@@ -25,7 +25,7 @@ MACHINES = {
 SECONDS_FOR_A_BOOT = 120
 
 
-def boot(image: tiny.TinyImage, disk: Path) -> float:
+def boot(image: direct.TinyImage, disk: Path) -> float:
     """Seconds to the login prompt, from a fresh state disk."""
     program, cpu = MACHINES[image.architecture]
     shutil.copyfile(image.disk, disk)
@@ -64,7 +64,7 @@ def main() -> None:
             seconds = []
             for _ in range(2):
                 started = time.monotonic()
-                image = tiny.build(architecture, Path(folder) / "cache")
+                image = direct.build(architecture, Path(folder) / "cache")
                 seconds.append(time.monotonic() - started)
             print(
                 f"{architecture}: cold build {seconds[0]:.1f} s, cached {seconds[1] * 1e3:.1f} ms"

@@ -38,7 +38,7 @@ from dozencloud.errors import Exit, Problem
 from dozencloud.facts import Cpu, Facts
 from dozencloud.host import environments, machine, packages, processes, users
 from dozencloud.host.network import namespace, uplink
-from dozencloud.images import tiny
+from dozencloud.images.tiny import direct
 from dozencloud.nodes import authority, broker
 from dozencloud.nodes.controller import Controller
 from dozencloud.services import ovn
@@ -667,9 +667,9 @@ class Bringup:
         return digest(self._code_fingerprint, image.mirror, image.suite)
 
     @cached_property
-    def _tiny(self) -> tiny.TinyImage:
+    def _tiny(self) -> direct.TinyImage:
         image = self.cloud.settings.image
-        return tiny.build(TINY, self.cloud.cache, mirror=image.mirror, suite=image.suite)
+        return direct.build(TINY, self.cloud.cache, mirror=image.mirror, suite=image.suite)
 
     def _build_image(self, step: Step) -> None:
         # Nothing waits for it until the cloud runs; Linux has a priority per thread.
@@ -681,7 +681,7 @@ class Bringup:
                 step.note("the Debian packages")
                 step.until(self._packages_done.is_set, seconds=1800, what="Their installation")
 
-        tiny.build(
+        direct.build(
             TINY,
             self.cloud.cache,
             mirror=image.mirror,

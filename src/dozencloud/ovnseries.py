@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 
 from dozencloud.cloud.installation import OLDEST_OVN, Cloud
 from dozencloud.facts.run import ask
-from dozencloud.images import apt, debs
-from dozencloud.images.tiny import KEYRING
+from dozencloud.images.packages import apt, debs
+from dozencloud.images.tiny.direct import KEYRING
 from dozencloud.tasks.graph import Step
 
 NORTHD = "ovn-northd"

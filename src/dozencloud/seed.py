@@ -23,7 +23,7 @@ from dozencloud.errors import Problem
 from dozencloud.images.files import file_hash
 from dozencloud.images.inspection.model import Arch
 from dozencloud.images.properties import TRAITS
-from dozencloud.images.tiny import TinyImage
+from dozencloud.images.tiny.direct import TinyImage
 from dozencloud.services.base import Node
 from dozencloud.tasks.graph import Step
 

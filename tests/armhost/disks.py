@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Self
 
 from dozencloud.errors import Problem
-from dozencloud.images import apt, cpio, debs, kmod, tiny
+from dozencloud.images.formats import cpio, kmod
+from dozencloud.images.packages import apt, debs
+from dozencloud.images.tiny import direct
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 INSIDE = Path(__file__).parent / "inside"
@@ -196,14 +198,14 @@ def cached(
 def system(kind: System, suite: str, cache: Path, say: Callable[[str], None]) -> Path:
     """A folder with a kernel, its initramfs and the system disk."""
     init = (INSIDE / "initramfs-init").read_bytes()
-    port = tiny.PORTS[kind.architecture]
+    port = direct.PORTS[kind.architecture]
     packages = (port.kernel_package, *kind.packages)
 
     def fill(folder: Path, work: Path) -> None:
         about = f"Debian {suite} for {port.debian}"
         say(f"fetching {len(packages)} packages of {about}, and what they need")
         (work / "apt").mkdir()
-        source = apt.Source(MIRROR, suite, tiny.KEYRING)
+        source = apt.Source(MIRROR, suite, direct.KEYRING)
         files = debs.fetch_exactly(
             source, port.debian, packages, work / "apt", without=kind.without
         )

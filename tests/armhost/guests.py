@@ -13,8 +13,10 @@ from pathlib import Path
 
 from disks import CACHE, INSIDE, MIRROR, cached
 
-from dozencloud.images import apt, cpio, debs, tiny
 from dozencloud.images.debian import disk
+from dozencloud.images.formats import cpio
+from dozencloud.images.packages import apt, debs
+from dozencloud.images.tiny import direct
 
 COMMAND_LINE = "console=ttyAMA0 loglevel=6"
 """Few words, because each byte is a way through both machines; "quiet" would look like a hang."""
@@ -44,7 +46,7 @@ LOADERS = {
 
 def build(suite: str, say: Callable[[str], None], cache: Path = CACHE) -> Path:
     """A folder with, for each architecture: ARCH/kernel, ARCH/initrd, ARCH/disk (UEFI)."""
-    images = {arch: tiny.build(arch, cache / "images", say=say) for arch in LOADERS}
+    images = {arch: direct.build(arch, cache / "images", say=say) for arch in LOADERS}
 
     def fill(folder: Path, work: Path) -> None:
         for arch, image in images.items():
@@ -82,7 +84,7 @@ def _probe() -> bytes:
 def _uefi_disk(arch: str, suite: str, folder: Path, work: Path) -> None:
     loader = LOADERS[arch]
     (work / "apt").mkdir(parents=True)
-    source = apt.Source(MIRROR, suite, tiny.KEYRING)
+    source = apt.Source(MIRROR, suite, direct.KEYRING)
     packages = debs.fetch(source, loader.debian, ["systemd-boot-efi"], work / "apt")
     debs.unpack(packages, work / "root")
     name = f"systemd-{loader.file.lower()}"

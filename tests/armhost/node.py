@@ -33,7 +33,7 @@ from testcloud import Guest, TestCloud, eventually, new_root
 
 from dozencloud.cloud.installation import GENEVE, VXLAN
 from dozencloud.errors import Problem
-from dozencloud.images import tiny
+from dozencloud.images.tiny import direct
 
 UP_SECONDS = 300
 """Until the emulated machine lets us in."""
@@ -192,7 +192,7 @@ def bring_images(cloud: TestCloud, say: Callable[[str], None]) -> None:
     with folder() as work:
         cache = disks.CACHE / "images"
         made = tinyimages.Made(
-            work, tiny.build("aarch64", cache), tiny.build("armv7l", cache), Path()
+            work, direct.build("aarch64", cache), direct.build("armv7l", cache), Path()
         )
         file = tinyimages.armhf_kernel(made)
         said = cloud.dozen("image", "import", str(file), "--name", ARMHF).stdout

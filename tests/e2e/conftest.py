@@ -17,7 +17,7 @@ from testcloud import PLACE, Guest, Tenant, TestCloud, new_root
 from testnodes import Node
 from tinyimages import Made
 
-from dozencloud.images import tiny, tiny_uefi
+from dozencloud.images.tiny import direct, uefi
 
 KEPT_LOGS = PLACE / "dozen-e2e-logs"
 
@@ -87,9 +87,9 @@ def made(cloud: TestCloud, tmp_path_factory: pytest.TempPathFactory) -> Made:
     cache = cloud.cloud.cache
     return Made(
         tmp_path_factory.mktemp("images"),
-        tiny.build("aarch64", cache),
-        tiny.build("armv7l", cache),
-        tiny_uefi.build(cache).disk,
+        direct.build("aarch64", cache),
+        direct.build("armv7l", cache),
+        uefi.build(cache).disk,
     )
 
 

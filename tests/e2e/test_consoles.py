@@ -24,8 +24,9 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from dozencloud.cloud.installation import SCREEN_PORTS, SERIAL_PORTS
-from dozencloud.images import apt, debs, tiny
 from dozencloud.images.debian import disk
+from dozencloud.images.packages import apt, debs
+from dozencloud.images.tiny import direct
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -175,8 +176,8 @@ def test_no_other_user_of_the_machine_reaches_a_console(cloud: TestCloud) -> Non
 def screen(cloud: TestCloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server whose boot loader shows a menu and waits."""
     work = tmp_path_factory.mktemp("screen")
-    image = tiny.build("aarch64", cloud.cloud.cache)
-    source = apt.Source("http://deb.debian.org/debian", "trixie", tiny.KEYRING)
+    image = direct.build("aarch64", cloud.cloud.cache)
+    source = apt.Source("http://deb.debian.org/debian", "trixie", direct.KEYRING)
     debs.unpack(debs.fetch(source, "arm64", ["systemd-boot-efi"], work / "apt"), work / "root")
     entry, loader = work / "tiny.conf", work / "loader.conf"
     entry.write_text(f"title tiny\nlinux /vmlinuz\ninitrd /initrd\noptions {image.command_line}\n")

@@ -11,10 +11,11 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from dozencloud.images import apt, debs, tiny
 from dozencloud.images.debian import disk
 from dozencloud.images.inspection.confine import extract_file
-from dozencloud.images.tiny_uefi import LINUX_DATA
+from dozencloud.images.packages import apt, debs
+from dozencloud.images.tiny import direct
+from dozencloud.images.tiny.uefi import LINUX_DATA
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,12 @@ class Made:
     """Files to make images from: tiny's, of both widths."""
 
     folder: Path
-    arm64: tiny.TinyImage
-    armhf: tiny.TinyImage
+    arm64: direct.TinyImage
+    armhf: direct.TinyImage
     uefi: Path
 
 
-def by_kernel(made: Made, image: tiny.TinyImage) -> Path:
+def by_kernel(made: Made, image: direct.TinyImage) -> Path:
     """An ext4 root file system with a kernel in it and no loader, as board images have."""
     target = made.folder / f"kernel-{image.architecture}.img"
     if target.exists():
@@ -115,7 +116,7 @@ def armhf_uefi(made: Made) -> Path:
         return target
     work = made.folder / "armhf-uefi"
     work.mkdir()
-    source = apt.Source("http://deb.debian.org/debian", "trixie", tiny.KEYRING)
+    source = apt.Source("http://deb.debian.org/debian", "trixie", direct.KEYRING)
     debs.unpack(debs.fetch(source, "armhf", ["systemd-boot-efi"], work / "apt"), work / "root")
     entry, loader, state = work / "tiny.conf", work / "loader.conf", work / "state.img"
     entry.write_text(
@@ -129,7 +130,7 @@ def armhf_uefi(made: Made) -> Path:
         "loader/entries/tiny.conf": entry,
         "loader/loader.conf": loader,
     }
-    plan = disk.layout(tiny.STATE_MIB * disk.MIB)
+    plan = disk.layout(direct.STATE_MIB * disk.MIB)
     names = (uuid.uuid4() for _ in range(3))
     disk.make_gpt(target, plan.size, disk.partition_script(plan, LINUX_DATA, *names))
     disk.make_esp(target, plan.esp_start, plan.esp_size, 0x12345678, files, 1 << 30)

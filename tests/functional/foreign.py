@@ -9,7 +9,9 @@ from pathlib import Path
 
 from novakit import Disks
 
-from dozencloud.images import apt, cpio, debs, tiny
+from dozencloud.images.formats import cpio
+from dozencloud.images.packages import apt, debs
+from dozencloud.images.tiny import direct
 
 INIT = b"""#!/usr/bin/busybox sh
 /usr/bin/busybox mount -t proc proc /proc
@@ -47,10 +49,10 @@ def system(architecture: str, cache: Path) -> Disks:
 
 
 def _fetch(port: Port, work: Path) -> Path:
-    source = apt.Source("http://deb.debian.org/debian", port.suite, tiny.KEYRING)
+    source = apt.Source("http://deb.debian.org/debian", port.suite, direct.KEYRING)
     (work / "apt").mkdir()
     wanted = (port.kernel, "busybox-static")
-    packages = debs.fetch(source, port.debian, wanted, work / "apt", without=tiny.NOT_FETCHED)
+    packages = debs.fetch(source, port.debian, wanted, work / "apt", without=direct.NOT_FETCHED)
     debs.unpack(packages, work / "root")
     out = work / "out"
     out.mkdir()

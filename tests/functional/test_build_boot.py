@@ -22,9 +22,9 @@ from pathlib import Path
 import pytest
 
 from dozencloud.errors import Exit, Problem
-from dozencloud.images import tiny_uefi
 from dozencloud.images.debian import Architecture, Built, Recipe, Suite, build, builder, disk, tools
 from dozencloud.images.debian.packages import Apt, Archive, newest
+from dozencloud.images.tiny import uefi
 
 pytestmark = pytest.mark.functional
 
@@ -174,7 +174,7 @@ def make_tree(folder: Path, dates: Sequence[int]) -> Path:
 def make_disk(tree: Path, raw: Path) -> disk.Layout:
     plan = disk.layout(disk.root_size(disk.used(tree)))
     script = disk.partition_script(
-        plan, tiny_uefi.LINUX_DATA, IDENTITY, uuid.UUID(int=1), uuid.UUID(int=2)
+        plan, uefi.LINUX_DATA, IDENTITY, uuid.UUID(int=1), uuid.UUID(int=2)
     )
     disk.make_gpt(raw, plan.size, script)
     files = {"EFI/BOOT/BOOTAA64.EFI": tree / "loader"}
@@ -198,7 +198,7 @@ def test_a_disk_from_a_tree_is_whole_and_the_same_twice(tmp_path: Path) -> None:
     assert hashes[0] == hashes[1]
 
     table = json.loads(tools.run(["sfdisk", "--json", raw], "the table"))["partitiontable"]
-    assert [part["type"] for part in table["partitions"]] == [disk.ESP_TYPE, tiny_uefi.LINUX_DATA]
+    assert [part["type"] for part in table["partitions"]] == [disk.ESP_TYPE, uefi.LINUX_DATA]
     tools.run(["sfdisk", "--verify", raw], "the table")
 
     part = tmp_path / "root.raw"
@@ -228,8 +228,8 @@ def test_a_tree_that_does_not_fit_is_a_problem(tmp_path: Path) -> None:
 @disk_tools
 @pytest.mark.timeout(180)
 def test_tiny_boots_by_uefi(cache: Path, tmp_path: Path, machines: list[Machine]) -> None:
-    built = tiny_uefi.build(cache)
-    assert tiny_uefi.build(cache) == built
+    built = uefi.build(cache)
+    assert uefi.build(cache) == built
     copy = tmp_path / "disk.qcow2"
     shutil.copyfile(built.disk, copy)
     machine = Machine("arm64", *firmware("arm64", tmp_path), *drive(copy))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dozencloud.images import tiny
+from dozencloud.images.tiny import direct
 
 pytestmark = [pytest.mark.functional, pytest.mark.timeout(300)]
 
@@ -47,7 +47,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
 
 def test_it_waits_for_room_and_runs_to_nova(small: Path, tmp_path: Path) -> None:
     kept = os.environ.get("DOZEN_TEST_CACHE")
-    made = tiny.build("aarch64", Path(kept) / "images" if kept else tmp_path / "images")
+    made = direct.build("aarch64", Path(kept) / "images" if kept else tmp_path / "images")
     ballast = small / "ballast"
     with NovaKit() as kit:
         properties = {

@@ -11,7 +11,7 @@ import pytest
 
 from dozencloud.guestbench import run
 from dozencloud.guestbench.results import MEASURES, Machine, Result, parse
-from dozencloud.images.elf import Elf
+from dozencloud.images.formats.elf import Elf
 
 pytestmark = [pytest.mark.functional, pytest.mark.timeout(200)]
 

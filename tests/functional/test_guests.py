@@ -19,7 +19,7 @@ from novakit import Disks, NovaKit, Server
 from dozencloud.compute import guest
 from dozencloud.compute.refusal import Refused
 from dozencloud.facts.kvm import kvm
-from dozencloud.images import tiny, tiny_uefi
+from dozencloud.images.tiny import direct, uefi
 
 pytestmark = [
     pytest.mark.functional,
@@ -54,7 +54,7 @@ def kit() -> Iterator[NovaKit]:
         yield made
 
 
-def by_kernel(kit: NovaKit, image: tiny.TinyImage, **properties: str) -> Server:
+def by_kernel(kit: NovaKit, image: direct.TinyImage, **properties: str) -> Server:
     return kit.server(
         {
             **COMMON,
@@ -73,7 +73,7 @@ def threads(pid: int) -> set[str]:
 
 @pytest.mark.parametrize("architecture", ["aarch64", "armv7l"])
 def test_by_kernel(architecture: str, kit: NovaKit, cache: Path) -> None:
-    server = by_kernel(kit, tiny.build(architecture, cache))
+    server = by_kernel(kit, direct.build(architecture, cache))
     kit.start(server)
     kit.wait(server, "login:")
     assert f"({architecture}, Linux" in server.console
@@ -94,7 +94,7 @@ def variables(kit: NovaKit, server: Server) -> Path:
 
 @pytest.mark.parametrize("architecture", ["aarch64", "armv7l"])
 def test_by_uefi_with_variables_that_stay(architecture: str, kit: NovaKit, cache: Path) -> None:
-    disk = tiny_uefi.build(cache).disk if architecture == "aarch64" else None
+    disk = uefi.build(cache).disk if architecture == "aarch64" else None
     # The disk of the 32-bit one is empty: its firmware's own shell is the prompt.
     prompt = "login:" if disk else r"UEFI Interactive Shell"
     properties = {**COMMON, "hw_architecture": architecture, "hw_firmware_type": "uefi"}
@@ -139,7 +139,7 @@ def test_other_processors(architecture: str, kit: NovaKit, cache: Path) -> None:
 
 
 def test_a_kernel_of_the_other_width_is_refused(kit: NovaKit, cache: Path) -> None:
-    image = tiny.build("armv7l", cache)
+    image = direct.build("armv7l", cache)
     server = by_kernel(kit, image, hw_architecture="aarch64")
     with pytest.raises(Refused, match="is aarch64, but its kernel is for armv7l") as caught:
         kit.start(server)
@@ -151,7 +151,7 @@ def test_a_kernel_of_the_other_width_is_refused(kit: NovaKit, cache: Path) -> No
 
 
 def test_a_disk_for_pcs_is_refused(kit: NovaKit, tmp_path: Path, cache: Path) -> None:
-    wide = tiny_uefi.build(cache).disk
+    wide = uefi.build(cache).disk
     properties = {**COMMON, "hw_architecture": "armv7l", "hw_firmware_type": "uefi"}
     server = kit.server(properties, Disks(wide))
     with pytest.raises(Refused, match="the EFI loader on its disk is for aarch64"):

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from dozencloud.images import tiny
 from dozencloud.images.inspection import artefacts
 from dozencloud.images.inspection.assemble import inspect
 from dozencloud.images.inspection.formats import open_image
 from dozencloud.images.inspection.model import Arch, Boot, Inspection, KernelKind
-from dozencloud.images.tiny import TinyImage
+from dozencloud.images.tiny import direct
+from dozencloud.images.tiny.direct import TinyImage
 
 pytestmark = pytest.mark.functional
 
@@ -29,7 +29,7 @@ SECONDS = 120
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> TinyImage:
     kept = os.environ.get("DOZEN_TEST_CACHE")
-    return tiny.build("armv7l", Path(kept, "tiny") if kept else tmp_path_factory.mktemp("tiny"))
+    return direct.build("armv7l", Path(kept, "tiny") if kept else tmp_path_factory.mktemp("tiny"))
 
 
 def inspected(path: Path) -> Inspection:

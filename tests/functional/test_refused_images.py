@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 from test_build_boot import Machine, cache, disk_tools, drive, firmware, machines  # noqa: F401
 
-from dozencloud.images import apt, debs, tiny, tiny_uefi, uki
 from dozencloud.images.debian import disk
+from dozencloud.images.formats import uki
 from dozencloud.images.inspection.confine import extract_file, inspect_file
 from dozencloud.images.inspection.model import Boot, Inspection
+from dozencloud.images.packages import apt, debs
+from dozencloud.images.tiny import direct, uefi
 
 pytestmark = [pytest.mark.functional, pytest.mark.timeout(240), disk_tools]
 
@@ -40,8 +42,8 @@ class Parts:
     """A loader with a kernel in it that boots, and kernels apart."""
 
     loader: Path
-    kernel: tiny.TinyImage
-    kernel32: tiny.TinyImage
+    kernel: direct.TinyImage
+    kernel32: direct.TinyImage
     packages: Callable[[str, str], Path]
     """(Debian's architecture, package) -> the folder in which it is unpacked."""
 
@@ -49,19 +51,19 @@ class Parts:
 @pytest.fixture(scope="module")
 def parts(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Parts:  # noqa: F811
     loader = tmp_path_factory.mktemp("loader") / "loader.efi"
-    extract_file(tiny_uefi.build(cache).disk, 1, "EFI/BOOT/BOOTAA64.EFI", loader)
+    extract_file(uefi.build(cache).disk, 1, "EFI/BOOT/BOOTAA64.EFI", loader)
 
     def packages(architecture: str, name: str) -> Path:
         root = cache / f"unpacked-{architecture}-{name}"
         if not root.exists():
             work = tmp_path_factory.mktemp("apt")
-            source = apt.Source("http://deb.debian.org/debian", "trixie", tiny.KEYRING)
-            found = debs.fetch(source, architecture, [name], work, without=tiny.NOT_FETCHED)
+            source = apt.Source("http://deb.debian.org/debian", "trixie", direct.KEYRING)
+            found = debs.fetch(source, architecture, [name], work, without=direct.NOT_FETCHED)
             debs.unpack(found, work / "root")
             (work / "root").rename(root)
         return root
 
-    return Parts(loader, tiny.build("aarch64", cache), tiny.build("armv7l", cache), packages)
+    return Parts(loader, direct.build("aarch64", cache), direct.build("armv7l", cache), packages)
 
 
 def kernel_of(root: Path) -> Path:

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 from lxml import etree
 
-from dozencloud.images import tiny, tiny_uefi
+from dozencloud.images.tiny import direct, uefi
 
 pytestmark = [pytest.mark.functional, pytest.mark.timeout(300)]
 
@@ -73,10 +73,10 @@ def start(kit: NovaKit, cache: Path, kind: str) -> Guest:
     architecture = "aarch64" if width == "AArch64" else "armv7l"
     properties = COMMON | {"hw_architecture": architecture}
     if way == "UEFI":
-        disk = tiny_uefi.build(cache).disk
+        disk = uefi.build(cache).disk
         server = kit.server(properties | {"hw_firmware_type": "uefi"}, Disks(disk))
     else:
-        image = tiny.build(architecture, cache)
+        image = direct.build(architecture, cache)
         server = kit.server(
             properties | {"os_command_line": image.command_line},
             Disks(image.disk, image.kernel, image.initrd),

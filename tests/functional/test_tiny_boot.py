@@ -22,8 +22,8 @@ from urllib.request import urlopen
 import pytest
 
 from dozencloud.errors import Problem
-from dozencloud.images import tiny
-from dozencloud.images.tiny import TinyImage
+from dozencloud.images.tiny import direct
+from dozencloud.images.tiny.direct import TinyImage
 
 pytestmark = pytest.mark.functional
 
@@ -212,7 +212,7 @@ def on_scsi(drive: Path) -> tuple[str, ...]:
 def test_a_server_with_a_config_drive(
     architecture: str, cache: Path, tmp_path: Path, key: Path, disk: Path, start: Start
 ) -> None:
-    image = tiny.build(architecture, cache)
+    image = direct.build(architecture, cache)
     script = "#!/bin/sh\necho once >>/root/ran\n"
     drive = config_drive(tmp_path, key, user_data=script)
     guest = start(image, disk, *on_scsi(drive))
@@ -258,7 +258,7 @@ def test_a_disk_from_another_servers_snapshot(
     cache: Path, tmp_path: Path, key: Path, disk: Path, start: Start
 ) -> None:
     """The data stay; the other server's host key goes, and user data run again, packed or not."""
-    image = tiny.build("aarch64", cache)
+    image = direct.build("aarch64", cache)
     script = "#!/bin/bash\necho again >>/root/ran\n"
     guest = start(image, disk, *on_scsi(config_drive(tmp_path, key, user_data=script)))
     guest.wait(r"running it with sh")
@@ -279,7 +279,7 @@ def test_a_disk_from_another_servers_snapshot(
 
 @pytest.mark.timeout(120)
 def test_without_disk_and_metadata_the_prompt_still_comes(cache: Path, start: Start) -> None:
-    guest = start(tiny.build("aarch64", cache))
+    guest = start(direct.build("aarch64", cache))
     guest.wait(r"no disk labelled tiny-state: everything is in memory")
     guest.wait(r"Log in with ssh and your key")
     guest.wait(r"tiny login: ")
@@ -295,7 +295,7 @@ def test_metadata_from_the_service_may_come_late(
     cache: Path, tmp_path: Path, key: Path, disk: Path, start: Start
 ) -> None:
     """QEMU plays the network; the service answers only after the prompt is there."""
-    image = tiny.build("aarch64", cache)
+    image = direct.build("aarch64", cache)
     about = {
         "uuid": INSTANCE,
         "hostname": "late.novalocal",
@@ -333,9 +333,9 @@ def test_metadata_from_the_service_may_come_late(
 def test_the_same_packages_give_the_same_bytes(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = tiny.build("aarch64", cache)
+    first = direct.build("aarch64", cache)
     monkeypatch.chdir(tmp_path)
-    second = tiny.build("aarch64", Path("another"))
+    second = direct.build("aarch64", Path("another"))
     assert second.kernel.is_absolute()
     if first.digest != second.digest:
         pytest.skip("Debian published new packages since the cached image was built")
@@ -354,7 +354,7 @@ def test_the_same_packages_give_the_same_bytes(
 )
 def test_a_bad_mirror_is_one_sentence(mirror: str, suite: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(Problem, match=said):
-        tiny.build("aarch64", tmp_path, mirror=mirror, suite=suite)
+        direct.build("aarch64", tmp_path, mirror=mirror, suite=suite)
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
@@ -390,7 +390,7 @@ def test_while_the_mirror_is_updated_the_release_before_is_taken(
     said: list[str] = []
     with ThreadingHTTPServer(("127.0.0.1", 0), Updated) as mirror:
         threading.Thread(target=mirror.serve_forever, daemon=True).start()
-        image = tiny.build(
+        image = direct.build(
             "aarch64", tmp_path, mirror=f"http://127.0.0.1:{mirror.server_port}", say=said.append
         )
         mirror.shutdown()
@@ -405,4 +405,4 @@ def test_a_signature_by_an_unknown_key_is_refused(tmp_path: Path) -> None:
     keyring = tmp_path / "empty.gpg"
     keyring.write_bytes(b"")
     with pytest.raises(Problem, match="is not signed by a key"):
-        tiny.build("aarch64", tmp_path / "cache", keyring=keyring)
+        direct.build("aarch64", tmp_path / "cache", keyring=keyring)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from dozencloud.images import tiny
 from dozencloud.images.debian import disk
+from dozencloud.images.tiny import direct
 
 pytestmark = [pytest.mark.functional, pytest.mark.timeout(300)]
 
@@ -43,8 +43,8 @@ class Parts:
     """What the servers are put together from."""
 
     folder: Path
-    arm64: tiny.TinyImage
-    armhf: tiny.TinyImage
+    arm64: direct.TinyImage
+    armhf: direct.TinyImage
 
 
 @dataclass
@@ -68,7 +68,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
     kept = os.environ.get("DOZEN_TEST_CACHE")
     cache = Path(kept) / "images" if kept else tmp_path_factory.mktemp("images")
     folder = tmp_path_factory.mktemp("parts")
-    return Parts(folder, tiny.build("aarch64", cache), tiny.build("armv7l", cache))
+    return Parts(folder, direct.build("aarch64", cache), direct.build("armv7l", cache))
 
 
 @pytest.fixture(scope="module")

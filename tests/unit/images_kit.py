@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from dozencloud.images import cpio
+from dozencloud.images.formats import cpio
 from dozencloud.images.inspection.formats import Opened
 from dozencloud.images.inspection.model import Compression, Format, Partition
 from dozencloud.images.inspection.tree import BadImage, Files, Node, Tree

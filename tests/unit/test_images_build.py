@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from dozencloud.errors import Exit, Problem
-from dozencloud.images import apt
 from dozencloud.images.debian import (
     Architecture,
     Purpose,
@@ -24,6 +23,7 @@ from dozencloud.images.debian import (
     tools,
 )
 from dozencloud.images.debian import packages as debian_packages
+from dozencloud.images.packages import apt
 
 VM = Recipe(Suite.TRIXIE, Architecture.ARM64, Purpose.VM)
 KERNEL = replace(VM, purpose=Purpose.KERNEL)

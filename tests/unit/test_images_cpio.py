@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from dozencloud.images import cpio
+from dozencloud.images.formats import cpio
 
 
 def read_back(data: bytes) -> dict[str, tuple[dict[str, int], bytes]]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dozencloud.images import kmod
-from dozencloud.images.elf import Elf, NotElf
+from dozencloud.images.formats import kmod
+from dozencloud.images.formats.elf import Elf, NotElf
 
 
 def module(depends: str, *, wide: bool = True) -> bytes:

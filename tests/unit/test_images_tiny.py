@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from dozencloud.errors import Problem
-from dozencloud.images import apt, tiny
+from dozencloud.images.packages import apt
+from dozencloud.images.tiny import direct
 
 SOURCE = apt.Source("http://mirror.example/debian", "trixie", Path("/keys.gpg"))
 
@@ -61,12 +62,12 @@ def test_only_the_way_to_the_mirror_is_taken_from_the_host() -> None:
 
 def test_missing_keys_are_found_before_any_download(tmp_path: Path) -> None:
     with pytest.raises(Problem, match="signing keys"):
-        tiny.build("aarch64", tmp_path, keyring=tmp_path / "none.gpg")
+        direct.build("aarch64", tmp_path, keyring=tmp_path / "none.gpg")
 
 
 def test_an_unknown_architecture_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Problem, match="aarch64 and armv7l, not for x86_64"):
-        tiny.build("x86_64", tmp_path)
+        direct.build("x86_64", tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -77,17 +78,17 @@ def finished(cache: Path, name: str) -> Path:
     for file in ("vmlinuz", "initrd.cpio", "state.qcow2"):
         (folder / file).write_text("x")
     about = {"architecture": "aarch64", "command_line": "c", "kernel_release": "6", "digest": "d"}
-    tiny._finish(folder, about)
-    port = tiny.PORTS["aarch64"]
-    recipe = tiny._recipe_digest(port, "trixie")
+    direct._finish(folder, about)
+    port = direct.PORTS["aarch64"]
+    recipe = direct._recipe_digest(port, "trixie")
     (cache / f"tiny-aarch64-trixie-{recipe[:16]}").symlink_to(name)
     return folder
 
 
 def test_a_cached_image_needs_neither_network_nor_keys(tmp_path: Path) -> None:
     folder = finished(tmp_path, "done")
-    image = tiny.build("aarch64", tmp_path, mirror="http://192.0.2.1", keyring=Path("/none"))
-    assert image == tiny.TinyImage(
+    image = direct.build("aarch64", tmp_path, mirror="http://192.0.2.1", keyring=Path("/none"))
+    assert image == direct.TinyImage(
         "aarch64",
         folder / "vmlinuz",
         folder / "initrd.cpio",
@@ -102,52 +103,52 @@ def test_a_cached_image_needs_neither_network_nor_keys(tmp_path: Path) -> None:
 def test_a_cached_image_that_is_not_whole_is_not_trusted(tmp_path: Path, damage: str) -> None:
     (finished(tmp_path, "done") / damage).unlink()
     with pytest.raises(Problem, match="signing keys"):
-        tiny.build("aarch64", tmp_path, keyring=Path("/none"))
+        direct.build("aarch64", tmp_path, keyring=Path("/none"))
 
 
 def test_what_a_killed_build_left_is_removed(tmp_path: Path) -> None:
     (tmp_path / ".build-killed" / "apt").mkdir(parents=True)
     with pytest.raises(Problem, match="signing keys"):
-        tiny.build("aarch64", tmp_path, keyring=Path("/none"))
+        direct.build("aarch64", tmp_path, keyring=Path("/none"))
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_the_digest_follows_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    port = tiny.PORTS["aarch64"]
-    digest = tiny._recipe_digest(port, "trixie")
-    assert digest == tiny._recipe_digest(port, "trixie")
-    assert digest != tiny._recipe_digest(port, "sid")
-    assert digest != tiny._recipe_digest(tiny.PORTS["armv7l"], "trixie")
-    monkeypatch.setattr(tiny, "RECIPE", tiny.RECIPE + 1)
-    assert digest != tiny._recipe_digest(port, "trixie")
+    port = direct.PORTS["aarch64"]
+    digest = direct._recipe_digest(port, "trixie")
+    assert digest == direct._recipe_digest(port, "trixie")
+    assert digest != direct._recipe_digest(port, "sid")
+    assert digest != direct._recipe_digest(direct.PORTS["armv7l"], "trixie")
+    monkeypatch.setattr(direct, "RECIPE", direct.RECIPE + 1)
+    assert digest != direct._recipe_digest(port, "trixie")
 
 
 def test_the_digest_follows_the_guests_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    port = tiny.PORTS["aarch64"]
-    before = tiny._recipe_digest(port, "trixie")
-    changed = {**tiny.guest_files(), "etc/issue": b"other"}
-    monkeypatch.setattr(tiny, "guest_files", lambda: changed)
-    assert before != tiny._recipe_digest(port, "trixie")
+    port = direct.PORTS["aarch64"]
+    before = direct._recipe_digest(port, "trixie")
+    changed = {**direct.guest_files(), "etc/issue": b"other"}
+    monkeypatch.setattr(direct, "guest_files", lambda: changed)
+    assert before != direct._recipe_digest(port, "trixie")
 
 
 def test_nobody_has_a_password() -> None:
     """`*` is in no hash, so nothing matches it; the rest keeps busybox from saying "bad salt"."""
-    shadow = tiny.guest_files()["var/lib/tiny/shadow"].decode()
+    shadow = direct.guest_files()["var/lib/tiny/shadow"].decode()
     assert {line.split(":")[1] for line in shadow.splitlines()} == {"$6$locked$*"}
 
 
 @pytest.mark.parametrize(
-    "name", sorted(n for n, data in tiny.guest_files().items() if data.startswith(b"#!"))
+    "name", sorted(n for n, data in direct.guest_files().items() if data.startswith(b"#!"))
 )
 def test_guest_scripts_parse(name: str) -> None:
-    done = subprocess.run(["sh", "-n", tiny.GUEST / name], capture_output=True, text=True)
+    done = subprocess.run(["sh", "-n", direct.GUEST / name], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
 def flattened(document: object, tmp_path: Path, *, indent: int | None = None) -> dict[str, str]:
     path = tmp_path / "meta_data.json"
     path.write_text(json.dumps(document, indent=indent))
-    script = tiny.GUEST / "usr/lib/tiny/json.awk"
+    script = direct.GUEST / "usr/lib/tiny/json.awk"
     done = subprocess.run(["awk", "-f", script, path], capture_output=True, text=True, check=True)
     return dict(line.split("\t") for line in done.stdout.splitlines())
 
@@ -180,7 +181,9 @@ def test_the_guest_reads_novas_metadata(tmp_path: Path, indent: int | None) -> N
 
 
 def test_secrets_in_the_initramfs_are_for_root_alone(tmp_path: Path) -> None:
-    modes = {entry.name: stat.S_IMODE(entry.mode) for entry in tiny.own_files(tiny.guest_files())}
+    modes = {
+        entry.name: stat.S_IMODE(entry.mode) for entry in direct.own_files(direct.guest_files())
+    }
     assert modes["var/lib/tiny/shadow"] == 0o600
     assert modes["etc/init.d/rcS"] == 0o755
     assert modes["etc/inittab"] == 0o644

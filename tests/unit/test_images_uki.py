@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from dozencloud.images import uki
+from dozencloud.images.formats import uki
 
 COFF = 0x80
 OPTIONAL = 0x70

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dozencloud.images.tiny import TinyImage
+from dozencloud.images.tiny.direct import TinyImage
 from dozencloud.seed import Seed
 
 

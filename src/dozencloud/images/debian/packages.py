@@ -13,9 +13,9 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from dozencloud.errors import Problem
-from dozencloud.images import apt
 from dozencloud.images.debian.recipe import Architecture, Suite
 from dozencloud.images.files import file_hash
+from dozencloud.images.packages import apt
 
 
 @dataclass(frozen=True)

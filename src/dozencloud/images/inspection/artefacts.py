@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from dozencloud.images.elf import Header, NotElf
+from dozencloud.images.formats.elf import Header, NotElf
 from dozencloud.images.inspection.kconfig import Config
 from dozencloud.images.inspection.model import Arch, Compression, KernelKind
 from dozencloud.images.inspection.tree import BadImage

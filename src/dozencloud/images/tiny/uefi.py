@@ -15,9 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dozencloud.images import apt, debs, tiny, uki
 from dozencloud.images.debian import disk, tools
 from dozencloud.images.debian.recipe import BOOTS, Architecture
+from dozencloud.images.formats import uki
+from dozencloud.images.packages import apt, debs
+from dozencloud.images.tiny import direct
 
 VERSION = 1
 """Raise it when this module makes something else from the same tiny image."""
@@ -45,12 +47,12 @@ def build(
     *,
     mirror: str = "http://deb.debian.org/debian",
     suite: str = "trixie",
-    keyring: Path = tiny.KEYRING,
+    keyring: Path = direct.KEYRING,
     say: Callable[[str], None] = lambda _line: None,
 ) -> TinyDisk:
     """The disk, from the cache if it was built before. tiny itself is built first."""
     cache = cache.absolute()
-    image = tiny.build("aarch64", cache, mirror=mirror, suite=suite, keyring=keyring, say=say)
+    image = direct.build("aarch64", cache, mirror=mirror, suite=suite, keyring=keyring, say=say)
     digest = hashlib.sha256(f"{VERSION} {image.digest}".encode()).hexdigest()
     target = cache / f"tiny-uefi-{digest[:16]}.qcow2"
     if not target.exists():
@@ -73,7 +75,7 @@ def _stub(source: apt.Source, work: Path, say: Callable[[str], None]) -> bytes:
     return (work / "root" / STUB).read_bytes()
 
 
-def _disk(image: tiny.TinyImage, stub: bytes, digest: str, work: Path) -> Path:
+def _disk(image: direct.TinyImage, stub: bytes, digest: str, work: Path) -> Path:
     program = work / "uki.efi"
     program.write_bytes(
         uki.build(
@@ -88,7 +90,7 @@ def _disk(image: tiny.TinyImage, stub: bytes, digest: str, work: Path) -> Path:
         )
     )
     boot = BOOTS[Architecture.ARM64]
-    plan = disk.layout(tiny.STATE_MIB * disk.MIB)
+    plan = disk.layout(direct.STATE_MIB * disk.MIB)
     identity = {part: uuid.uuid5(uuid.NAMESPACE_OID, f"{digest} {part}") for part in PARTS}
     raw = work / "disk.raw"
     disk.make_gpt(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dozencloud.errors import Problem
-from dozencloud.images import apt
+from dozencloud.images.packages import apt
 
 SECONDS = 900.0
 """That one package may take to be unpacked, on a slow card."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from dozencloud.images.elf import Elf
+from dozencloud.images.formats.elf import Elf
 
 
 @dataclass(frozen=True)

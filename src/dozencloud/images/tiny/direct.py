@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from dozencloud.errors import Problem
-from dozencloud.images import apt, cpio, debs, kmod
-from dozencloud.images.elf import Elf
 from dozencloud.images.files import building, file_hash, sync
+from dozencloud.images.formats import cpio, kmod
+from dozencloud.images.formats.elf import Elf
+from dozencloud.images.packages import apt, debs
 from dozencloud.locks import open_lock
 
 RECIPE = 1

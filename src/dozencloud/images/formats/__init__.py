@@ -1,0 +1,1 @@
+"""Readers and writers of single file formats that images are made of."""

@@ -1,0 +1,1 @@
+"""Packages of Debian, read without dpkg: archive, signature, contents."""

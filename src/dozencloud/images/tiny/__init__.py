@@ -1,0 +1,1 @@
+"""The small ARM image that a new cloud has."""
