@@ -1,6 +1,6 @@
 """Runs one upstream Python service in this process: a WSGI application or a console script.
 
-    python -m dozencloud.serve wsgi dozencloud.keystoneapi:application SOCKET PREFIX THREADS
+    python -m dozencloud.serve wsgi dozencloud.hooks.keystone:application SOCKET PREFIX THREADS
         [LANE_SOCKET LANE_THREADS WRAPPER]
     python -m dozencloud.serve main nova.cmd.conductor:main [ARGUMENT ...]
 

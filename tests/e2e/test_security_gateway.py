@@ -38,8 +38,8 @@ from slowpeers import (
 )
 from testcloud import Tenant, TestCloud, eventually
 
+from dozencloud.hooks.transfers import AT_A_TIME, TOO_MANY
 from dozencloud.services import gateway
-from dozencloud.transfers import AT_A_TIME, TOO_MANY
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

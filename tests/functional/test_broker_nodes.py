@@ -28,7 +28,7 @@ from dozencloud.cloud import tls
 from dozencloud.cloud.installation import NODE_CONSOLES_PORT, Cloud, parse
 from dozencloud.cloud.membership import Member, Membership, changing, console_name
 from dozencloud.cloud.secret import Secrets, write_private
-from dozencloud.compute.consoleproxy import destination
+from dozencloud.hooks.nova.consoleproxy import destination
 from dozencloud.host import users
 from dozencloud.host.network import namespace
 from dozencloud.nodes import authority, broker

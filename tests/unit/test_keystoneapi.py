@@ -41,7 +41,7 @@ def rules_after_import(module: str, folder: Path) -> bool:
 
 
 def test_the_first_request_finds_the_rules(tmp_path: Path) -> None:
-    assert rules_after_import("dozencloud.keystoneapi", tmp_path)
+    assert rules_after_import("dozencloud.hooks.keystone", tmp_path)
 
 
 def test_upstream_makes_them_at_the_first_request(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dozencloud.transfers import GRACE, RATE, TOO_MANY, TOO_SLOW, Application, Turns, bounded
+from dozencloud.hooks.transfers import GRACE, RATE, TOO_MANY, TOO_SLOW, Application, Turns, bounded
 
 
 class Clock:

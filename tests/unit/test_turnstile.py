@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from dozencloud.turnstile import HALF_LIFE, REMEMBERED, Failures, Full, Turnstile
+from dozencloud.hooks.turnstile import HALF_LIFE, REMEMBERED, Failures, Full, Turnstile
 
 SOON = 5.0
 """s in which a thread does what it is free to do."""

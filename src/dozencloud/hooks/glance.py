@@ -34,8 +34,8 @@ from oslo_log import log
 
 from dozencloud import downloads
 from dozencloud.hooks import imagelimits
+from dozencloud.hooks.imageimport import fail
 from dozencloud.hooks.imagequota import Counted, Ledger
-from dozencloud.images.server import fail
 
 __all__ = ["application"]
 

@@ -26,7 +26,7 @@ from keystone.common import password_hashing
 from keystone.common.password_hashers.bcrypt import Bcrypt
 from keystone.identity.backends.sql import Identity
 
-from dozencloud.turnstile import Full, Turnstile
+from dozencloud.hooks.turnstile import Full, Turnstile
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 

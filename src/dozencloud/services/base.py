@@ -244,7 +244,7 @@ class Lane:
 
 LOGINS = Lane("keystone-logins", 160, "dozencloud.hooks.logins:Guarded")
 """Passwords cost time, and whoever guesses them waits."""
-IMAGE_DATA = Lane("glance-data", 320, "dozencloud.transfers:bounded")
+IMAGE_DATA = Lane("glance-data", 320, "dozencloud.hooks.transfers:bounded")
 """Uploads and downloads take as long as their clients like."""
 
 

@@ -15,6 +15,7 @@ import dozencloud
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import NODE_CONSOLES_PORT, Cloud
 from dozencloud.cloud.membership import nodes_folder
+from dozencloud.hooks.transfers import AT_A_TIME
 from dozencloud.host.confinement import Confinement
 from dozencloud.host.processes import alive, children, read
 from dozencloud.services.base import (
@@ -29,7 +30,6 @@ from dozencloud.services.base import (
     api_socket,
     listening,
 )
-from dozencloud.transfers import AT_A_TIME
 
 USER = "dozen-gateway"
 APIS = {

@@ -54,7 +54,7 @@ def service(plan: Plan) -> Service:
         title="Identity (Keystone)",
         role=Role.CONTROL,
         command=python_wsgi(
-            plan, "keystone", "dozencloud.keystoneapi:application", "/identity", LOGINS
+            plan, "keystone", "dozencloud.hooks.keystone:application", "/identity", LOGINS
         ),
         user=USER,
         environment={"OS_KEYSTONE_CONFIG_DIR": str(etc)},

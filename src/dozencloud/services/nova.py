@@ -240,7 +240,9 @@ def consoles(plan: Plan) -> Service:
         name="nova-consoles",
         title="Consoles of servers (Nova)",
         role=Role.CONTROL,
-        command=python_main(plan, "dozencloud.compute.consoleproxy:main", *_config_argument(plan)),
+        command=python_main(
+            plan, "dozencloud.hooks.nova.consoleproxy:main", *_config_argument(plan)
+        ),
         user=USER,
         folders=folders,
         files=files,
