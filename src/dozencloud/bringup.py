@@ -18,17 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
-from dozencloud import (
-    accounts,
-    doctor,
-    lifecycle,
-    ovnseries,
-    preflight,
-    reachable,
-    schema,
-    seed,
-    systemd,
-)
+from dozencloud import accounts, doctor, lifecycle, ovnseries, preflight, reachable, schema, seed
 from dozencloud.cloud import folders, tls
 from dozencloud.cloud.installation import CONSOLE_USER, Cloud, parse_cpus, template
 from dozencloud.cloud.membership import Membership
@@ -47,7 +37,8 @@ from dozencloud.services.base import GROUP, Folder, Node, Plan, Service
 from dozencloud.services.gateway import USER as GATEWAY_USER
 from dozencloud.services.libvirt import USER as QEMU_USER
 from dozencloud.services.neutron import METADATA_USER
-from dozencloud.supervise import Supervisor, clean_environment, variables
+from dozencloud.supervision import systemd
+from dozencloud.supervision.client import Supervisor, clean_environment, variables
 from dozencloud.tasks.graph import Step, Task
 
 TINY = "aarch64"
@@ -524,7 +515,7 @@ class Bringup:
             self.plan.python,
             "-P",
             "-m",
-            "dozencloud.supervisor",
+            "dozencloud.supervision.daemon",
             "-c",
             str(self.supervisor.config),
         ]
@@ -595,7 +586,7 @@ class Bringup:
             self._run_service(service, step)
 
         extra: tuple[str, ...] = ("supervisor",)
-        if "dozencloud.serve" in service.command:
+        if "dozencloud.supervision.serve" in service.command:
             extra += ("preload",)
         if "mariadb" in service.after:
             extra += ("schema",)

@@ -141,7 +141,7 @@ def _silent(error: BaseException, cloud: Cloud | None) -> Problem:
 
 
 LONGEST_NAME = 255
-"""Characters (nova/api/validation/parameter_types.py), and of a pattern (dozencloud/guard.py)."""
+"""Characters (nova/api/validation/parameter_types.py), and of a pattern (supervision/guard.py)."""
 
 
 def find_server(sdk: Any, name: str) -> Any:

@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from xmlrpc.client import Fault
 
-from dozencloud import systemd
 from dozencloud.cloud.installation import CLOUD_FILE, INTEGRATION_BRIDGE, Cloud
 from dozencloud.cloud.state import State
 from dozencloud.errors import Problem
@@ -20,7 +19,8 @@ from dozencloud.host import machine, packages, processes, users
 from dozencloud.host.network import namespace, tunnels, uplink
 from dozencloud.services.base import GROUP
 from dozencloud.services.libvirt import folders as libvirt_folders
-from dozencloud.supervise import Supervisor
+from dozencloud.supervision import systemd
+from dozencloud.supervision.client import Supervisor
 
 Say = Callable[[str], None]
 

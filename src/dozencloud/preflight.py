@@ -22,7 +22,7 @@ from dozencloud.facts.reach import Target
 from dozencloud.host import packages, processes
 from dozencloud.host.network import namespace, tunnels, uplink
 from dozencloud.locks import open_lock
-from dozencloud.supervise import Supervisor, log_file
+from dozencloud.supervision.client import Supervisor, log_file
 
 LOCK = "lock"
 GIB = 1024  # MiB

@@ -18,7 +18,7 @@ from dozencloud.host import processes
 from dozencloud.reachable import Routers
 from dozencloud.services import services
 from dozencloud.services.base import Plan, Service
-from dozencloud.supervise import Process, Supervisor, last_lines, log_file
+from dozencloud.supervision.client import Process, Supervisor, last_lines, log_file
 
 SUPERVISOR = "supervisor"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

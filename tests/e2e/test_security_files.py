@@ -35,7 +35,7 @@ from websockets.typing import Subprotocol
 from dozencloud.cloud import folders
 from dozencloud.host.confinement import CAPABILITIES, Unconfined
 from dozencloud.host.processes import children
-from dozencloud.supervise import Supervisor
+from dozencloud.supervision.client import Supervisor
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -27,7 +27,7 @@ from dozencloud.host.network import namespace
 from dozencloud.nodes import authority
 from dozencloud.services import ovn
 from dozencloud.services.base import GROUP, Node, Plan, Service
-from dozencloud.supervise import Supervisor, clean_environment
+from dozencloud.supervision.client import Supervisor, clean_environment
 from dozencloud.tasks.graph import Step
 
 STEP = Step(io.StringIO())
@@ -76,7 +76,7 @@ def machine(plan: Plan, services: Sequence[Service]) -> Iterator[Machine]:
         namespace.make_namespace(cloud, STEP, floating=plan.membership is None)
         namespace.open_way_out(cloud, STEP)
         supervisor.write_config(services)
-        daemon = [sys.executable, "-P", "-m", "dozencloud.supervisor", "-c"]
+        daemon = [sys.executable, "-P", "-m", "dozencloud.supervision.daemon", "-c"]
         subprocess.run(
             namespace.enter(cloud, [*daemon, str(supervisor.config)]),
             env={**clean_environment(cloud), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},

@@ -90,7 +90,7 @@ def test_a_client_gets_a_helper_and_works_with_it(plan: Plan) -> None:
     server = next(
         int(folder.name)
         for folder in Path("/proc").glob("[0-9]*")
-        if b"dozencloud.privsep:serve\0" + os.fsencode(plan.cloud.run)
+        if b"dozencloud.supervision.helpers:serve\0" + os.fsencode(plan.cloud.run)
         in (folder / "cmdline").read_bytes()
     )
     done = subprocess.run(
@@ -132,7 +132,7 @@ def test_nobody_else_may_ask(plan: Plan) -> None:
 
 
 def test_without_a_server_the_client_fails(tmp_path: Path) -> None:
-    from dozencloud.privsep import main
+    from dozencloud.supervision.helpers import main
 
     with pytest.raises(FileNotFoundError):
         main([str(tmp_path / "none.sock"), "--x"])

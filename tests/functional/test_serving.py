@@ -1,4 +1,4 @@
-"""`python -m dozencloud.serve` as the supervisor runs it: uploads, stopping, who may connect."""
+"""`supervision/serve.py` as the supervisor runs it: uploads, stopping, who may connect."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Server:
     def __init__(self, folder: Path) -> None:
         (folder / "tiny_application.py").write_text(APPLICATION)
         self.path = folder / "api.sock"
-        words = ["-P", "-m", "dozencloud.serve", "wsgi", "tiny_application:application"]
+        words = ["-P", "-m", "dozencloud.supervision.serve", "wsgi", "tiny_application:application"]
         search = os.pathsep.join([str(folder), *filter(None, sys.path)])
         self.process = subprocess.Popen(
             [sys.executable, *words, str(self.path), "/image", "4"],
@@ -185,7 +185,15 @@ def test_a_script_gets_its_arguments_and_its_temporary_folder_cleaned(tmp_path: 
     stray, other = tmp_path / "neutron_start_time17", tmp_path / "kept"
     stray.touch()
     other.touch()
-    words = ["-P", "-m", "dozencloud.serve", "main", "tiny_application:main", "--a", "b c"]
+    words = [
+        "-P",
+        "-m",
+        "dozencloud.supervision.serve",
+        "main",
+        "tiny_application:main",
+        "--a",
+        "b c",
+    ]
     search = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
     done = subprocess.run(
         [sys.executable, *words],

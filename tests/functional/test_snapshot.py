@@ -27,7 +27,7 @@ from dozencloud.cloud.secret import Secrets, write_private
 from dozencloud.host import users
 from dozencloud.services import mariadb
 from dozencloud.services.base import GROUP, Node, Plan
-from dozencloud.supervise import clean_environment
+from dozencloud.supervision.client import clean_environment
 from dozencloud.tasks.graph import Step
 
 TOOLS = str(Path(__file__).resolve().parents[2] / "tools")

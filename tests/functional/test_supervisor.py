@@ -26,7 +26,7 @@ from dozencloud.host import processes
 from dozencloud.host.confinement import Confinement, Unconfined
 from dozencloud.host.processes import alive
 from dozencloud.services.base import SERVE, Role, Service
-from dozencloud.supervise import Supervisor, clean_environment, log_file
+from dozencloud.supervision.client import Supervisor, clean_environment, log_file
 
 pytestmark = [pytest.mark.functional, pytest.mark.timeout(90)]
 
@@ -125,7 +125,14 @@ def supervised() -> Iterator[tuple[Cloud, Supervisor, int]]:
         search = os.pathsep.join([folder, *filter(None, sys.path)])
         # It becomes a daemon, as `up` starts it, so that nothing of it waits for this process.
         subprocess.run(
-            [sys.executable, "-P", "-m", "dozencloud.supervisor", "-c", str(supervisor.config)],
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "dozencloud.supervision.daemon",
+                "-c",
+                str(supervisor.config),
+            ],
             env={**clean_environment(cloud), "PYTHONPATH": search},
             stdout=subprocess.DEVNULL,
             check=True,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dozencloud import blame
+from dozencloud.supervision import blame
 
 
 def raised(code: str, filename: str, function: str = "handle") -> BaseException:

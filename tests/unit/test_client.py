@@ -16,13 +16,14 @@ import pytest
 from keystoneauth1 import exceptions as auth
 from openstack.exceptions import ForbiddenException, HttpException, NotFoundException
 
-from dozencloud import guard, seed
+from dozencloud import seed
 from dozencloud.cli.common import Invocation
 from dozencloud.client import environment, exports, find_server, need_on, refusal
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.state import State
 from dozencloud.errors import Exit, Problem
 from dozencloud.services.gateway import SENTENCES
+from dozencloud.supervision import guard
 
 PASSWORD = "it's $HOME"
 

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, quote, urlencode
 
 import pytest
 
-from dozencloud import guard
+from dozencloud.supervision import guard
 
 NUMBER = str(1 << 63)
 

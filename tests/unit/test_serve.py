@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from cheroot import wsgi
 
-from dozencloud.serve import behind_gateway
+from dozencloud.supervision.serve import behind_gateway
 
 START = Callable[..., Any]
 

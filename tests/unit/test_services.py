@@ -30,7 +30,7 @@ from dozencloud.services.gateway import APIS, PAGES
 from dozencloud.services.gateway import USER as GATEWAY_USER
 from dozencloud.services.libvirt import USER as QEMU_USER
 from dozencloud.services.rabbitmq import password_hash
-from dozencloud.supervise import render, variables
+from dozencloud.supervision.client import render, variables
 from dozencloud.tasks.graph import Graph
 
 NODE = Node("node", "chassis", "qemu", "netdev", "x86_64", kvm_present=True)

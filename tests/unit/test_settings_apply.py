@@ -21,7 +21,7 @@ from dozencloud.facts.cpu import Cluster
 from dozencloud.preflight import REGISTERED, kept_settings, ranges
 from dozencloud.services import services
 from dozencloud.services.base import Plan
-from dozencloud.supervise import variables
+from dozencloud.supervision.client import variables
 
 NAMES = [
     f"{section.name}.{f.name}" for section in fields(Settings) for f in fields(section.default)

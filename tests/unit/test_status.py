@@ -23,7 +23,7 @@ from dozencloud.status import (
     memory,
     parse_pss,
 )
-from dozencloud.supervise import Process
+from dozencloud.supervision.client import Process
 
 ROLLUP = """\
 55d4c0000000-7ffd000000 ---p 00000000 00:00 0                            [rollup]

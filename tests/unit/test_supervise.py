@@ -16,11 +16,11 @@ from supervisor import events
 from supervisor.options import ServerOptions
 from supervisor.states import ProcessStates, SupervisorStates
 
-from dozencloud import supervise, supervisor
 from dozencloud.cloud.installation import Cloud
 from dozencloud.errors import Exit, Problem
 from dozencloud.services.base import Role, Service
-from dozencloud.supervise import (
+from dozencloud.supervision import client, daemon
+from dozencloud.supervision.client import (
     Supervisor,
     _connections,
     _tree,
@@ -100,7 +100,7 @@ def test_how_programs_are_run(tmp_path: Path) -> None:
         assert program.stopasgroup and program.killasgroup
         assert program.redirect_stderr
         assert program.stdout_logfile == str(tmp_path / "log" / f"{ours.name}.log")
-        assert program.startretries == supervise.RETRIES
+        assert program.startretries == client.RETRIES
 
 
 def test_the_socket_is_root_s(tmp_path: Path) -> None:
@@ -217,16 +217,16 @@ def test_connected_to(broker: socket.socket, monkeypatch: pytest.MonkeyPatch) ->
     connected, idle = start(port), start(0)
     pids = {"connected": connected.pid, "idle": idle.pid, "stopped": 0}
 
-    def process(self: Supervisor, name: str) -> supervise.Process:
-        return supervise.Process(name, "running", pids[name], time.time(), 1, "")
+    def process(self: Supervisor, name: str) -> client.Process:
+        return client.Process(name, "running", pids[name], time.time(), 1, "")
 
     monkeypatch.setattr(Supervisor, "process", process)
     try:
         other, _ = broker.accept()
         cloud = Cloud(Path("/srv/a"))
-        answers = {n: supervise.connected_to(cloud, n, port)() for n in pids}
+        answers = {n: client.connected_to(cloud, n, port)() for n in pids}
         assert answers == {"connected": True, "idle": False, "stopped": False}
-        assert not supervise.connected_to(cloud, "connected", port - 1)()
+        assert not client.connected_to(cloud, "connected", port - 1)()
         # The listening side has the port as its local end, not as its remote one.
         assert f"0100007F:{port:04X}" not in _connections(os.getpid())
         other.close()
@@ -268,10 +268,10 @@ def test_each_minute_what_was_given_up_is_tried_again(mood: int, again: list[str
         name: SimpleNamespace(get_state=lambda s=state: s, spawn=lambda n=name: spawned.append(n))
         for name, state in states.items()
     }
-    daemon = SimpleNamespace(
+    ending = SimpleNamespace(
         options=SimpleNamespace(mood=mood),
         process_groups={"all": SimpleNamespace(processes=processes)},
     )
-    supervisor.Interface(daemon)
+    daemon.Interface(ending)
     events.notify(events.Tick60Event(0, None))
     assert spawned == again

@@ -1,10 +1,10 @@
 """Uploads and downloads of images: so many at a time for each user, none slower than a snail.
 
-Around Glance, on the socket for image data (`serve.py`). A transfer holds a thread for as long as
-its client likes; what one user, with any number of tokens and addresses, holds is bounded, so that
-others find threads. Who the user is, Glance's own check of the token says (keystonemiddleware,
-which removes what a client claims): it has run when the first byte of a body is read, or an answer
-begins.
+Around Glance, on the socket for image data (supervision/serve.py). A transfer holds a thread for as
+long as its client likes; what one user, with any number of tokens and addresses, holds is bounded,
+so that others find threads. Who the user is, Glance's own check of the token says
+(keystonemiddleware, which removes what a client claims): it has run when the first byte of a body
+is read, or an answer begins.
 """
 
 from __future__ import annotations

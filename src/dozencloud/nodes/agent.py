@@ -31,7 +31,7 @@ from dozencloud.nodes.controller import Controller
 from dozencloud.nodes.reports import Report
 from dozencloud.services import gateway, ovn
 from dozencloud.services.base import Plan
-from dozencloud.supervise import Supervisor
+from dozencloud.supervision.client import Supervisor
 from dozencloud.tasks.graph import Step
 
 EVERY = 20.0

@@ -11,7 +11,7 @@ from dozencloud.errors import Problem
 from dozencloud.nodes import authority
 from dozencloud.services import gateway, ovn
 from dozencloud.services.base import Plan
-from dozencloud.supervise import Supervisor
+from dozencloud.supervision.client import Supervisor
 from dozencloud.tasks.graph import Step
 
 

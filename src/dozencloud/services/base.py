@@ -223,7 +223,7 @@ def ini(sections: Mapping[str, Mapping[str, object]]) -> str:
 # ---- the command of a Python service ------------------------------------------------------
 
 # -P: not the folder that `dozen` was called in; it may be anybody's.
-SERVE = ("-P", "-m", "dozencloud.serve")
+SERVE = ("-P", "-m", "dozencloud.supervision.serve")
 
 
 def python_main(plan: Plan, target: str, *arguments: str) -> list[str]:

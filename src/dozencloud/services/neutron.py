@@ -26,7 +26,7 @@ from dozencloud.services.base import (
     python_wsgi,
     token_check,
 )
-from dozencloud.supervise import running_since
+from dozencloud.supervision.client import running_since
 
 USER = "dozen-neutron"
 METADATA_USER = "dozen-metadata"

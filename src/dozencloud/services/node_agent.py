@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dozencloud.host.confinement import Unconfined
 from dozencloud.services.base import Plan, Role, Service, python_main
-from dozencloud.supervise import running_since
+from dozencloud.supervision.client import running_since
 
 
 def service(plan: Plan) -> Service:

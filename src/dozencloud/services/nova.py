@@ -35,7 +35,7 @@ from dozencloud.services.base import (
     python_wsgi,
     token_check,
 )
-from dozencloud.supervise import connected_to
+from dozencloud.supervision.client import connected_to
 
 USER = CONSOLE_USER
 PASTE = "api-paste.ini"

@@ -1,12 +1,12 @@
-"""The parent of the privileged helpers of nova-compute and the OVN agent (dozencloud.privsep)."""
+"""The parent of nova-compute's and the OVN agent's privileged helpers (supervision/helpers.py)."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from dozencloud import privsep
 from dozencloud.host.confinement import Unconfined
 from dozencloud.services.base import Folder, Plan, Role, Service, accepting, python_main
+from dozencloud.supervision import helpers
 
 
 def _socket(plan: Plan) -> Path:
@@ -18,18 +18,18 @@ def helper_command(plan: Plan, config: Path) -> str:
 
     There is no sudo on a minimal system, and the services that call it are root already.
     """
-    client = [plan.python, "-I", "-S", str(privsep.__file__), str(_socket(plan))]
+    client = [plan.python, "-I", "-S", str(helpers.__file__), str(_socket(plan))]
     return " ".join([*client, "--config-file", str(config)])
 
 
 def service(plan: Plan) -> Service:
     path = _socket(plan)
-    modules = privsep.COMPUTE + (() if plan.membership else privsep.NETWORK)
+    modules = helpers.COMPUTE + (() if plan.membership else helpers.NETWORK)
     return Service(
         name="privsep",
         title="Privileged helpers",
         role=Role.COMPUTE,
-        command=python_main(plan, "dozencloud.privsep:serve", str(path), *modules),
+        command=python_main(plan, "dozencloud.supervision.helpers:serve", str(path), *modules),
         folders=(Folder(path.parent),),
         confinement=Unconfined("makes devices and namespaces, for others"),
         ready=accepting(path),

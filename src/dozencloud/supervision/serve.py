@@ -1,8 +1,8 @@
 """Runs one upstream Python service in this process: a WSGI application or a console script.
 
-    python -m dozencloud.serve wsgi dozencloud.hooks.keystone:application SOCKET PREFIX THREADS
-        [LANE_SOCKET LANE_THREADS WRAPPER]
-    python -m dozencloud.serve main nova.cmd.conductor:main [ARGUMENT ...]
+    python -m dozencloud.supervision.serve wsgi dozencloud.hooks.keystone:application
+        SOCKET PREFIX THREADS [LANE_SOCKET LANE_THREADS WRAPPER]
+    python -m dozencloud.supervision.serve main nova.cmd.conductor:main [ARGUMENT ...]
 
 With preloading, the supervisor forks itself and calls `main` instead of executing Python anew.
 """
@@ -25,7 +25,8 @@ from typing import Any, cast
 
 import setproctitle
 
-from dozencloud import guard, legible
+from dozencloud import legible
+from dozencloud.supervision import guard
 
 STOP_SECONDS = 1
 BACKLOG = 512

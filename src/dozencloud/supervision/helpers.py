@@ -79,7 +79,7 @@ def _become_helper(arguments: list[str]) -> None:
     try:
         from oslo_privsep import daemon
 
-        from dozencloud.serve import name_process
+        from dozencloud.supervision.serve import name_process
 
         name_process("privsep-helper", *arguments)
         sys.argv = ["privsep-helper", *arguments]

@@ -19,8 +19,8 @@ from io import BytesIO
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
-from dozencloud import blame
 from dozencloud.scrub import scrub
+from dozencloud.supervision import blame
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 log = logging.getLogger(__name__)

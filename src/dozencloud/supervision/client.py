@@ -115,7 +115,7 @@ umask=077
 supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
 
 [rpcinterface:dozen]
-supervisor.rpcinterface_factory=dozencloud.supervisor:make_interface
+supervisor.rpcinterface_factory=dozencloud.supervision.daemon:make_interface
 """
     return head + "".join(program(service) for service in services)
 

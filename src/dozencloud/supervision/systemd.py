@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dozencloud.cloud.installation import Cloud
 from dozencloud.facts.run import ask
-from dozencloud.supervise import clean_environment
+from dozencloud.supervision.client import clean_environment
 from dozencloud.tasks.graph import Step
 
 FOLDER = Path("/etc/systemd/system")

@@ -35,10 +35,11 @@ from supervisor import dispatchers, events, supervisord
 from supervisor.options import ServerOptions
 from supervisor.states import ProcessStates, SupervisorStates
 
-from dozencloud import legible, serve
+from dozencloud import legible
 from dozencloud.host.confinement import CONFINED, Confinement, drop_capabilities
+from dozencloud.supervision import serve
 
-SERVE = "dozencloud.serve"
+SERVE = "dozencloud.supervision.serve"
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 # What the services of the pinned releases import before any module of their own; found by
@@ -347,6 +348,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     # As __main__ this module would exist twice: the RPC factory imports it by its name.
-    from dozencloud import supervisor
+    from dozencloud.supervision import daemon
 
-    supervisor.main()
+    daemon.main()

@@ -1,0 +1,1 @@
+"""From the description of a service to its running process."""
