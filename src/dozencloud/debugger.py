@@ -1,6 +1,6 @@
 """gdb on a server, seen by its user: ask for it by Nova's API, carry gdb's bytes.
 
-The other side is dozencloud.compute.debugging, inside nova-compute.
+The other side is dozencloud.compute.debugging.session, inside nova-compute.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from shlex import join, quote
 from typing import Any
 
 from dozencloud.client import open_socket, trust
-from dozencloud.compute.gdbrequest import KEY, Request
+from dozencloud.compute.debugging.gdbrequest import KEY, Request
 from dozencloud.errors import Problem
 
 NOT_IMPLEMENTED = 501  # HTTP

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dozencloud.compute import symptoms
-from dozencloud.compute.symptoms import ARCHITECTURES, HANG, Finding
+from dozencloud.compute.hang import symptoms
+from dozencloud.compute.hang.symptoms import ARCHITECTURES, HANG, Finding
 from dozencloud.nodes.listing import Condition, Row
 
 POWER_ON = frozenset(

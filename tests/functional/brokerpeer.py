@@ -23,7 +23,7 @@ TIMEOUT = 20
 
 def start(options: str, url: str, topic: str, name: str, *words: str) -> None:
     if "--node" in words:
-        from dozencloud.compute import nodebus
+        from dozencloud.compute.joined import nodebus
 
         nodebus.use()
     oslo_messaging.set_transport_defaults("nova")

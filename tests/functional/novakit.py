@@ -34,7 +34,8 @@ from nova.network import model as network  # noqa: E402
 from nova.objects.base import NovaObject  # noqa: E402
 from nova.virt.libvirt import blockinfo  # noqa: E402
 
-from dozencloud.compute import abilities, driver  # noqa: E402
+from dozencloud.compute import abilities  # noqa: E402
+from dozencloud.compute.libvirt import driver  # noqa: E402
 from dozencloud.facts.kvm import kvm  # noqa: E402
 from dozencloud.services.libvirt import ENTER  # noqa: E402
 from nova import config, context, exception, objects, privsep  # noqa: E402

@@ -20,7 +20,7 @@ if os.geteuid():
 libvirt = pytest.importorskip("libvirt")
 from novakit import Disks, NovaKit  # noqa: E402
 
-from dozencloud.compute import driver, fulldisk  # noqa: E402
+from dozencloud.compute.libvirt import driver, fulldisk  # noqa: E402
 
 MIB = 1 << 20
 ROOM = MIB // 8

@@ -22,10 +22,10 @@ pytest.importorskip("libvirt", reason="Debian's libvirt bindings need root once 
 
 from novakit import Disks, NovaKit, Server
 
-from dozencloud.compute import gdbstub
-from dozencloud.compute.debugging import Debugging, Phase, Record, Session
-from dozencloud.compute.gdbrequest import KEY
-from dozencloud.compute.gdbserial import packet
+from dozencloud.compute.debugging import gdbstub
+from dozencloud.compute.debugging.gdbrequest import KEY
+from dozencloud.compute.debugging.gdbserial import packet
+from dozencloud.compute.debugging.session import Debugging, Phase, Record, Session
 
 pytestmark = [
     pytest.mark.functional,

@@ -16,7 +16,7 @@ import foreign
 from lxml import etree
 from novakit import Disks, NovaKit, Server
 
-from dozencloud.compute import guest
+from dozencloud.compute.libvirt import guest
 from dozencloud.compute.refusal import Refused
 from dozencloud.facts.kvm import kvm
 from dozencloud.images.tiny import direct, uefi

@@ -30,7 +30,7 @@ from dozencloud.cloud import tls  # noqa: E402
 from dozencloud.cloud.installation import LIBVIRT_PORT, Cloud, parse  # noqa: E402
 from dozencloud.cloud.membership import Member  # noqa: E402
 from dozencloud.cloud.secret import write_private  # noqa: E402
-from dozencloud.compute.peerfiles import PeerDriver  # noqa: E402
+from dozencloud.compute.joined.peerfiles import PeerDriver  # noqa: E402
 from dozencloud.host import users  # noqa: E402
 from dozencloud.host.network import namespace  # noqa: E402
 from dozencloud.nodes import authority, enrol, joining, peers  # noqa: E402

@@ -23,8 +23,9 @@ if os.geteuid():
 pytest.importorskip("libvirt")
 from novakit import Disks, NovaKit, Server  # noqa: E402
 
-from dozencloud.compute import bootcheck, hang  # noqa: E402
-from dozencloud.compute.symptoms import Finding  # noqa: E402
+from dozencloud.compute.hang import watchdog  # noqa: E402
+from dozencloud.compute.hang.symptoms import Finding  # noqa: E402
+from dozencloud.compute.libvirt import bootcheck  # noqa: E402
 
 PATIENCE = 5
 """Seconds of processor time; what boots speaks within two."""
@@ -80,7 +81,7 @@ def watch() -> Iterator[Watch]:
         found[instance.uuid] = finding, seen
 
     with NovaKit() as kit:
-        kit.driver._watchdog = hang.Watchdog(kit.driver._host.get_connection, keep, PATIENCE)
+        kit.driver._watchdog = watchdog.Watchdog(kit.driver._host.get_connection, keep, PATIENCE)
         yield Watch(kit, found)
 
 

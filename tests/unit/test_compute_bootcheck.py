@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dozencloud.compute import bootcheck, bootfiles
+from dozencloud.compute import bootfiles
+from dozencloud.compute.libvirt import bootcheck
 from dozencloud.compute.refusal import Refused, refusing
 from dozencloud.errors import Problem
 from dozencloud.images.importing import FORCED

@@ -9,7 +9,7 @@ import pytest
 from nova.exception import InstanceNotReady
 from nova.virt.libvirt import config as libvirt_config
 
-from dozencloud.compute import consoles
+from dozencloud.compute.libvirt import consoles
 
 # Two lines of a real /proc/net/tcp: 127.0.0.1:20000 listens, 127.0.0.1:20001 has a visitor.
 SOCKETS = """\

@@ -15,7 +15,9 @@ pytest.importorskip("libvirt", reason="Debian's libvirt bindings need root once 
 from nova.virt.libvirt.guest import Guest
 
 import nova.virt
-from dozencloud.compute import driver, peerfiles, plugging, upstream
+from dozencloud.compute import upstream
+from dozencloud.compute.joined import peerfiles
+from dozencloud.compute.libvirt import driver, plugging
 
 OURS = {
     "LibvirtDriver": driver.ArmLibvirtDriver,
@@ -82,7 +84,7 @@ def test_an_override_takes_what_upstream_passes() -> None:
 @pytest.fixture
 def door(monkeypatch: pytest.MonkeyPatch) -> None:
     """src/nova/virt/dozencloud, where the installed package would be, if it is not installed."""
-    source = Path(driver.__file__).parents[2] / "nova" / "virt"
+    source = Path(driver.__file__).parents[3] / "nova" / "virt"
     if source.is_dir():
         monkeypatch.setattr(nova.virt, "__path__", [*nova.virt.__path__, str(source)])
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from nova.objects.hv_spec import HVSpec
 
-from dozencloud.compute import equal
+from dozencloud.compute.libvirt import equal
 from dozencloud.errors import Problem
 
 

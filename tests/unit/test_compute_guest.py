@@ -13,8 +13,8 @@ from nova.objects.image_meta import ImageMetaProps
 from nova.virt.libvirt import config
 from nova.virt.libvirt.driver import CONSOLE
 
-from dozencloud.compute import guest
 from dozencloud.compute.abilities import Abilities, Accelerator
+from dozencloud.compute.libvirt import guest
 from dozencloud.errors import Problem
 from dozencloud.facts.firmware import Firmware
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from dozencloud.compute import hang, symptoms
-from dozencloud.compute.hang import BUSY, DONE, LIMIT, POLL, QUIET, Next, Progress, Sample
-from dozencloud.compute.registers import Processor, Where, parse, where
-from dozencloud.compute.symptoms import Finding, Start, from_console, from_silence, has_come_up
+from dozencloud.compute.hang import symptoms, watchdog
+from dozencloud.compute.hang.registers import Processor, Where, parse, where
+from dozencloud.compute.hang.symptoms import Finding, Start, from_console, from_silence, has_come_up
+from dozencloud.compute.hang.watchdog import BUSY, DONE, LIMIT, POLL, QUIET, Next, Progress, Sample
 
 # ---- registers, as QEMU 7.2 printed them ----------------------------------------------------
 
@@ -403,7 +403,7 @@ KERNEL_BOOT = "<kernel>/i/kernel</kernel><cmdline>console=ttyAMA0</cmdline>"
     ],
 )
 def test_how_a_domain_was_started(fields: dict[str, str], expected: Start) -> None:
-    assert hang.start_of(LIVE.format(**fields)) == expected
+    assert watchdog.start_of(LIVE.format(**fields)) == expected
 
 
 # ---- what is told ---------------------------------------------------------------------------
@@ -411,14 +411,14 @@ def test_how_a_domain_was_started(fields: dict[str, str], expected: Start) -> No
 
 def test_a_message_holds_the_cause() -> None:
     short = Finding("c", "It hangs.", "Mend it.")
-    assert hang.shortened(short) == "It hangs. Mend it."
-    long = Finding("c", "It hangs.", "m" * hang.MESSAGE_LENGTH)
-    assert hang.shortened(long) == "It hangs."
-    assert len(hang.shortened(Finding("c", "c" * 999, ""))) == hang.MESSAGE_LENGTH
+    assert watchdog.shortened(short) == "It hangs. Mend it."
+    long = Finding("c", "It hangs.", "m" * watchdog.MESSAGE_LENGTH)
+    assert watchdog.shortened(long) == "It hangs."
+    assert len(watchdog.shortened(Finding("c", "c" * 999, ""))) == watchdog.MESSAGE_LENGTH
 
 
 def test_the_log_of_a_console_is_read_from_its_end(tmp_path: Path) -> None:
     log = tmp_path / "console.log"
     log.write_bytes(b"x" * symptoms.TAIL + "Grüße\xff".encode("latin-1"))
-    assert hang.tail(log).endswith("�")
-    assert len(hang.tail(log)) == symptoms.TAIL
+    assert watchdog.tail(log).endswith("�")
+    assert len(watchdog.tail(log)) == symptoms.TAIL

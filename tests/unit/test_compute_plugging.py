@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from nova.virt.libvirt.config import LibvirtConfigGuestInterface
 
-from dozencloud.compute.plugging import OFFLOADS, complete_packets
+from dozencloud.compute.libvirt.plugging import OFFLOADS, complete_packets
 
 
 @pytest.mark.parametrize("driver", ["qemu", None])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from nova.virt.libvirt import config
 
-from dozencloud.compute import rescuing
+from dozencloud.compute.libvirt import rescuing
 from nova import objects
 
 objects.register_all()

@@ -13,7 +13,7 @@ pytest.importorskip("libvirt")
 from nova.console import serial
 from nova.exception import SocketPortRangeExhaustedException
 
-from dozencloud.compute import serialports
+from dozencloud.compute.libvirt import serialports
 
 HERE = "127.0.0.1"
 UPSTREAM = serial.acquire_port

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dozencloud.compute import hang, symptoms
+from dozencloud.compute.hang import symptoms, watchdog
 from dozencloud.explain import (
     Action,
     Explanation,
@@ -164,7 +164,7 @@ def test_nothing_wrong_is_said_and_the_console_left_out() -> None:
 def test_json_holds_the_finding() -> None:
     data = json.loads(json.dumps(told().to_json()))
     assert data["finding"]["code"] == "refused"
-    assert data["actions"][0]["action"] == hang.HANG
+    assert data["actions"][0]["action"] == watchdog.HANG
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dozencloud.compute.gdbrequest import KEY, MOST_MINUTES, Request, request
-from dozencloud.compute.gdbserial import (
+from dozencloud.compute.debugging.gdbrequest import KEY, MOST_MINUTES, Request, request
+from dozencloud.compute.debugging.gdbserial import (
     ACKNOWLEDGED,
     PACKET_BYTES,
     EndRequested,

@@ -7,7 +7,7 @@ import os
 import click
 
 from dozencloud.cli.common import Invocation, Name, pass_invocation, say
-from dozencloud.compute.gdbrequest import MOST_MINUTES
+from dozencloud.compute.debugging.gdbrequest import MOST_MINUTES
 
 
 @click.command()

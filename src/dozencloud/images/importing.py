@@ -41,7 +41,7 @@ LONGEST = 255 - len("-kernel")
 """Characters of a name: of its kernel's and initrd's, too."""
 
 FORCED = {"dozen_boot_check": "skip"}
-"""Properties with which the driver starts what cannot start (dozencloud.compute.bootcheck)."""
+"""Properties with which the driver starts what cannot start (compute.libvirt.bootcheck)."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is done, bytes so far, and bytes in all."""

@@ -113,7 +113,7 @@ NOT_ON_ARM: Mapping[str, frozenset[str]] = {
 }
 """Values that Nova knows, and QEMU's or libvirt's ARM machine `virt` has not (both of Debian 12).
 
-IDE is not among them: where it is asked for there is SCSI (compute/guest.py).
+IDE is not among them: where it is asked for there is SCSI (compute/libvirt/guest.py).
 """
 
 

@@ -2,7 +2,7 @@
 
 It may declare, bind and delete nothing. It takes from its own queues, which stand here, calls the
 conductor, and answers who called it. Where nodes trust each other it also calls and answers them.
-Nova declares what it uses; on a node it does not (compute/nodebus.py).
+Nova declares what it uses; on a node it does not (compute/joined/nodebus.py).
 """
 
 from __future__ import annotations

@@ -317,7 +317,7 @@ def compute(plan: Plan) -> Service:
             **({"console_address": given.address} if given else {}),
         },
         "libvirt": _libvirt(plan.node, cloud.libvirt_uri) | _migration(plan),
-        # dozencloud/compute/equal.py compares; libvirt cannot on ARM, and QEMU does on x86
+        # dozencloud/compute/libvirt/equal.py compares; libvirt cannot on ARM, and QEMU does on x86
         # (https://bugs.launchpad.net/nova/+bug/2039803).
         "workarounds": {"skip_cpu_compare_on_dest": True},
         # The console kind by which our driver offers gdb's connection: `dozen debug`.
@@ -331,7 +331,7 @@ def compute(plan: Plan) -> Service:
         "nova_sys_admin": {"helper_command": helper},
         "os_vif_ovs": {"ovsdb_connection": f"unix:{cloud.run}/openvswitch/db.sock"},
     }
-    main = "dozencloud.compute.onnode:main" if given else "nova.cmd.compute:main"
+    main = "dozencloud.compute.joined.onnode:main" if given else "nova.cmd.compute:main"
     return Service(
         name="nova-compute",
         title="Servers of this node (Nova compute)",

@@ -4,6 +4,6 @@ Nova loads drivers from below nova.virt only (nova/virt/driver.py, load_compute_
 package lands there, in `compute_driver = dozencloud.ArmLibvirtDriver`.
 """
 
-from dozencloud.compute.driver import ArmLibvirtDriver
+from dozencloud.compute.libvirt.driver import ArmLibvirtDriver
 
 __all__ = ["ArmLibvirtDriver"]

@@ -10,7 +10,7 @@ def main() -> None:
     """Take the command line of nova-compute; return when it ends."""
     # First of all that is Nova's: it chooses between threads and eventlet for the whole process.
     from nova.cmd import compute  # isort: skip
-    from dozencloud.compute import nodebus, peerfiles
+    from dozencloud.compute.joined import nodebus, peerfiles
 
     nodebus.use()
     peerfiles.use()

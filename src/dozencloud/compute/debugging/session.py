@@ -26,9 +26,9 @@ from typing import Any
 import libvirt
 from nova.exception import HypervisorUnavailable
 
-from dozencloud.compute import gdbstub
-from dozencloud.compute.gdbrequest import KEY, request
-from dozencloud.compute.gdbserial import EndRequested, Gate, ProtocolError
+from dozencloud.compute.debugging import gdbstub
+from dozencloud.compute.debugging.gdbrequest import KEY, request
+from dozencloud.compute.debugging.gdbserial import EndRequested, Gate, ProtocolError
 
 LOG = logging.getLogger(__name__)
 NOT_RUNNING = -1

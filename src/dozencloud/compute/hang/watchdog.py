@@ -25,9 +25,10 @@ from nova.objects.instance_action import InstanceAction, InstanceActionEvent
 from oslo_config import cfg
 from oslo_log import log
 
-from dozencloud.compute import bootfiles, symptoms
-from dozencloud.compute.registers import Processor, parse, where
-from dozencloud.compute.symptoms import HANG, TAIL, Finding, Start
+from dozencloud.compute import bootfiles
+from dozencloud.compute.hang import symptoms
+from dozencloud.compute.hang.registers import Processor, parse, where
+from dozencloud.compute.hang.symptoms import HANG, TAIL, Finding, Start
 
 CONF = nova.conf.CONF
 CONF.register_opts(

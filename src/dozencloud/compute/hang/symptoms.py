@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from dozencloud.compute.registers import Where
+from dozencloud.compute.hang.registers import Where
 
 HANG = "hang"
 """The action of a server under which nova-compute records a finding."""

@@ -12,7 +12,7 @@ import select
 import socket
 from typing import Any
 
-from dozencloud.compute.gdbserial import ACKNOWLEDGED, packet
+from dozencloud.compute.debugging.gdbserial import ACKNOWLEDGED, packet
 
 DETACH_SECONDS = 10
 DETACH = packet(b"D;1")

@@ -20,26 +20,20 @@ from nova.virt.hardware import InstanceInfo
 from nova.virt.libvirt import driver as libvirt_driver
 from nova.virt.libvirt.utils import copy_image, get_instance_path
 
-from dozencloud.compute import (
-    basefiles,
+from dozencloud.compute import basefiles, bootfiles, clusters, fetching, looked, published
+from dozencloud.compute.abilities import Abilities, abilities
+from dozencloud.compute.debugging import gdbrequest, session
+from dozencloud.compute.hang import watchdog
+from dozencloud.compute.libvirt import (
     bootcheck,
-    bootfiles,
-    clusters,
     consoles,
-    debugging,
     equal,
-    fetching,
     fulldisk,
-    gdbrequest,
-    hang,
-    looked,
     plugging,
-    published,
     rescuing,
     serialports,
 )
-from dozencloud.compute import guest as guests
-from dozencloud.compute.abilities import Abilities, abilities
+from dozencloud.compute.libvirt import guest as guests
 from dozencloud.compute.refusal import refusing
 from dozencloud.errors import Problem
 from dozencloud.facts import firmware
@@ -71,8 +65,8 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
         faults.use()
         fetching.use()
         self.vif_driver = plugging.VIFDriver(self._host)
-        self._watchdog = hang.Watchdog(
-            self._host.get_connection, hang.record, hang.CONF.dozencloud.hang_seconds
+        self._watchdog = watchdog.Watchdog(
+            self._host.get_connection, watchdog.record, watchdog.CONF.dozencloud.hang_seconds
         )
 
     def get_available_resource(self, nodename: str) -> dict[str, Any]:
@@ -224,7 +218,7 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
     def init_host(self, host: str) -> None:
         super().init_host(host)
         basefiles.forget_parts(self._cache)
-        self._debugging = debugging.Debugging(
+        self._debugging = session.Debugging(
             Path(CONF.state_path) / "debug",
             CONF.serial_console.proxyclient_address,
             lambda server: self._host.get_connection().lookupByUUIDString(server),
@@ -264,7 +258,7 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
                 self._watch(instance)
             return guest
         self._debugging.started(instance)
-        return debugging.Held(guest)
+        return session.Held(guest)
 
     def get_info(self, instance: Any, use_cache: bool = True) -> Any:
         info = super().get_info(instance, use_cache)
@@ -296,11 +290,11 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
         return diagnostics
 
     def get_mks_console(self, context: Any, instance: Any) -> Any:
-        session = self._debugging.console(instance)
-        if session is None:
+        held = self._debugging.console(instance)
+        if held is None:
             raise ConsoleTypeUnavailable(console_type="webmks")
         address = CONF.serial_console.proxyclient_address
-        return consoles.reachable(ConsoleMKS(address, session.port, f"/{session.secret}"))
+        return consoles.reachable(ConsoleMKS(address, held.port, f"/{held.secret}"))
 
     def _configure_guest_by_virt_type(
         self, guest: Any, instance: Any, image_meta: Any, flavor: Any, old_guest: Any = None

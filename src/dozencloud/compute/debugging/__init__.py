@@ -1,0 +1,1 @@
+"""gdb at the kernel of a server."""

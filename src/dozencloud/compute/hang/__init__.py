@@ -1,0 +1,1 @@
+"""Whether a server hangs, and why."""

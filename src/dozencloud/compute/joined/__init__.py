@@ -1,0 +1,1 @@
+"""What nova-compute has besides on a node that joined."""

@@ -1,0 +1,1 @@
+"""Servers as virtual machines, by libvirt and QEMU."""
