@@ -20,7 +20,7 @@ from dozencloud import facts, lifecycle, schema
 from dozencloud.bringup import Bringup, make_plan
 from dozencloud.cloud import installation
 from dozencloud.services import mariadb
-from dozencloud.services.base import Plan
+from dozencloud.services.options import Plan
 from dozencloud.tasks.graph import Graph, Task
 from dozencloud.tasks.view import make_listener
 

@@ -1,6 +1,6 @@
 """Print what the accounts of the services may do, as the tables in docs/security.md.
 
-It asks the policies of the pinned releases themselves, with the rules of dozencloud.accounts.
+It asks the policies of the pinned releases themselves, with the rules of services/accounts.py.
 
     ENVIRONMENT/bin/python tools/rights.py
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from oslo_config import cfg
 from oslo_policy import policy
 
-from dozencloud import accounts
+from dozencloud.services import accounts
 
 POLICIES: Mapping[str, str] = {
     "keystone": "keystone.common.policies",

@@ -13,7 +13,7 @@ from dozencloud import schema
 from dozencloud.cloud.installation import CLOUD_FILE, SECRETS_FILE, Cloud
 from dozencloud.cloud.secret import write_private
 from dozencloud.services import mariadb
-from dozencloud.services.base import Plan
+from dozencloud.services.options import Plan
 from dozencloud.tasks.graph import Step
 
 KEPT = 3

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
-from dozencloud import accounts, doctor, lifecycle, ovnseries, preflight, reachable, schema, seed
+from dozencloud import doctor, lifecycle, preflight, reachable, schema, seed
 from dozencloud.cloud import folders, tls
 from dozencloud.cloud.installation import CONSOLE_USER, Cloud, parse_cpus, template
 from dozencloud.cloud.membership import Membership
@@ -31,12 +31,12 @@ from dozencloud.host.network import namespace, uplink
 from dozencloud.images.tiny import direct
 from dozencloud.nodes import authority, broker
 from dozencloud.nodes.controller import Controller
-from dozencloud.services import ovn
+from dozencloud.services import accounts, ovn, ovnseries
 from dozencloud.services import services as all_services
-from dozencloud.services.base import GROUP, Folder, Node, Plan, Service
 from dozencloud.services.gateway import USER as GATEWAY_USER
 from dozencloud.services.libvirt import USER as QEMU_USER
 from dozencloud.services.neutron import METADATA_USER
+from dozencloud.services.options import GROUP, Folder, Node, Plan, Service
 from dozencloud.supervision import systemd
 from dozencloud.supervision.client import Supervisor, clean_environment, variables
 from dozencloud.tasks.graph import Step, Task

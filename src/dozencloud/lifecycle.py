@@ -17,8 +17,8 @@ from dozencloud.errors import Problem
 from dozencloud.facts.run import ask
 from dozencloud.host import machine, packages, processes, users
 from dozencloud.host.network import namespace, tunnels, uplink
-from dozencloud.services.base import GROUP
 from dozencloud.services.libvirt import folders as libvirt_folders
+from dozencloud.services.options import GROUP
 from dozencloud.supervision import systemd
 from dozencloud.supervision.client import Supervisor
 

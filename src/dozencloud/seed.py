@@ -16,7 +16,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from dozencloud import accounts
 from dozencloud.cloud.installation import PROJECT_PREFIX, REGION, Cloud
 from dozencloud.cloud.secret import Secrets, write_private
 from dozencloud.errors import Problem
@@ -24,7 +23,8 @@ from dozencloud.images.files import file_hash
 from dozencloud.images.inspection.model import Arch
 from dozencloud.images.properties import TRAITS
 from dozencloud.images.tiny.direct import TinyImage
-from dozencloud.services.base import Node
+from dozencloud.services import accounts
+from dozencloud.services.options import Node
 from dozencloud.tasks.graph import Step
 
 CLOUD_NAME = "dozen"

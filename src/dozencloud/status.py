@@ -17,7 +17,7 @@ from dozencloud.facts.memory import disk
 from dozencloud.host import processes
 from dozencloud.reachable import Routers
 from dozencloud.services import services
-from dozencloud.services.base import Plan, Service
+from dozencloud.services.options import Plan, Service
 from dozencloud.supervision.client import Process, Supervisor, last_lines, log_file
 
 SUPERVISOR = "supervisor"

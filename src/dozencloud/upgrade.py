@@ -28,7 +28,7 @@ from dozencloud.preflight import GIB
 from dozencloud.releases import Standing, numbers, standing
 from dozencloud.runs import Outcome
 from dozencloud.services import mariadb
-from dozencloud.services.base import Plan
+from dozencloud.services.options import Plan
 from dozencloud.tasks.graph import RunFailed, Step, Task
 
 Say = Callable[[str], None]

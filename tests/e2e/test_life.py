@@ -18,7 +18,7 @@ from testcloud import IMAGE, Guest, TestCloud, eventually
 
 from dozencloud.errors import Exit
 from dozencloud.host import processes
-from dozencloud.services.base import Plan, Service
+from dozencloud.services.options import Plan, Service
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from testcloud import OPEN, Guest, Tenant, TestCloud
 
-from dozencloud.services.base import api_socket
+from dozencloud.services.options import api_socket
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

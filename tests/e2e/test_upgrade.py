@@ -21,7 +21,7 @@ from dozencloud.cloud.state import State
 from dozencloud.errors import Exit
 from dozencloud.host import processes
 from dozencloud.services import mariadb
-from dozencloud.services.base import Plan
+from dozencloud.services.options import Plan
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

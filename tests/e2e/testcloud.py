@@ -25,7 +25,7 @@ from openstack.exceptions import ResourceFailure, SDKException
 from dozencloud.cloud.installation import Cloud, load
 from dozencloud.facts.routes import routes
 from dozencloud.services import services
-from dozencloud.services.base import Plan, Service
+from dozencloud.services.options import Plan, Service
 
 PLACE = Path("/var/tmp")  # noqa: S108  (on a real disk, and a short path)
 IMAGE, FLAVOR, EXTERNAL = "tiny-arm64", "m1.nano", "public"

@@ -26,7 +26,7 @@ from dozencloud.host import users
 from dozencloud.host.network import namespace
 from dozencloud.nodes import authority
 from dozencloud.services import ovn
-from dozencloud.services.base import GROUP, Node, Plan, Service
+from dozencloud.services.options import GROUP, Node, Plan, Service
 from dozencloud.supervision.client import Supervisor, clean_environment
 from dozencloud.tasks.graph import Step
 

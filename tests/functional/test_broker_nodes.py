@@ -33,9 +33,9 @@ from dozencloud.host import users
 from dozencloud.host.network import namespace
 from dozencloud.nodes import authority, broker
 from dozencloud.services import gate, gateway, ovn, rabbitmq
-from dozencloud.services.base import Node, Plan, Service, broker_over_tls, broker_url, ini
 from dozencloud.services.gateway import GROUP
 from dozencloud.services.gateway import USER as GATEWAY_USER
+from dozencloud.services.options import Node, Plan, Service, broker_over_tls, broker_url, ini
 from dozencloud.tasks.graph import Step
 
 pytestmark = [

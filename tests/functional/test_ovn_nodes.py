@@ -40,7 +40,7 @@ from dozencloud.facts import gather
 from dozencloud.host.network import tunnels
 from dozencloud.nodes import authority
 from dozencloud.services import ovn
-from dozencloud.services.base import Service
+from dozencloud.services.options import Service
 from dozencloud.tasks.graph import Step
 
 pytestmark = [pytest.mark.functional, pytest.mark.timeout(120)]

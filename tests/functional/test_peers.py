@@ -35,7 +35,7 @@ from dozencloud.host import users  # noqa: E402
 from dozencloud.host.network import namespace  # noqa: E402
 from dozencloud.nodes import authority, enrol, joining, peers  # noqa: E402
 from dozencloud.services import libvirt  # noqa: E402
-from dozencloud.services.base import Plan  # noqa: E402
+from dozencloud.services.options import Plan  # noqa: E402
 
 MIB = 1 << 20
 

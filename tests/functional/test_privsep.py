@@ -17,7 +17,7 @@ import pytest
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.secret import Secrets
 from dozencloud.services import privsep
-from dozencloud.services.base import Node, Plan
+from dozencloud.services.options import Node, Plan
 
 pytestmark = [pytest.mark.functional, pytest.mark.timeout(90)]
 

@@ -26,7 +26,7 @@ from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.secret import Secrets, write_private
 from dozencloud.host import users
 from dozencloud.services import mariadb
-from dozencloud.services.base import GROUP, Node, Plan
+from dozencloud.services.options import GROUP, Node, Plan
 from dozencloud.supervision.client import clean_environment
 from dozencloud.tasks.graph import Step
 

@@ -25,7 +25,7 @@ from dozencloud.errors import Problem
 from dozencloud.host import processes
 from dozencloud.host.confinement import Confinement, Unconfined
 from dozencloud.host.processes import alive
-from dozencloud.services.base import SERVE, Role, Service
+from dozencloud.services.options import SERVE, Role, Service
 from dozencloud.supervision.client import Supervisor, clean_environment, log_file
 
 pytestmark = [pytest.mark.functional, pytest.mark.timeout(90)]

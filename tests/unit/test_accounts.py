@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from oslo_policy import policy
 
-from dozencloud import accounts
+from dozencloud.services import accounts
 
 TOOLS = str(Path(__file__).resolve().parents[2] / "tools")
 OWN = {"project_id": "own", "tenant_id": "own", "owner": "own", "user_id": "me"}

@@ -14,7 +14,7 @@ from dozencloud.errors import Problem
 from dozencloud.facts import Facts
 from dozencloud.facts.cpu import Cluster
 from dozencloud.facts.kvm import Kvm, KvmState
-from dozencloud.services.base import Node
+from dozencloud.services.options import Node
 
 BOARD = replace(GOOD, system=ARM, kvm=Kvm(KvmState.USABLE))
 

@@ -29,7 +29,7 @@ from dozencloud.cloud.installation import Cloud, parse
 from dozencloud.doctor import Level, Verdict
 from dozencloud.errors import Exit, Problem
 from dozencloud.nodes.tokens import Token
-from dozencloud.services.base import Node
+from dozencloud.services.options import Node
 from dozencloud.tasks.timings import Record, Report, State
 
 

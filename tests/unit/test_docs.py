@@ -28,7 +28,7 @@ from dozencloud.facts import gather
 from dozencloud.facts.system import SUPPORTED
 from dozencloud.host import packages
 from dozencloud.services import services
-from dozencloud.services.base import Node, Plan
+from dozencloud.services.options import Node, Plan
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAGES = [CHECKOUT / "README.md", CHECKOUT / "CHANGELOG.md", *sorted(CHECKOUT.glob("docs/*.md"))]

@@ -12,7 +12,7 @@ from test_services import make_plan
 
 from dozencloud.cloud import tls
 from dozencloud.services import gateway
-from dozencloud.services.base import IMAGE_DATA
+from dozencloud.services.options import IMAGE_DATA
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from dozencloud.nodes import agent, authority, broker, enrol, joining, leaving, 
 from dozencloud.nodes.controller import checked_url
 from dozencloud.nodes.reports import Report
 from dozencloud.nodes.tokens import Reason, Refused, Token
-from dozencloud.services.base import Node
+from dozencloud.services.options import Node
 
 CHASSIS = "5f0e3b2a-8a55-4d0e-9a3e-3c4c5e0a1b2c"
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import nodes_kit
 import pytest
 
-from dozencloud import ovnseries
 from dozencloud.cloud.installation import Cloud, parse
 from dozencloud.cloud.membership import Member
 from dozencloud.nodes import enrol
 from dozencloud.nodes.listing import Condition, Row
 from dozencloud.nodes.reports import Report
 from dozencloud.nodes.tokens import Refused
+from dozencloud.services import ovnseries
 
 DAY = 86400.0
 MEMBER = nodes_kit.MEMBER

@@ -19,7 +19,7 @@ from dozencloud.errors import Exit, Problem
 from dozencloud.nodes.reports import Report
 from dozencloud.nodes.tokens import Kept
 from dozencloud.releases import Standing, known, numbers, standing
-from dozencloud.services.base import Node
+from dozencloud.services.options import Node
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

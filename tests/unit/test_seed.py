@@ -12,7 +12,7 @@ from dozencloud import seed
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.secret import Secrets
 from dozencloud.seed import Seed
-from dozencloud.services.base import Node
+from dozencloud.services.options import Node
 
 
 def test_a_login_that_hangs_is_tried_anew(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,10 +25,10 @@ from dozencloud.facts import gather
 from dozencloud.host import users
 from dozencloud.host.confinement import Unconfined
 from dozencloud.services import FIRST, services
-from dozencloud.services.base import GROUP, File, Node, Plan, Service, ini
 from dozencloud.services.gateway import APIS, PAGES
 from dozencloud.services.gateway import USER as GATEWAY_USER
 from dozencloud.services.libvirt import USER as QEMU_USER
+from dozencloud.services.options import GROUP, File, Node, Plan, Service, ini
 from dozencloud.services.rabbitmq import password_hash
 from dozencloud.supervision.client import render, variables
 from dozencloud.tasks.graph import Graph

@@ -20,7 +20,7 @@ from dozencloud.cloud.state import State
 from dozencloud.facts.cpu import Cluster
 from dozencloud.preflight import REGISTERED, kept_settings, ranges
 from dozencloud.services import services
-from dozencloud.services.base import Plan
+from dozencloud.services.options import Plan
 from dozencloud.supervision.client import variables
 
 NAMES = [

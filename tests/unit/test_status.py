@@ -10,7 +10,7 @@ import pytest
 
 from dozencloud.cloud.installation import Cloud
 from dozencloud.reachable import Routers
-from dozencloud.services.base import Role, Service
+from dozencloud.services.options import Role, Service
 from dozencloud.status import (
     SUPERVISOR,
     Seen,

@@ -18,7 +18,7 @@ from supervisor.states import ProcessStates, SupervisorStates
 
 from dozencloud.cloud.installation import Cloud
 from dozencloud.errors import Exit, Problem
-from dozencloud.services.base import Role, Service
+from dozencloud.services.options import Role, Service
 from dozencloud.supervision import client, daemon
 from dozencloud.supervision.client import (
     Supervisor,

@@ -128,7 +128,7 @@ def _last_run(folder: Path, task: str | None, lines: int) -> None:
 
 def _without_log(cloud: Cloud, service: str) -> Problem:
     from dozencloud.services import services
-    from dozencloud.services.base import Plan
+    from dozencloud.services.options import Plan
 
     known = {each.name for each in services(Plan.kept(cloud))}
     if service in known:

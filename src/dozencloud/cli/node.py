@@ -45,7 +45,7 @@ def token(invocation: Invocation, ttl: str, role: str, name: str | None) -> None
     cloud = invocation.as_admin("node", "token")
     from dozencloud import runs
     from dozencloud.nodes import enrol, tokens
-    from dozencloud.services.base import Role
+    from dozencloud.services.options import Role
 
     seconds = tokens.seconds(ttl)
     if name and not enrol.NAME.fullmatch(name):

@@ -20,7 +20,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from dozencloud import RELEASE, facts, ovnseries
+from dozencloud import RELEASE, facts
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import Cloud, load
 from dozencloud.cloud.membership import Membership, keep, membership
@@ -29,8 +29,8 @@ from dozencloud.facts.memory import disk, memory
 from dozencloud.nodes import authority, joining, peers
 from dozencloud.nodes.controller import Controller
 from dozencloud.nodes.reports import Report
-from dozencloud.services import gateway, ovn
-from dozencloud.services.base import Plan
+from dozencloud.services import gateway, ovn, ovnseries
+from dozencloud.services.options import Plan
 from dozencloud.supervision.client import Supervisor
 from dozencloud.tasks.graph import Step
 

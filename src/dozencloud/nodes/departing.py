@@ -10,7 +10,7 @@ from dozencloud.cloud.membership import changing
 from dozencloud.cloud.secret import Secrets
 from dozencloud.nodes import authority, broker, identity, opening
 from dozencloud.nodes.tokens import Refused
-from dozencloud.services.base import Plan
+from dozencloud.services.options import Plan
 
 
 def let_go(cloud: Cloud, name: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from cryptography import x509
 
-from dozencloud import RELEASE, ovnseries, seed
+from dozencloud import RELEASE, seed
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import OLDEST_OVN, Cloud
 from dozencloud.cloud.membership import Member, Membership, changing, members
@@ -24,7 +24,8 @@ from dozencloud.cloud.secret import Secrets
 from dozencloud.nodes import authority, broker, identity, opening, tokens
 from dozencloud.nodes.tokens import Reason, Refused
 from dozencloud.releases import Standing, standing
-from dozencloud.services.base import Plan, Role
+from dozencloud.services import ovnseries
+from dozencloud.services.options import Plan, Role
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
 """A host name of one part (RFC 1123), short enough for names of queues."""

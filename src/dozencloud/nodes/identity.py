@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dozencloud import accounts
 from dozencloud.cloud.membership import account
+from dozencloud.services import accounts
 
 
 def grant(sdk: Any, node: str, password: str) -> None:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from dozencloud import RELEASE, ovnseries
+from dozencloud import RELEASE
 from dozencloud.cloud import folders, tls
 from dozencloud.cloud.installation import Cloud, template
 from dozencloud.cloud.membership import Membership, keep, membership
@@ -25,7 +25,8 @@ from dozencloud.host.network import namespace
 from dozencloud.nodes.controller import Controller, meet
 from dozencloud.nodes.tokens import Refused, Token
 from dozencloud.releases import known
-from dozencloud.services.base import GROUP
+from dozencloud.services import ovnseries
+from dozencloud.services.options import GROUP
 
 MOST_OFF = 300.0
 """s that the clocks may differ: certificates and Keystone's tokens have times in them."""

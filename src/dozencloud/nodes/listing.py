@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from dozencloud import RELEASE, ovnseries, reachable, seed, status
+from dozencloud import RELEASE, reachable, seed, status
 from dozencloud.cloud.installation import OLDEST_OVN, Cloud
 from dozencloud.cloud.membership import Member, members
 from dozencloud.cloud.secret import Secrets
@@ -17,7 +17,8 @@ from dozencloud.nodes import agent, reports
 from dozencloud.nodes.joining import MOST_OFF, set_clock, span
 from dozencloud.nodes.reports import Report
 from dozencloud.releases import Standing, standing
-from dozencloud.services.base import Plan
+from dozencloud.services import ovnseries
+from dozencloud.services.options import Plan
 
 
 class Condition(StrEnum):

@@ -10,7 +10,7 @@ from dozencloud.cloud.secret import write_private
 from dozencloud.errors import Problem
 from dozencloud.nodes import authority
 from dozencloud.services import gateway, ovn
-from dozencloud.services.base import Plan
+from dozencloud.services.options import Plan
 from dozencloud.supervision.client import Supervisor
 from dozencloud.tasks.graph import Step
 

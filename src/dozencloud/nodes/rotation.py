@@ -9,7 +9,7 @@ from dozencloud.cloud import tls
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import members
 from dozencloud.nodes import authority, opening, reports
-from dozencloud.services.base import Plan
+from dozencloud.services.options import Plan
 
 SECONDS = 90.0
 """s that a node has to fetch its new certificate; it asks every 20 s."""

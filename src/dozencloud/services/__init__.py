@@ -24,7 +24,7 @@ from dozencloud.services import (
     privsep,
     rabbitmq,
 )
-from dozencloud.services.base import Plan, Service
+from dozencloud.services.options import Plan, Service
 
 FIRST: tuple[Callable[[Plan], Service], ...] = (
     gateway.service,

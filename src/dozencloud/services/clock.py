@@ -6,7 +6,7 @@ With Debian's own settings (/etc/chrony): with systemd it runs as the machine's 
 from __future__ import annotations
 
 from dozencloud.host.confinement import Unconfined
-from dozencloud.services.base import Plan, Role, Service
+from dozencloud.services.options import Plan, Role, Service
 from dozencloud.supervision.client import running_since
 
 USER = "_chrony"

@@ -8,16 +8,8 @@ from __future__ import annotations
 
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import CONSOLE_USER, NODE_CONSOLES_PORT
-from dozencloud.services.base import (
-    GROUP,
-    File,
-    Folder,
-    Plan,
-    Role,
-    Service,
-    listening,
-)
 from dozencloud.services.gateway import HEAD_SECONDS, LAST, LOAD_STREAM, NGINX, TLS, reload
+from dozencloud.services.options import GROUP, File, Folder, Plan, Role, Service, listening
 
 
 def service(plan: Plan) -> Service:

@@ -18,7 +18,7 @@ from dozencloud.cloud.membership import nodes_folder
 from dozencloud.hooks.transfers import AT_A_TIME
 from dozencloud.host.confinement import Confinement
 from dozencloud.host.processes import alive, children, read
-from dozencloud.services.base import (
+from dozencloud.services.options import (
     GROUP,
     IMAGE_DATA,
     LOGINS,

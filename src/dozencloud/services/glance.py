@@ -9,7 +9,7 @@ from dozencloud.cloud.installation import LINKS, REGION, Cloud
 from dozencloud.downloads import PORTS, Allowed
 from dozencloud.host.confinement import Confinement
 from dozencloud.images import links
-from dozencloud.services.base import (
+from dozencloud.services.options import (
     IMAGE_DATA,
     LOG_OPTIONS,
     NO_NOTIFICATIONS,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dozencloud.cloud.secret import write_private
 from dozencloud.host.users import own
-from dozencloud.services.base import (
+from dozencloud.services.options import (
     LOG_OPTIONS,
     LOGINS,
     NO_NOTIFICATIONS,

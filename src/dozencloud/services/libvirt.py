@@ -12,7 +12,7 @@ from dozencloud.cloud import tls
 from dozencloud.cloud.installation import LIBVIRT_PORT, MIGRATION_PORTS, SCREEN_PORTS, Cloud
 from dozencloud.host import users
 from dozencloud.host.confinement import Unconfined
-from dozencloud.services.base import File, Folder, Plan, Role, Service, accepting
+from dozencloud.services.options import File, Folder, Plan, Role, Service, accepting
 from dozencloud.tasks.graph import Step
 
 USER = "dozen-qemu"

@@ -6,16 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from dozencloud.services.base import (
-    GROUP,
-    File,
-    Folder,
-    Plan,
-    Role,
-    Service,
-    accepting,
-    ini,
-)
+from dozencloud.services.options import GROUP, File, Folder, Plan, Role, Service, accepting, ini
 from dozencloud.tasks.graph import Step
 
 USER = "dozen-mariadb"

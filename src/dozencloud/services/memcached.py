@@ -5,7 +5,7 @@ It knows no passwords, so it listens on a Unix socket in a folder of the service
 
 from __future__ import annotations
 
-from dozencloud.services.base import GROUP, Folder, Plan, Role, Service, accepting
+from dozencloud.services.options import GROUP, Folder, Plan, Role, Service, accepting
 
 USER = "dozen-memcached"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dozencloud.host.confinement import Unconfined
 from dozencloud.services import ovn, privsep
-from dozencloud.services.base import (
+from dozencloud.services.options import (
     GROUP,
     LOG_OPTIONS,
     NO_NOTIFICATIONS,

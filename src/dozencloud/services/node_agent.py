@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dozencloud.host.confinement import Unconfined
-from dozencloud.services.base import Plan, Role, Service, python_main
+from dozencloud.services.options import Plan, Role, Service, python_main
 from dozencloud.supervision.client import running_since
 
 

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from dozencloud.host.confinement import Unconfined
-from dozencloud.services.base import Folder, Plan, Role, Service, answers, api_folder, python_wsgi
+from dozencloud.services.options import (
+    Folder,
+    Plan,
+    Role,
+    Service,
+    answers,
+    api_folder,
+    python_wsgi,
+)
 
 
 def service(plan: Plan) -> Service:

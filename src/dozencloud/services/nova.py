@@ -8,11 +8,11 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from dozencloud.accounts import NOVA_SENDS
 from dozencloud.cloud.installation import CONSOLE_USER, INTEGRATION_BRIDGE, REGION, SERIAL_PORTS
 from dozencloud.host.confinement import Unconfined
 from dozencloud.services import libvirt, privsep
-from dozencloud.services.base import (
+from dozencloud.services.accounts import NOVA_SENDS
+from dozencloud.services.options import (
     LOG_OPTIONS,
     NO_NOTIFICATIONS,
     File,

@@ -15,14 +15,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dozencloud import ovnseries
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import INTEGRATION_BRIDGE, Cloud
 from dozencloud.cloud.membership import nodes_folder
 from dozencloud.cloud.secret import write_private
 from dozencloud.host.confinement import Confinement, Unconfined
 from dozencloud.host.network import namespace, tunnels, uplink
-from dozencloud.services.base import GROUP, Folder, Plan, Role, Service, accepting
+from dozencloud.services import ovnseries
+from dozencloud.services.options import GROUP, Folder, Plan, Role, Service, accepting
 from dozencloud.tasks.graph import Step
 
 USER = "dozen-ovn"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dozencloud.services.base import (
+from dozencloud.services.options import (
     LOG_OPTIONS,
     File,
     Folder,

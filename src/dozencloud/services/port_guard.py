@@ -8,7 +8,7 @@ import subprocess
 from dozencloud.cloud.installation import INTEGRATION_BRIDGE
 from dozencloud.host.network.portflows import COOKIE
 from dozencloud.services import ovn
-from dozencloud.services.base import Plan, Role, Service, python_main
+from dozencloud.services.options import Plan, Role, Service, python_main
 
 
 def service(plan: Plan) -> Service:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dozencloud.host.confinement import Unconfined
-from dozencloud.services.base import Folder, Plan, Role, Service, accepting, python_main
+from dozencloud.services.options import Folder, Plan, Role, Service, accepting, python_main
 from dozencloud.supervision import helpers
 
 

@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Mapping
 
 from dozencloud.cloud.installation import BROKER_ANSWERS, Cloud
-from dozencloud.services.base import File, Folder, Plan, Role, Service, listening, to_json
+from dozencloud.services.options import File, Folder, Plan, Role, Service, listening, to_json
 
 USER = "dozen-rabbitmq"
 VIRTUAL_HOST = "/"

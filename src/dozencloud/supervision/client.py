@@ -22,7 +22,7 @@ from dozencloud.host import processes
 from dozencloud.host.confinement import CONFINED, Unconfined
 
 if TYPE_CHECKING:
-    from dozencloud.services.base import Service
+    from dozencloud.services.options import Service
 
 LOG_BYTES, LOG_BACKUPS = 5 * 1024 * 1024, 2
 RETRIES = 6  # supervisor waits 1, 2, 3 … s between them: about 20 s until it gives up

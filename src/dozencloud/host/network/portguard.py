@@ -17,7 +17,7 @@ from typing import Any
 from dozencloud.cloud.installation import INTEGRATION_BRIDGE, load
 from dozencloud.host.network.portflows import COOKIE, flows, free_ports, secured
 from dozencloud.services import ovn
-from dozencloud.services.base import Plan
+from dozencloud.services.options import Plan
 
 RETRY_MS = 50
 WRITE_SECONDS = 10

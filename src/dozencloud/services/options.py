@@ -12,7 +12,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
-from dozencloud import accounts
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import GENEVE, REGION, VXLAN, Cloud
 from dozencloud.cloud.membership import Member, Membership, members, membership, nodes_folder
@@ -21,6 +20,7 @@ from dozencloud.errors import Problem
 from dozencloud.host.confinement import ORDINARY, Confinement, Unconfined
 from dozencloud.host.network import namespace
 from dozencloud.releases import known
+from dozencloud.services import accounts
 from dozencloud.tasks.graph import Step
 
 GROUP = "dozen"
