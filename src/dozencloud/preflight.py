@@ -508,7 +508,7 @@ def service_verdicts(cloud: Cloud) -> list[doctor.Verdict]:
 def _node_verdicts(cloud: Cloud) -> list[doctor.Verdict]:
     """What is wrong with the nodes, or why the cloud does not tell that."""
     # The SDK takes its time to load.
-    from dozencloud import client
+    from dozencloud.access import client
     from dozencloud.nodes import listing
 
     try:

@@ -17,8 +17,8 @@ from typing import Any
 from rich.console import Console
 
 from dozencloud import RELEASE, doctor, facts, preflight, seed
+from dozencloud.access.client import refusal
 from dozencloud.bringup import Bringup, make_plan
-from dozencloud.client import refusal
 from dozencloud.cloud import lineage
 from dozencloud.cloud.installation import Cloud, load
 from dozencloud.cloud.membership import Membership

@@ -17,8 +17,8 @@ from keystoneauth1 import exceptions as auth
 from openstack.exceptions import ForbiddenException, HttpException, NotFoundException
 
 from dozencloud import seed
+from dozencloud.access.client import environment, exports, find_server, need_on, refusal
 from dozencloud.cli.common import Invocation
-from dozencloud.client import environment, exports, find_server, need_on, refusal
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.state import State
 from dozencloud.errors import Exit, Problem

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from openstack.exceptions import ConflictException
 
-from dozencloud import console
-from dozencloud.client import trust
+from dozencloud.access import console
+from dozencloud.access.client import trust
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import Cloud
 from dozencloud.errors import Problem
@@ -78,7 +78,7 @@ def test_the_pages_load_nothing_from_elsewhere() -> None:
         assert not re.search(r"https?://", page.read_text()), page
 
 
-FILES = Path(console.__file__).parent / "data" / "console"
+FILES = Path(console.__file__).parents[1] / "data" / "console"
 
 
 @pytest.mark.parametrize(

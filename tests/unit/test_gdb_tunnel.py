@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dozencloud.access.debugger import gdb_command, program
 from dozencloud.compute.debugging.gdbrequest import KEY, MOST_MINUTES, Request, request
 from dozencloud.compute.debugging.gdbserial import (
     ACKNOWLEDGED,
@@ -17,7 +18,6 @@ from dozencloud.compute.debugging.gdbserial import (
     allowed,
     packet,
 )
-from dozencloud.debugger import gdb_command, program
 
 REFUSED = ACKNOWLEDGED + packet(b"")
 

@@ -13,7 +13,7 @@ import pytest
 
 import dozencloud
 from dozencloud import legible
-from dozencloud.openstackclient import guarded
+from dozencloud.access.openstackclient import guarded
 
 UUID = "1b4e28ba-2fa1-11d2-883f-0016d3cca427"
 FERNET = "gAAAAABn" + "Q_-x9" * 30

@@ -33,7 +33,7 @@ def env(invocation: Invocation, form: str) -> None:
       sudo ./dozen env --format yaml > clouds.yaml
     """
     cloud = invocation.existing()
-    from dozencloud import client
+    from dozencloud.access import client
 
     path = client.clouds_yaml(cloud)
     if form == "yaml":
@@ -61,13 +61,13 @@ def openstack(invocation: Invocation, arguments: tuple[str, ...]) -> None:
       sudo ./dozen openstack server create --help
     """
     cloud = invocation.existing()
-    from dozencloud import client
+    from dozencloud.access import client
     from dozencloud.preflight import need_running
 
     path = client.clouds_yaml(cloud)
     if not {"--help", "-h", "--version", "help"} & set(arguments):
         need_running(cloud, "openstack", *arguments)
-    program = [sys.executable, "-I", "-m", "dozencloud.openstackclient"]
+    program = [sys.executable, "-I", "-m", "dozencloud.access.openstackclient"]
     environment = client.environment(os.environ, path)
     os.execve(sys.executable, [*program, *arguments], environment)  # noqa: S606
 
@@ -90,7 +90,8 @@ def ssh(invocation: Invocation, name: str, command: tuple[str, ...]) -> None:
       OS_CLOUD=course ./dozen ssh exercise-1
     """
     sdk = invocation.connection("ssh", name)
-    from dozencloud import client, seed
+    from dozencloud import seed
+    from dozencloud.access import client
 
     server = client.find_server(sdk, name)
     client.need_on(server)
@@ -115,8 +116,8 @@ def console(invocation: Invocation, server: str, as_url: bool) -> None:
       sudo ./dozen console --url first
       OS_CLOUD=course ./dozen console exercise-1
     """
-    from dozencloud import client
-    from dozencloud import console as consoles
+    from dozencloud.access import client
+    from dozencloud.access import console as consoles
 
     if not as_url:
         consoles.need_terminal()

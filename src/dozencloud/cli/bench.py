@@ -124,7 +124,8 @@ def _servers(
     """All of them are looked up before the first is measured."""
     if not names:
         return []
-    from dozencloud import client, seed
+    from dozencloud import seed
+    from dozencloud.access import client
     from dozencloud.guestbench import servers
 
     if key and not key.is_file():

@@ -66,7 +66,7 @@ class Invocation:
 
         words: the command that the person typed.
         """
-        from dozencloud import client
+        from dozencloud.access import client
 
         if not client.named():
             if os.geteuid():
@@ -239,7 +239,7 @@ def refused(ctx: click.Context, error: Exception) -> Problem | None:
     """A sentence for what the cloud's APIs refused; None for a fault of ours."""
     if "openstack" not in sys.modules:
         return None
-    from dozencloud import client
+    from dozencloud.access import client
 
     cloud = None if client.named() else ctx.ensure_object(Invocation).cloud
     problem = client.refusal(error, cloud)

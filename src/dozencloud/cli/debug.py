@@ -49,7 +49,7 @@ def debug(
     """
     if sum((stop_at_start, close, pipe)) > 1:
         raise click.UsageError("--stop-at-start, --close and --pipe exclude each other.")
-    from dozencloud import client, debugger
+    from dozencloud.access import client, debugger
 
     sdk = invocation.connection("debug", server)
     found = client.find_server(sdk, server)

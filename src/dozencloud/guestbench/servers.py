@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dozencloud import client
+from dozencloud.access import client
 from dozencloud.guestbench.run import Login, Target
 
 RUNS = {"kvm": "KVM", "qemu": "emulated"}

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from dozencloud.client import find_server, open_socket
+from dozencloud.access.client import find_server, open_socket
 from dozencloud.errors import Problem
 
 ESCAPE = b"\x1d"

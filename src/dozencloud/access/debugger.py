@@ -15,7 +15,7 @@ from pathlib import Path
 from shlex import join, quote
 from typing import Any
 
-from dozencloud.client import open_socket, trust
+from dozencloud.access.client import open_socket, trust
 from dozencloud.compute.debugging.gdbrequest import KEY, Request
 from dozencloud.errors import Problem
 

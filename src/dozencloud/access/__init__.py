@@ -1,0 +1,1 @@
+"""Ways in: clients of the APIs, SSH, serial console, gdb."""
