@@ -18,7 +18,8 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
-from dozencloud import doctor, lifecycle, preflight, reachable, schema, seed
+from dozencloud import lifecycle, preflight, schema, seed
+from dozencloud.checks import doctor, reachable
 from dozencloud.cloud import folders, tls
 from dozencloud.cloud.installation import CONSOLE_USER, Cloud, parse_cpus, template
 from dozencloud.cloud.membership import Membership

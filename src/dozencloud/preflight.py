@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
 
-from dozencloud import doctor, facts, frontdoor
+from dozencloud import facts
+from dozencloud.checks import doctor, frontdoor
 from dozencloud.cloud.installation import GENEVE, INTEGRATION_BRIDGE, Cloud, Internal, parse_cpus
 from dozencloud.cloud.membership import Member, members, membership, membership_file
 from dozencloud.cloud.state import State
@@ -175,7 +176,7 @@ def ports(cloud: Cloud) -> tuple[doctor.Port, ...]:
     # Needs the services' libraries, which a new machine has not (bootstrap/early.py).
     ours = frozenset[int]()
     if Supervisor(cloud).pid():
-        from dozencloud.status import own_pids
+        from dozencloud.checks.status import own_pids
 
         ours = own_pids(cloud)
     everywhere, settings = "0.0.0.0", cloud.settings  # noqa: S104  (asked about, not bound)
@@ -463,7 +464,7 @@ def far(cloud: Cloud) -> tuple[tuple[str, str], ...]:
 
 def service_verdicts(cloud: Cloud) -> list[doctor.Verdict]:
     """How the services of a cloud that exists are."""
-    from dozencloud.status import collect
+    from dozencloud.checks.status import collect
 
     try:
         now = collect(cloud)

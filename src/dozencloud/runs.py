@@ -16,9 +16,10 @@ from typing import Any
 
 from rich.console import Console
 
-from dozencloud import RELEASE, doctor, facts, preflight, seed
+from dozencloud import RELEASE, facts, preflight, seed
 from dozencloud.access.client import refusal
 from dozencloud.bringup import Bringup, make_plan
+from dozencloud.checks import doctor
 from dozencloud.cloud import lineage
 from dozencloud.cloud.installation import Cloud, load
 from dozencloud.cloud.membership import Membership

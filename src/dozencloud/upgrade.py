@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from dozencloud import RELEASE, backups, doctor, lifecycle, preflight, runs, schema
+from dozencloud import RELEASE, backups, lifecycle, preflight, runs, schema
 from dozencloud.backups import Backup
 from dozencloud.bringup import Bringup, make_plan
+from dozencloud.checks import doctor
 from dozencloud.cloud import lineage
 from dozencloud.cloud.installation import Cloud, load
 from dozencloud.cloud.lineage import MADE_BY, Unfinished

@@ -31,8 +31,8 @@ from nodekit import (
     node_plan,
 )
 
-from dozencloud import reachable
 from dozencloud.bringup import Bringup
+from dozencloud.checks import reachable
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import GENEVE, VXLAN
 from dozencloud.cloud.membership import Member

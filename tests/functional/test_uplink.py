@@ -22,8 +22,8 @@ import pytest
 from nodekit import CENTRE, CHASSIS, STEP, Machine, controller_plan, machine
 
 from dozencloud import lifecycle
+from dozencloud.checks.doctor import Level
 from dozencloud.cloud.installation import Cloud, Network, Settings
-from dozencloud.doctor import Level
 from dozencloud.errors import Problem
 from dozencloud.host.network import namespace, uplink
 from dozencloud.services import ovn

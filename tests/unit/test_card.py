@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from dozencloud.checks.doctor import Level
 from dozencloud.cloud.installation import Cloud, Network, Settings
-from dozencloud.doctor import Level
 from dozencloud.facts.card import Card
 from dozencloud.host.network import uplink
 from dozencloud.host.network.cardmove import (

@@ -21,12 +21,12 @@ from nodes_kit import GIVEN
 from users_kit import dozen_as_nobody
 
 from dozencloud import runs
+from dozencloud.checks.doctor import Level, Verdict
 from dozencloud.cli import EPILOG, cli, common
 from dozencloud.cli.common import Invocation, Root
 from dozencloud.cli.logs import follow
 from dozencloud.cli.status import duration
 from dozencloud.cloud.installation import Cloud, parse
-from dozencloud.doctor import Level, Verdict
 from dozencloud.errors import Exit, Problem
 from dozencloud.nodes.tokens import Token
 from dozencloud.services.options import Node

@@ -18,11 +18,11 @@ import click
 import pytest
 
 from dozencloud.bringup import Bringup
+from dozencloud.checks.doctor import Needs
 from dozencloud.cli import cli
 from dozencloud.cloud import folders
 from dozencloud.cloud.installation import Cloud, Settings
 from dozencloud.cloud.secret import Secrets
-from dozencloud.doctor import Needs
 from dozencloud.errors import Exit
 from dozencloud.facts import gather
 from dozencloud.facts.system import SUPPORTED
@@ -250,7 +250,7 @@ def test_every_task(plan: Plan) -> None:
 def test_every_verdict() -> None:
     told = set(named(section(read("docs/troubleshooting.md"), "`up` refuses before it begins")))
     names = set()
-    for module in ("doctor", "preflight", "frontdoor"):
+    for module in ("checks/doctor", "preflight", "checks/frontdoor"):
         for node in ast.walk(ast.parse(read(f"src/dozencloud/{module}.py"))):
             if isinstance(node, ast.Call) and node.args:
                 function = node.func

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dozencloud.doctor import (
+from dozencloud.checks.doctor import (
     SMALLEST_SERVER,
     Level,
     Needs,

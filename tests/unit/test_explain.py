@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from dozencloud.compute.hang import symptoms, watchdog
-from dozencloud.explain import (
+from dozencloud.checks.explain import (
     Action,
     Explanation,
     boot_method,
@@ -20,6 +19,7 @@ from dozencloud.explain import (
     lines,
     of_its_node,
 )
+from dozencloud.compute.hang import symptoms, watchdog
 from dozencloud.nodes.listing import Condition, Row
 
 CREATED = Action("2026-11-22 17:00:00", "create", "")

@@ -15,7 +15,8 @@ from keystoneauth1.exceptions import Unauthorized
 from nodes_kit import GIVEN, MEMBER
 from users_kit import dozen_as_nobody
 
-from dozencloud import doctor, preflight, status
+from dozencloud import preflight
+from dozencloud.checks import doctor, status
 from dozencloud.cloud.installation import Cloud, Network, Settings
 from dozencloud.cloud.membership import keep
 from dozencloud.cloud.state import State

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dozencloud.cloud.installation import Cloud
-from dozencloud.reachable import Routers
-from dozencloud.services.options import Role, Service
-from dozencloud.status import (
+from dozencloud.checks.reachable import Routers
+from dozencloud.checks.status import (
     SUPERVISOR,
     Seen,
     ServiceStatus,
@@ -23,6 +21,8 @@ from dozencloud.status import (
     memory,
     parse_pss,
 )
+from dozencloud.cloud.installation import Cloud
+from dozencloud.services.options import Role, Service
 from dozencloud.supervision.client import Process
 
 ROLLUP = """\

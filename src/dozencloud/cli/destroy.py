@@ -36,8 +36,8 @@ def destroy(invocation: Invocation, yes: bool, purge_packages: bool, environment
       sudo ./dozen destroy --yes --purge-packages --environment
     """
     from dozencloud import facts, lifecycle
+    from dozencloud.checks.status import losses
     from dozencloud.preflight import locked, markers, need_root
-    from dozencloud.status import losses
 
     cloud = invocation.cloud
     need_root(cloud, "destroy")

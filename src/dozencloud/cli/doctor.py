@@ -13,7 +13,7 @@ from dozencloud.cli.common import Invocation, echo_json, say_text
 from dozencloud.errors import Exit
 
 if TYPE_CHECKING:
-    from dozencloud.doctor import Verdict
+    from dozencloud.checks.doctor import Verdict
 
 COLOURS = {"ok": "green", "note": "cyan", "warn": "yellow", "bad": "bold red"}
 
@@ -52,7 +52,7 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
 
 
 def _show(verdicts: list[Verdict]) -> None:
-    from dozencloud.doctor import plain
+    from dozencloud.checks.doctor import plain
 
     if common.MISSING:
         say_text(f"{plain(verdicts)}\n")

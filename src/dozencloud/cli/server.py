@@ -35,8 +35,8 @@ def explain(ctx: click.Context, name: str, as_json: bool) -> None:
       sudo ./dozen server explain first
       OS_CLOUD=mine ./dozen server explain web --json
     """
-    from dozencloud import explain as explaining
     from dozencloud.access import client
+    from dozencloud.checks import explain as explaining
 
     invocation = ctx.ensure_object(Invocation)
     sdk = invocation.connection("server", "explain", name)

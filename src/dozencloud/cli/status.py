@@ -12,7 +12,7 @@ from dozencloud.errors import Exit
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from dozencloud.status import Status
+    from dozencloud.checks.status import Status
 
 COLOURS = {"running": "green", "starting": "yellow", "stopping": "yellow", "stopped": "dim"}
 
@@ -94,7 +94,7 @@ def status(ctx: click.Context, as_json: bool) -> None:
     invocation = ctx.ensure_object(Invocation)
     cloud = invocation.existing()
     invocation.as_root("status")
-    from dozencloud.status import collect
+    from dozencloud.checks.status import collect
 
     now = collect(cloud)
     if as_json:

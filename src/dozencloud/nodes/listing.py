@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from dozencloud import RELEASE, reachable, seed, status
+from dozencloud import RELEASE, seed
+from dozencloud.checks import reachable, status
 from dozencloud.cloud.installation import OLDEST_OVN, Cloud
 from dozencloud.cloud.membership import Member, members
 from dozencloud.cloud.secret import Secrets

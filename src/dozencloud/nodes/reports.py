@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dozencloud import reachable, seed
+from dozencloud import seed
+from dozencloud.checks import reachable
 from dozencloud.cloud.installation import GENEVE, Cloud
 from dozencloud.cloud.membership import Member
 from dozencloud.cloud.secret import Secrets, write_private

@@ -16,8 +16,8 @@ import ipaddress
 import sys
 from pathlib import Path
 
+from dozencloud.checks.doctor import Level, Verdict
 from dozencloud.cloud.installation import Cloud
-from dozencloud.doctor import Level, Verdict
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.card import Card, card
 from dozencloud.facts.run import ask

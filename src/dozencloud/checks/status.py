@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dozencloud import reachable
+from dozencloud.checks import reachable
+from dozencloud.checks.reachable import Routers
 from dozencloud.cloud.installation import Cloud
 from dozencloud.errors import Problem
 from dozencloud.facts.memory import disk
 from dozencloud.host import processes
-from dozencloud.reachable import Routers
 from dozencloud.services import services
 from dozencloud.services.options import Plan, Service
 from dozencloud.supervision.client import Process, Supervisor, last_lines, log_file

@@ -11,9 +11,9 @@ import os
 import socket
 import ssl
 
+from dozencloud.checks.doctor import Level, Verdict
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.state import State
-from dozencloud.doctor import Level, Verdict
 from dozencloud.facts.reach import resolve
 from dozencloud.host.network import namespace
 

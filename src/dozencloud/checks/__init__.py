@@ -1,0 +1,1 @@
+"""What is the matter, with a machine, a cloud or a server?"""
