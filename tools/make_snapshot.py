@@ -16,9 +16,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from dozencloud import facts, lifecycle, schema
+from dozencloud import facts, lifecycle
 from dozencloud.bringup import Bringup, make_plan
 from dozencloud.cloud import installation
+from dozencloud.content import schema
 from dozencloud.services import mariadb
 from dozencloud.services.options import Plan
 from dozencloud.tasks.graph import Graph, Task

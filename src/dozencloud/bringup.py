@@ -18,13 +18,14 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
-from dozencloud import lifecycle, preflight, schema, seed
+from dozencloud import lifecycle, preflight
 from dozencloud.checks import doctor, reachable
 from dozencloud.cloud import folders, tls
 from dozencloud.cloud.installation import CONSOLE_USER, Cloud, parse_cpus, template
 from dozencloud.cloud.membership import Membership
 from dozencloud.cloud.secret import write_private
 from dozencloud.cloud.state import State, digest
+from dozencloud.content import schema, seed
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts import Cpu, Facts
 from dozencloud.host import environments, machine, packages, processes, users

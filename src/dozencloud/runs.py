@@ -16,13 +16,14 @@ from typing import Any
 
 from rich.console import Console
 
-from dozencloud import RELEASE, facts, preflight, seed
+from dozencloud import RELEASE, facts, preflight
 from dozencloud.access.client import refusal
 from dozencloud.bringup import Bringup, make_plan
 from dozencloud.checks import doctor
 from dozencloud.cloud import lineage
 from dozencloud.cloud.installation import Cloud, load
 from dozencloud.cloud.membership import Membership
+from dozencloud.content import seed
 from dozencloud.errors import Exit, Problem
 from dozencloud.host import environments, processes
 from dozencloud.nodes import joining, peers

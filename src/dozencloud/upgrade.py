@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from dozencloud import RELEASE, backups, lifecycle, preflight, runs, schema
+from dozencloud import RELEASE, backups, lifecycle, preflight, runs
 from dozencloud.backups import Backup
 from dozencloud.bringup import Bringup, make_plan
 from dozencloud.checks import doctor
@@ -20,6 +20,7 @@ from dozencloud.cloud.installation import Cloud, load
 from dozencloud.cloud.lineage import MADE_BY, Unfinished
 from dozencloud.cloud.membership import Membership, account, members, membership
 from dozencloud.cloud.state import State
+from dozencloud.content import schema
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.memory import disk
 from dozencloud.facts.run import ask

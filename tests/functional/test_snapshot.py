@@ -20,10 +20,10 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from dozencloud import schema
 from dozencloud.bringup import make_folder
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.secret import Secrets, write_private
+from dozencloud.content import schema
 from dozencloud.host import users
 from dozencloud.services import mariadb
 from dozencloud.services.options import GROUP, Node, Plan

@@ -16,11 +16,11 @@ import pytest
 from keystoneauth1 import exceptions as auth
 from openstack.exceptions import ForbiddenException, HttpException, NotFoundException
 
-from dozencloud import seed
 from dozencloud.access.client import environment, exports, find_server, need_on, refusal
 from dozencloud.cli.common import Invocation
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.state import State
+from dozencloud.content import seed
 from dozencloud.errors import Exit, Problem
 from dozencloud.services.gateway import SENTENCES
 from dozencloud.supervision import guard

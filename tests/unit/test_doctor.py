@@ -22,6 +22,7 @@ from dozencloud.checks.doctor import (
     plain,
     preflight,
 )
+from dozencloud.content.seed import FLAVORS
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts import (
     Clock,
@@ -43,7 +44,6 @@ from dozencloud.facts.packages import Lock, Packages
 from dozencloud.facts.ports import Listener
 from dozencloud.facts.reach import Outcome, Reach
 from dozencloud.facts.system import Architecture, Distribution, System
-from dozencloud.seed import FLAVORS
 
 LIB = Path("/var/lib/dozencloud")
 INDEX, MIRROR = "https://pypi.org/simple/", "http://deb.debian.org/debian/"

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 from test_services import make_plan
 
-from dozencloud import schema
+from dozencloud.content import schema
 from dozencloud.tasks.graph import Step
 
 

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pytest
 from keystoneauth1.exceptions import ConnectFailure, Unauthorized
 
-from dozencloud import seed
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.secret import Secrets
-from dozencloud.seed import Seed
+from dozencloud.content import seed
+from dozencloud.content.seed import Seed
 from dozencloud.services.options import Node
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from dozencloud.content.seed import Seed
 from dozencloud.images.tiny.direct import TinyImage
-from dozencloud.seed import Seed
 
 
 class Glance:

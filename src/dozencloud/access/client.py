@@ -21,7 +21,7 @@ from dozencloud.cloud.state import State
 from dozencloud.errors import Exit, Problem, causes, network_reason
 
 CLOUD_NAME = "dozen"
-"""As in clouds.yaml (dozencloud.seed writes it)."""
+"""As in clouds.yaml (dozencloud.content.seed writes it)."""
 
 
 def clouds_yaml(cloud: Cloud) -> Path:

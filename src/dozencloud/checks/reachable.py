@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dozencloud.cloud.installation import Cloud
+from dozencloud.content.seed import EXTERNAL
 from dozencloud.errors import Problem
 from dozencloud.facts.run import ask
-from dozencloud.seed import EXTERNAL
 from dozencloud.services import ovn
 from dozencloud.tasks.graph import Step
 

@@ -90,8 +90,8 @@ def ssh(invocation: Invocation, name: str, command: tuple[str, ...]) -> None:
       OS_CLOUD=course ./dozen ssh exercise-1
     """
     sdk = invocation.connection("ssh", name)
-    from dozencloud import seed
     from dozencloud.access import client
+    from dozencloud.content import seed
 
     server = client.find_server(sdk, name)
     client.need_on(server)

@@ -124,8 +124,8 @@ def _servers(
     """All of them are looked up before the first is measured."""
     if not names:
         return []
-    from dozencloud import seed
     from dozencloud.access import client
+    from dozencloud.content import seed
     from dozencloud.guestbench import servers
 
     if key and not key.is_file():

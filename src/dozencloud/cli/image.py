@@ -300,7 +300,7 @@ def mirrors(words: tuple[str, ...]) -> dict[str, str]:
 def connected(cloud: Cloud) -> Any:
     """The cloud's SDK connection, as its administrator."""
     from dozencloud.cloud.secret import Secrets
-    from dozencloud.seed import connect
+    from dozencloud.content.seed import connect
 
     return connect(cloud, Secrets(cloud.secrets_file))
 

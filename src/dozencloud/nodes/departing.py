@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from dozencloud import seed
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import changing
 from dozencloud.cloud.secret import Secrets
+from dozencloud.content import seed
 from dozencloud.nodes import authority, broker, identity, opening
 from dozencloud.nodes.tokens import Refused
 from dozencloud.services.options import Plan

@@ -16,11 +16,12 @@ from typing import Any
 
 from cryptography import x509
 
-from dozencloud import RELEASE, seed
+from dozencloud import RELEASE
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import OLDEST_OVN, Cloud
 from dozencloud.cloud.membership import Member, Membership, changing, members
 from dozencloud.cloud.secret import Secrets
+from dozencloud.content import seed
 from dozencloud.nodes import authority, broker, identity, opening, tokens
 from dozencloud.nodes.tokens import Reason, Refused
 from dozencloud.releases import Standing, standing

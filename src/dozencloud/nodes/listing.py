@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from dozencloud import RELEASE, seed
+from dozencloud import RELEASE
 from dozencloud.checks import reachable, status
 from dozencloud.cloud.installation import OLDEST_OVN, Cloud
 from dozencloud.cloud.membership import Member, members
 from dozencloud.cloud.secret import Secrets
+from dozencloud.content import seed
 from dozencloud.errors import Exit, Problem
 from dozencloud.nodes import agent, reports
 from dozencloud.nodes.joining import MOST_OFF, set_clock, span

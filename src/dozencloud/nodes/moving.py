@@ -17,10 +17,10 @@ from typing import Any
 
 from openstack.exceptions import ConflictException, HttpException, NotFoundException, SDKException
 
-from dozencloud import seed
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import changing
 from dozencloud.cloud.secret import Secrets
+from dozencloud.content import seed
 from dozencloud.errors import Exit, Problem
 from dozencloud.nodes import departing, listing, reports
 from dozencloud.nodes.listing import Condition, Row

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dozencloud import seed
 from dozencloud.checks import reachable
 from dozencloud.cloud.installation import GENEVE, Cloud
 from dozencloud.cloud.membership import Member
 from dozencloud.cloud.secret import Secrets, write_private
+from dozencloud.content import seed
 from dozencloud.host.network import tunnels
 from dozencloud.nodes.tokens import Refused
 from dozencloud.releases import known

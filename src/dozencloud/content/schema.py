@@ -37,7 +37,7 @@ DATABASES: Mapping[str, str] = {
 USERS = ("admin", *(account.name for account in ACCOUNTS))
 """Keystone users of a new cloud: the administrator and the services."""
 
-SNAPSHOT = Path(__file__).parent / "data" / "schema.sql.xz"
+SNAPSHOT = Path(__file__).parents[1] / "data" / "schema.sql.xz"
 
 # Nova fills these in from each process's own configuration, so that the cell mappings hold no
 # password (nova/objects/cell_mapping.py, "cell mapping template").

@@ -1,0 +1,1 @@
+"""What a new cloud has: databases, catalogue, flavors, networks, image, first server."""
