@@ -32,7 +32,7 @@ from dozencloud.host import environments, machine, packages, processes, users
 from dozencloud.host.network import namespace, uplink
 from dozencloud.images.tiny import direct
 from dozencloud.nodes import authority, broker
-from dozencloud.nodes.controller import Controller
+from dozencloud.nodes.joined.client import Controller
 from dozencloud.services import accounts, ovn, ovnseries
 from dozencloud.services import services as all_services
 from dozencloud.services.gateway import USER as GATEWAY_USER

@@ -26,8 +26,8 @@ from dozencloud.cloud.membership import Membership
 from dozencloud.content import seed
 from dozencloud.errors import Exit, Problem
 from dozencloud.host import environments, processes
-from dozencloud.nodes import joining, peers
-from dozencloud.nodes.controller import Controller
+from dozencloud.nodes.joined import joining, peers
+from dozencloud.nodes.joined.client import Controller
 from dozencloud.nodes.tokens import Token
 from dozencloud.tasks.graph import Graph, RunFailed, Step, Task
 from dozencloud.tasks.timings import Report, State

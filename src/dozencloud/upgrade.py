@@ -25,7 +25,7 @@ from dozencloud.errors import Exit, Problem
 from dozencloud.facts.memory import disk
 from dozencloud.facts.run import ask
 from dozencloud.nodes import reports
-from dozencloud.nodes.controller import Controller
+from dozencloud.nodes.joined.client import Controller
 from dozencloud.preflight import GIB
 from dozencloud.releases import Standing, numbers, standing
 from dozencloud.runs import Outcome

@@ -19,7 +19,8 @@ from openstack.exceptions import SDKException
 from testcloud import Guest, Tenant, TestCloud, eventually, pings
 from testnodes import Node, condition, server_on, token
 
-from dozencloud.nodes import leaving, listing
+from dozencloud.nodes import listing
+from dozencloud.nodes.joined import leaving
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 

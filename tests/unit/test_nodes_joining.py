@@ -25,8 +25,9 @@ from dozencloud.cloud import tls
 from dozencloud.cloud.installation import Cloud, parse
 from dozencloud.cloud.membership import Member, changing, keep, members, membership
 from dozencloud.errors import Exit, Problem
-from dozencloud.nodes import agent, authority, broker, enrol, joining, leaving, reports, tokens
-from dozencloud.nodes.controller import checked_url
+from dozencloud.nodes import authority, broker, enrol, reports, tokens
+from dozencloud.nodes.joined import agent, joining, leaving
+from dozencloud.nodes.joined.client import checked_url
 from dozencloud.nodes.reports import Report
 from dozencloud.nodes.tokens import Reason, Refused, Token
 from dozencloud.services.options import Node

@@ -41,7 +41,7 @@ def join(
       sudo ./dozen join https://192.168.1.10 --token dz1...
     """
     from dozencloud.nodes import tokens
-    from dozencloud.nodes.controller import checked_url
+    from dozencloud.nodes.joined.client import checked_url
     from dozencloud.preflight import need_root
 
     cloud = invocation.cloud
@@ -85,7 +85,7 @@ def leave(invocation: Invocation, yes: bool) -> None:
     from dozencloud import lifecycle
     from dozencloud.cloud.membership import membership
     from dozencloud.errors import Exit, Problem
-    from dozencloud.nodes import leaving
+    from dozencloud.nodes.joined import leaving
     from dozencloud.preflight import locked
 
     cloud = invocation.as_root("leave", verb="leave")

@@ -15,8 +15,9 @@ from dozencloud.cloud.membership import Member, members
 from dozencloud.cloud.secret import Secrets
 from dozencloud.content import seed
 from dozencloud.errors import Exit, Problem
-from dozencloud.nodes import agent, reports
-from dozencloud.nodes.joining import MOST_OFF, set_clock, span
+from dozencloud.nodes import reports
+from dozencloud.nodes.joined import agent
+from dozencloud.nodes.joined.joining import MOST_OFF, set_clock, span
 from dozencloud.nodes.reports import Report
 from dozencloud.releases import Standing, standing
 from dozencloud.services import ovnseries

@@ -13,7 +13,7 @@ def service(plan: Plan) -> Service:
         name="node-agent",
         title="Reports to the controller (DozenCloud)",
         role=Role.COMPUTE,
-        command=python_main(plan, "dozencloud.nodes.agent:main"),
+        command=python_main(plan, "dozencloud.nodes.joined.agent:main"),
         environment={"DOZEN_ROOT": str(cloud.root)} if cloud.root else {},
         confinement=Unconfined("restarts services, and changes networks"),
         ready=running_since(cloud, "node-agent", seconds=1),

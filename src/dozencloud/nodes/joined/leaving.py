@@ -8,7 +8,7 @@ from contextlib import suppress
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import Membership
 from dozencloud.errors import Problem
-from dozencloud.nodes.controller import Controller
+from dozencloud.nodes.joined.client import Controller
 from dozencloud.nodes.tokens import Reason, Refused
 
 

@@ -22,7 +22,7 @@ from dozencloud.cloud.secret import write_private
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts import Facts
 from dozencloud.host.network import namespace
-from dozencloud.nodes.controller import Controller, meet
+from dozencloud.nodes.joined.client import Controller, meet
 from dozencloud.nodes.tokens import Refused, Token
 from dozencloud.releases import known
 from dozencloud.services import ovnseries

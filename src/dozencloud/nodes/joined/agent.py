@@ -26,8 +26,9 @@ from dozencloud.cloud.installation import Cloud, load
 from dozencloud.cloud.membership import Membership, keep, membership
 from dozencloud.errors import Problem
 from dozencloud.facts.memory import disk, memory
-from dozencloud.nodes import authority, joining, peers
-from dozencloud.nodes.controller import Controller
+from dozencloud.nodes import authority
+from dozencloud.nodes.joined import joining, peers
+from dozencloud.nodes.joined.client import Controller
 from dozencloud.nodes.reports import Report
 from dozencloud.services import gateway, ovn, ovnseries
 from dozencloud.services.options import Plan
@@ -36,7 +37,7 @@ from dozencloud.tasks.graph import Step
 
 EVERY = 20.0
 """s between two reports."""
-log = logging.getLogger("dozencloud.nodes.agent")
+log = logging.getLogger("dozencloud.nodes.joined.agent")
 
 
 def observed(cloud: Cloud) -> Report:

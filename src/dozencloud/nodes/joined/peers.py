@@ -20,8 +20,8 @@ from dozencloud.cloud.membership import Membership, keep
 from dozencloud.cloud.secret import write_private
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.run import ask
-from dozencloud.nodes import joining
-from dozencloud.nodes.controller import Controller
+from dozencloud.nodes.joined import joining
+from dozencloud.nodes.joined.client import Controller
 from dozencloud.services import libvirt
 
 RESTART_SECONDS = 900.0
