@@ -31,7 +31,7 @@ from dozencloud.facts import Cpu, Facts
 from dozencloud.host import environments, machine, packages, processes, users
 from dozencloud.host.network import namespace, uplink
 from dozencloud.images.tiny import direct
-from dozencloud.nodes import authority, broker
+from dozencloud.nodes.controller import authority, broker
 from dozencloud.nodes.joined.client import Controller
 from dozencloud.services import accounts, ovn, ovnseries
 from dozencloud.services import services as all_services

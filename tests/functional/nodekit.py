@@ -24,7 +24,7 @@ from dozencloud.cloud.secret import Secrets
 from dozencloud.facts.routes import routes
 from dozencloud.host import users
 from dozencloud.host.network import namespace
-from dozencloud.nodes import authority
+from dozencloud.nodes.controller import authority
 from dozencloud.services import ovn
 from dozencloud.services.options import GROUP, Node, Plan, Service
 from dozencloud.supervision.client import Supervisor, clean_environment

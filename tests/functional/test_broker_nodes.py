@@ -31,7 +31,7 @@ from dozencloud.cloud.secret import Secrets, write_private
 from dozencloud.hooks.nova.consoleproxy import destination
 from dozencloud.host import users
 from dozencloud.host.network import namespace
-from dozencloud.nodes import authority, broker
+from dozencloud.nodes.controller import authority, broker
 from dozencloud.services import gate, gateway, ovn, rabbitmq
 from dozencloud.services.gateway import GROUP
 from dozencloud.services.gateway import USER as GATEWAY_USER

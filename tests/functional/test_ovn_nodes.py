@@ -38,7 +38,7 @@ from dozencloud.cloud.installation import GENEVE, VXLAN
 from dozencloud.cloud.membership import Member
 from dozencloud.facts import gather
 from dozencloud.host.network import tunnels
-from dozencloud.nodes import authority
+from dozencloud.nodes.controller import authority
 from dozencloud.services import ovn
 from dozencloud.services.options import Service
 from dozencloud.tasks.graph import Step

@@ -33,7 +33,7 @@ from dozencloud.cloud.secret import write_private  # noqa: E402
 from dozencloud.compute.joined.peerfiles import PeerDriver  # noqa: E402
 from dozencloud.host import users  # noqa: E402
 from dozencloud.host.network import namespace  # noqa: E402
-from dozencloud.nodes import authority, enrol  # noqa: E402
+from dozencloud.nodes.controller import authority, enrol  # noqa: E402
 from dozencloud.nodes.joined import joining, peers  # noqa: E402
 from dozencloud.services import libvirt  # noqa: E402
 from dozencloud.services.options import Plan  # noqa: E402

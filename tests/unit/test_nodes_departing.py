@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dozencloud.cloud.installation import Cloud
-from dozencloud.nodes import departing
+from dozencloud.nodes.controller import departing
 from dozencloud.nodes.tokens import Refused
 
 

@@ -25,7 +25,8 @@ from dozencloud.cloud import tls
 from dozencloud.cloud.installation import Cloud, parse
 from dozencloud.cloud.membership import Member, changing, keep, members, membership
 from dozencloud.errors import Exit, Problem
-from dozencloud.nodes import authority, broker, enrol, reports, tokens
+from dozencloud.nodes import reports, tokens
+from dozencloud.nodes.controller import authority, broker, enrol
 from dozencloud.nodes.joined import agent, joining, leaving
 from dozencloud.nodes.joined.client import checked_url
 from dozencloud.nodes.reports import Report

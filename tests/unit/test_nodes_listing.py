@@ -11,7 +11,7 @@ import pytest
 
 from dozencloud.cloud.installation import Cloud, parse
 from dozencloud.cloud.membership import Member
-from dozencloud.nodes import enrol
+from dozencloud.nodes.controller import enrol
 from dozencloud.nodes.listing import Condition, Row
 from dozencloud.nodes.reports import Report
 from dozencloud.nodes.tokens import Refused

@@ -25,7 +25,7 @@ def rotate(invocation: Invocation) -> None:
     They are renewed by themselves before they end. This is for one that somebody may have copied.
     """
     cloud = invocation.as_admin("certs", "rotate", verb="rotate")
-    from dozencloud.nodes import rotation
+    from dozencloud.nodes.controller import rotation
     from dozencloud.preflight import locked
 
     with locked(cloud):

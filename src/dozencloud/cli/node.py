@@ -44,7 +44,8 @@ def token(invocation: Invocation, ttl: str, role: str, name: str | None) -> None
     """
     cloud = invocation.as_admin("node", "token")
     from dozencloud import runs
-    from dozencloud.nodes import enrol, tokens
+    from dozencloud.nodes import tokens
+    from dozencloud.nodes.controller import enrol
     from dozencloud.services.options import Role
 
     seconds = tokens.seconds(ttl)
@@ -285,7 +286,8 @@ def remove(invocation: Invocation, name: str, revoke: bool) -> None:
       sudo ./dozen node remove pi-3
     """
     cloud = invocation.as_admin("node", "remove", name)
-    from dozencloud.nodes import departing, listing, moving
+    from dozencloud.nodes import listing, moving
+    from dozencloud.nodes.controller import departing
 
     row = listing.find(cloud, name)
     if row.controls:

@@ -22,7 +22,8 @@ from dozencloud.cloud.membership import changing
 from dozencloud.cloud.secret import Secrets
 from dozencloud.content import seed
 from dozencloud.errors import Exit, Problem
-from dozencloud.nodes import departing, listing, reports
+from dozencloud.nodes import listing, reports
+from dozencloud.nodes.controller import departing
 from dozencloud.nodes.listing import Condition, Row
 
 SECONDS = 1800.0

@@ -20,7 +20,9 @@ def service(plan: Plan) -> Service:
         name="nodes",
         title="Nodes that join (DozenCloud)",
         role=Role.CONTROL,
-        command=python_wsgi(plan, "nodes", "dozencloud.nodes.service:application", "/nodes"),
+        command=python_wsgi(
+            plan, "nodes", "dozencloud.nodes.controller.service:application", "/nodes"
+        ),
         environment={
             **({"DOZEN_ROOT": str(cloud.root)} if cloud.root else {}),
             # It reads these when it starts; by this others start it anew.

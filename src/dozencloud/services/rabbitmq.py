@@ -1,9 +1,9 @@
 """RabbitMQ: remote calls among the Nova and Neutron processes. On loopback only.
 
 The controller's services share one account, which may do everything. Each node has its own
-(nodes/broker.py), which must not: by the default exchange, through which answers go, it could
-write into every queue. So nodes answer through an exchange BROKER_ANSWERS, where the queue is a
-routing key, to which a topic permission can hold them.
+(nodes/controller/broker.py), which must not: by the default exchange, through which answers go, it
+could write into every queue. So nodes answer through an exchange BROKER_ANSWERS, where the queue is
+a routing key, to which a topic permission can hold them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """oslo.messaging's driver for an account that may declare, bind and delete nothing in RabbitMQ.
 
-What it needs is there (nodes/broker.py) and is taken as it is. Answers go by an exchange of their
-own, since the default one would let a node write into every queue, and come into a queue that has
-the account's name.
+What it needs is there (nodes/controller/broker.py) and is taken as it is. Answers go by an exchange
+of their own, since the default one would let a node write into every queue, and come into a queue
+that has the account's name.
 
 Nova calls a compute by its name only. So the queue `compute`, which all of them would share, and
 the fanout to all of them are left out.

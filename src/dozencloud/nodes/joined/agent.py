@@ -26,7 +26,7 @@ from dozencloud.cloud.installation import Cloud, load
 from dozencloud.cloud.membership import Membership, keep, membership
 from dozencloud.errors import Problem
 from dozencloud.facts.memory import disk, memory
-from dozencloud.nodes import authority
+from dozencloud.nodes.controller import authority
 from dozencloud.nodes.joined import joining, peers
 from dozencloud.nodes.joined.client import Controller
 from dozencloud.nodes.reports import Report

@@ -8,7 +8,8 @@ from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import changing
 from dozencloud.cloud.secret import Secrets
 from dozencloud.content import seed
-from dozencloud.nodes import authority, broker, identity, opening
+from dozencloud.nodes import identity
+from dozencloud.nodes.controller import authority, broker, opening
 from dozencloud.nodes.tokens import Refused
 from dozencloud.services.options import Plan
 

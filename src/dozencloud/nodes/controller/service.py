@@ -29,7 +29,8 @@ from dozencloud import RELEASE
 from dozencloud.cloud.installation import load
 from dozencloud.cloud.membership import Member
 from dozencloud.errors import Problem
-from dozencloud.nodes import authority, departing, enrol, opening, reports
+from dozencloud.nodes import reports
+from dozencloud.nodes.controller import authority, departing, enrol, opening
 from dozencloud.nodes.tokens import Refused
 
 LARGEST = 64 * 1024  # bytes of a request

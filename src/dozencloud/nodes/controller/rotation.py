@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import members
-from dozencloud.nodes import authority, opening, reports
+from dozencloud.nodes import reports
+from dozencloud.nodes.controller import authority, opening
 from dozencloud.services.options import Plan
 
 SECONDS = 90.0

@@ -8,7 +8,7 @@ from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import Member, changing
 from dozencloud.cloud.secret import write_private
 from dozencloud.errors import Problem
-from dozencloud.nodes import authority
+from dozencloud.nodes.controller import authority
 from dozencloud.services import gateway, ovn
 from dozencloud.services.options import Plan
 from dozencloud.supervision.client import Supervisor

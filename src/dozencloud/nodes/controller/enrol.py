@@ -22,7 +22,8 @@ from dozencloud.cloud.installation import OLDEST_OVN, Cloud
 from dozencloud.cloud.membership import Member, Membership, changing, members
 from dozencloud.cloud.secret import Secrets
 from dozencloud.content import seed
-from dozencloud.nodes import authority, broker, identity, opening, tokens
+from dozencloud.nodes import identity, tokens
+from dozencloud.nodes.controller import authority, broker, opening
 from dozencloud.nodes.tokens import Reason, Refused
 from dozencloud.releases import Standing, standing
 from dozencloud.services import ovnseries

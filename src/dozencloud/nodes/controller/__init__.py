@@ -1,0 +1,1 @@
+"""What a controller does for the nodes that join it."""
