@@ -16,10 +16,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from dozencloud import facts, lifecycle
-from dozencloud.bringup import Bringup, make_plan
+from dozencloud import facts
 from dozencloud.cloud import installation
 from dozencloud.content import schema
+from dozencloud.lifecycle import stop
+from dozencloud.lifecycle.bringup import Bringup, make_plan
 from dozencloud.services import mariadb
 from dozencloud.services.options import Plan
 from dozencloud.tasks.graph import Graph, Task
@@ -89,7 +90,7 @@ def build() -> str:
             graph.run(make_listener(graph), log_dir=scratch.log / "up")
             return dump(plan)
         finally:
-            lifecycle.destroy(scratch)
+            stop.destroy(scratch)
 
 
 def main() -> None:

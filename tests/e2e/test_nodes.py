@@ -17,10 +17,11 @@ from testcloud import Guest, Tenant, TestCloud, eventually, pings, settle
 from testnext import Next
 from testnodes import Node, condition, listening, server_on, token
 
-from dozencloud import RELEASE, facts, preflight
+from dozencloud import RELEASE, facts
 from dozencloud.cloud.installation import LIBVIRT_PORT
 from dozencloud.cloud.membership import Membership, members
 from dozencloud.errors import Exit
+from dozencloud.lifecycle import preflight
 from dozencloud.services import ovn
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]

@@ -16,9 +16,10 @@ import pytest
 from keystoneauth1.exceptions import Unauthorized
 from testcloud import Guest, TestCloud, new_root
 
-from dozencloud import facts, preflight
+from dozencloud import facts
 from dozencloud.errors import Exit
 from dozencloud.host import processes
+from dozencloud.lifecycle import preflight
 from dozencloud.tasks.timings import Report
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]

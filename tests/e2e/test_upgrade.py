@@ -15,11 +15,12 @@ import pytest
 from testcloud import Guest, TestCloud, eventually
 from testnext import Next
 
-from dozencloud import RELEASE, SERIES, backups
+from dozencloud import RELEASE, SERIES
 from dozencloud.cloud.lineage import Unfinished
 from dozencloud.cloud.state import State
 from dozencloud.errors import Exit
 from dozencloud.host import processes
+from dozencloud.lifecycle import backups
 from dozencloud.services import mariadb
 from dozencloud.services.options import Plan
 

@@ -15,8 +15,6 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from dozencloud import lifecycle
-from dozencloud.bringup import make_folder
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import CONSOLE_USER, Cloud
 from dozencloud.cloud.membership import Member, Membership
@@ -24,6 +22,8 @@ from dozencloud.cloud.secret import Secrets
 from dozencloud.facts.routes import routes
 from dozencloud.host import users
 from dozencloud.host.network import namespace
+from dozencloud.lifecycle import stop
+from dozencloud.lifecycle.bringup import make_folder
 from dozencloud.nodes.controller import authority
 from dozencloud.services import ovn
 from dozencloud.services.options import GROUP, Node, Plan, Service
@@ -91,7 +91,7 @@ def _clear(cloud: Cloud, supervisor: Supervisor) -> None:
     supervisor.shutdown(20)
     if pid and Path("/proc", str(pid)).exists():
         os.kill(pid, signal.SIGKILL)
-    namespace.close_way_out(cloud, last=not lifecycle.other_clouds(cloud))
+    namespace.close_way_out(cloud, last=not stop.other_clouds(cloud))
     namespace.remove_devices(cloud, [])
 
 

@@ -31,13 +31,13 @@ from nodekit import (
     node_plan,
 )
 
-from dozencloud.bringup import Bringup
 from dozencloud.checks import reachable
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import GENEVE, VXLAN
 from dozencloud.cloud.membership import Member
 from dozencloud.facts import gather
 from dozencloud.host.network import tunnels
+from dozencloud.lifecycle.bringup import Bringup
 from dozencloud.nodes.controller import authority
 from dozencloud.services import ovn
 from dozencloud.services.options import Service

@@ -20,11 +20,11 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from dozencloud.bringup import make_folder
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.secret import Secrets, write_private
 from dozencloud.content import schema
 from dozencloud.host import users
+from dozencloud.lifecycle.bringup import make_folder
 from dozencloud.services import mariadb
 from dozencloud.services.options import GROUP, Node, Plan
 from dozencloud.supervision.client import clean_environment

@@ -21,11 +21,11 @@ from pathlib import Path
 import pytest
 from nodekit import CENTRE, CHASSIS, STEP, Machine, controller_plan, machine
 
-from dozencloud import lifecycle
 from dozencloud.checks.doctor import Level
 from dozencloud.cloud.installation import Cloud, Network, Settings
 from dozencloud.errors import Problem
 from dozencloud.host.network import namespace, uplink
+from dozencloud.lifecycle import stop
 from dozencloud.services import ovn
 
 pytestmark = [pytest.mark.functional, pytest.mark.timeout(120)]
@@ -485,7 +485,7 @@ with socket.create_connection(("{FLOATING}", 5000), timeout=20) as there:
 
 def test_a_session_goes_on_when_the_services_stop_and_the_card_is_given_back(site: Site) -> None:
     with talk(site.space, site.lan) as pauses:
-        lifecycle.stop_services(site.cloud)
+        stop.stop_services(site.cloud)
         assert uplink.in_place(site.cloud)
         assert uplink.remove(site.cloud) == ""
         assert uplink.look(site.cloud, uplink.bridge(site.cloud)) is None

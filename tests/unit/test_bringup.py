@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from test_doctor import ARM, GOOD
 
-from dozencloud.bringup import decide_node
 from dozencloud.cloud.installation import Compute, load
 from dozencloud.errors import Problem
 from dozencloud.facts import Facts
 from dozencloud.facts.cpu import Cluster
 from dozencloud.facts.kvm import Kvm, KvmState
+from dozencloud.lifecycle.bringup import decide_node
 from dozencloud.services.options import Node
 
 BOARD = replace(GOOD, system=ARM, kvm=Kvm(KvmState.USABLE))

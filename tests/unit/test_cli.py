@@ -20,7 +20,6 @@ from click.testing import CliRunner, Result
 from nodes_kit import GIVEN
 from users_kit import dozen_as_nobody
 
-from dozencloud import runs
 from dozencloud.checks.doctor import Level, Verdict
 from dozencloud.cli import EPILOG, cli, common
 from dozencloud.cli.common import Invocation, Root
@@ -28,6 +27,7 @@ from dozencloud.cli.logs import follow
 from dozencloud.cli.status import duration
 from dozencloud.cloud.installation import Cloud, parse
 from dozencloud.errors import Exit, Problem
+from dozencloud.lifecycle import commands
 from dozencloud.nodes.tokens import Token
 from dozencloud.services.options import Node
 from dozencloud.tasks.timings import Record, Report, State
@@ -202,8 +202,8 @@ def test_who_is_not_root_is_told_the_whole_command(monkeypatch: pytest.MonkeyPat
 def test_what_is_stopped_is_not_restarted(cloud: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keystone = SimpleNamespace(name="keystone")
     made = SimpleNamespace(services=[keystone], control_tasks=lambda: [])
-    monkeypatch.setattr(runs, "make_plan", lambda *_: None)
-    monkeypatch.setattr(runs, "Bringup", lambda *_: made)
+    monkeypatch.setattr(commands, "make_plan", lambda *_: None)
+    monkeypatch.setattr(commands, "Bringup", lambda *_: made)
     stopped = dozen("--root", cloud, "restart", "keystone")
     assert stopped.stderr.splitlines() == [
         "Error: The cloud is stopped.",
@@ -359,9 +359,9 @@ def test_a_run_says_what_it_warns_of_and_how_long_one_waited(
     words: list[str], changed: bool, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run itself is left out: it would make a cloud of this machine."""
-    outcome = runs.Outcome(Cloud(root), REPORT, changed, warnings=(DROPS,))
-    monkeypatch.setattr(runs, "up", lambda *_, **__: outcome)
-    monkeypatch.setattr(runs, "join", lambda *_, **__: (outcome, GIVEN))
+    outcome = commands.Outcome(Cloud(root), REPORT, changed, warnings=(DROPS,))
+    monkeypatch.setattr(commands, "up", lambda *_, **__: outcome)
+    monkeypatch.setattr(commands, "join", lambda *_, **__: (outcome, GIVEN))
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr(common, "BEGAN", common.uptime() - 80)
     said = dozen("--root", root, *words).output

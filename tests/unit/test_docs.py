@@ -17,7 +17,6 @@ from xml.etree import ElementTree
 import click
 import pytest
 
-from dozencloud.bringup import Bringup
 from dozencloud.checks.doctor import Needs
 from dozencloud.cli import cli
 from dozencloud.cloud import folders
@@ -27,6 +26,7 @@ from dozencloud.errors import Exit
 from dozencloud.facts import gather
 from dozencloud.facts.system import SUPPORTED
 from dozencloud.host import packages
+from dozencloud.lifecycle.bringup import Bringup
 from dozencloud.services import services
 from dozencloud.services.options import Node, Plan
 
@@ -250,7 +250,7 @@ def test_every_task(plan: Plan) -> None:
 def test_every_verdict() -> None:
     told = set(named(section(read("docs/troubleshooting.md"), "`up` refuses before it begins")))
     names = set()
-    for module in ("checks/doctor", "preflight", "checks/frontdoor"):
+    for module in ("checks/doctor", "lifecycle/preflight", "checks/frontdoor"):
         for node in ast.walk(ast.parse(read(f"src/dozencloud/{module}.py"))):
             if isinstance(node, ast.Call) and node.args:
                 function = node.func

@@ -15,15 +15,14 @@ from keystoneauth1.exceptions import Unauthorized
 from nodes_kit import GIVEN, MEMBER
 from users_kit import dozen_as_nobody
 
-from dozencloud import preflight
 from dozencloud.checks import doctor, status
 from dozencloud.cloud.installation import Cloud, Network, Settings
 from dozencloud.cloud.membership import keep
 from dozencloud.cloud.state import State
 from dozencloud.errors import Exit, Problem
 from dozencloud.host.network.uplink import STATE
-from dozencloud.nodes import listing
-from dozencloud.preflight import (
+from dozencloud.lifecycle import preflight
+from dozencloud.lifecycle.preflight import (
     foreign_folders,
     leftovers,
     locked,
@@ -32,6 +31,7 @@ from dozencloud.preflight import (
     provider_card,
     service_verdicts,
 )
+from dozencloud.nodes import listing
 
 ALL_WELL = status.Status(
     "dozen", "", (), status.SupervisorStatus("running", 1, 0, 0), 0, 0, disk_free=5000
@@ -40,7 +40,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from dozencloud.cloud.installation import Cloud
-from dozencloud.preflight import locked
+from dozencloud.lifecycle.preflight import locked
 with locked(Cloud(Path(sys.argv[1]))):
     print("held", flush=True)
     sys.stdin.read()

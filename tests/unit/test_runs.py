@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dozencloud.runs import KEPT, _new_folder, worked
+from dozencloud.lifecycle.commands import KEPT, _new_folder, worked
 from dozencloud.tasks.graph import Step, Task
 from dozencloud.tasks.timings import Record, Report, State
 

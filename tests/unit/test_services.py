@@ -16,14 +16,14 @@ import pytest
 from nodes_kit import GIVEN, MEMBER
 from supervisor.options import ServerOptions
 
-from dozencloud import lifecycle
-from dozencloud.bringup import Bringup
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import Cloud, parse
 from dozencloud.cloud.secret import Secrets
 from dozencloud.facts import gather
 from dozencloud.host import users
 from dozencloud.host.confinement import Unconfined
+from dozencloud.lifecycle import stop
+from dozencloud.lifecycle.bringup import Bringup
 from dozencloud.services import FIRST, services
 from dozencloud.services.gateway import APIS, PAGES
 from dozencloud.services.gateway import USER as GATEWAY_USER
@@ -101,10 +101,10 @@ def test_start_needs_no_network_and_no_packages(plan: Plan) -> None:
 
 
 def test_what_stops_last_is_there(every: Mapping[str, Service]) -> None:
-    assert set(lifecycle.FOUNDATION) <= set(every)
+    assert set(stop.FOUNDATION) <= set(every)
     for service in every.values():
-        if service.name in lifecycle.FOUNDATION:
-            assert set(service.after) <= set(lifecycle.FOUNDATION), service.name
+        if service.name in stop.FOUNDATION:
+            assert set(service.after) <= set(stop.FOUNDATION), service.name
 
 
 def test_every_user_is_made(plan: Plan, every: Mapping[str, Service]) -> None:

@@ -15,10 +15,10 @@ from typing import Any
 
 from oslo_utils.uuidutils import is_uuid_like
 
-from dozencloud import preflight
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.state import State
 from dozencloud.errors import Exit, Problem, causes, network_reason
+from dozencloud.lifecycle import preflight
 
 CLOUD_NAME = "dozen"
 """As in clouds.yaml (dozencloud.content.seed writes it)."""

@@ -62,7 +62,7 @@ def openstack(invocation: Invocation, arguments: tuple[str, ...]) -> None:
     """
     cloud = invocation.existing()
     from dozencloud.access import client
-    from dozencloud.preflight import need_running
+    from dozencloud.lifecycle.preflight import need_running
 
     path = client.clouds_yaml(cloud)
     if not {"--help", "-h", "--version", "help"} & set(arguments):

@@ -25,8 +25,8 @@ def rotate(invocation: Invocation) -> None:
     They are renewed by themselves before they end. This is for one that somebody may have copied.
     """
     cloud = invocation.as_admin("certs", "rotate", verb="rotate")
+    from dozencloud.lifecycle.preflight import locked
     from dozencloud.nodes.controller import rotation
-    from dozencloud.preflight import locked
 
     with locked(cloud):
         missing = rotation.rotate(cloud, lambda text: say(f"  {text}"))

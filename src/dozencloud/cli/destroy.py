@@ -35,9 +35,10 @@ def destroy(invocation: Invocation, yes: bool, purge_packages: bool, environment
       sudo ./dozen destroy
       sudo ./dozen destroy --yes --purge-packages --environment
     """
-    from dozencloud import facts, lifecycle
+    from dozencloud import facts
     from dozencloud.checks.status import losses
-    from dozencloud.preflight import locked, markers, need_root
+    from dozencloud.lifecycle import stop
+    from dozencloud.lifecycle.preflight import locked, markers, need_root
 
     cloud = invocation.cloud
     need_root(cloud, "destroy")
@@ -49,7 +50,7 @@ def destroy(invocation: Invocation, yes: bool, purge_packages: bool, environment
         with locked(cloud):
             if not yes:
                 _ask(losses(cloud), cloud.command("destroy", "--yes"))
-            removed = lifecycle.destroy(cloud, lambda text: say(f"  {text}"))
+            removed = stop.destroy(cloud, lambda text: say(f"  {text}"))
         left = facts.find_traces(signs)
         if not left.empty:
             raise Problem(
@@ -63,8 +64,8 @@ def destroy(invocation: Invocation, yes: bool, purge_packages: bool, environment
 
 def clear_machine(cloud: Cloud, *, purge_packages: bool = False, environment: bool = False) -> None:
     """What clouds of this machine share: removed if that is wanted, else named."""
-    from dozencloud import lifecycle
     from dozencloud.host import environments, machine
+    from dozencloud.lifecycle import stop
 
     others, own = machine.others(cloud), Path(sys.prefix)
     names = machine.packages()
@@ -73,7 +74,7 @@ def clear_machine(cloud: Cloud, *, purge_packages: bool = False, environment: bo
     if others:
         return
     if names and purge_packages:
-        gone = lifecycle.purge(lambda text: say(f"  {text}"))
+        gone = stop.purge(lambda text: say(f"  {text}"))
         say(f"Removed: {', '.join(gone)}." if gone else "Its packages are gone already.")
     elif names:
         say(f"Left: {len(names)} packages that were installed for it. To remove them:")

@@ -32,7 +32,7 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
       sudo ./dozen doctor
       sudo ./dozen doctor --json
     """
-    from dozencloud import preflight
+    from dozencloud.lifecycle import preflight
 
     cloud = ctx.ensure_object(Invocation).cloud
     missing = common.MISSING

@@ -204,7 +204,7 @@ def build(
       sudo ./dozen image build debian-13 --arch armhf --for kernel
     """
     from dozencloud.images import debian as builder
-    from dozencloud.preflight import need_root
+    from dozencloud.lifecycle.preflight import need_root
 
     recipe = builder.Recipe.parse(system, arch, purpose)
     need_root(invocation.cloud, "image", "build", system)

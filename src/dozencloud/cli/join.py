@@ -40,18 +40,18 @@ def join(
     Example (the line that `dozen node token` printed):
       sudo ./dozen join https://192.168.1.10 --token dz1...
     """
+    from dozencloud.lifecycle.preflight import need_root
     from dozencloud.nodes import tokens
     from dozencloud.nodes.joined.client import checked_url
-    from dozencloud.preflight import need_root
 
     cloud = invocation.cloud
     chosen = (("--name", name), ("--address", address))
     options = (word for option, value in chosen if value for word in (option, value))
     need_root(cloud, "join", controller, "--token", token, *options)
     url, parsed = checked_url(controller), tokens.Token.parse(token)
-    from dozencloud import runs
+    from dozencloud.lifecycle import commands
 
-    outcome, given = runs.join(
+    outcome, given = commands.join(
         cloud, url, parsed, name=name or "", address=address or "", say=say, verbose=verbose
     )
     if outcome.changed:
@@ -82,11 +82,11 @@ def leave(invocation: Invocation, yes: bool) -> None:
     Example:
       sudo ./dozen leave
     """
-    from dozencloud import lifecycle
     from dozencloud.cloud.membership import membership
     from dozencloud.errors import Exit, Problem
+    from dozencloud.lifecycle import stop
+    from dozencloud.lifecycle.preflight import locked
     from dozencloud.nodes.joined import leaving
-    from dozencloud.preflight import locked
 
     cloud = invocation.as_root("leave", verb="leave")
     given = membership(cloud)
@@ -105,7 +105,7 @@ def leave(invocation: Invocation, yes: bool) -> None:
                 f"To lose them: {cloud.command('leave', '--yes')}",
                 detail="\n".join(here),
             )
-        lifecycle.destroy(cloud, lambda text: say(f"  {text}"))
+        stop.destroy(cloud, lambda text: say(f"  {text}"))
     say("This machine is no node any more.")
     if untold:
         say(f"{untold} On the controller, run: dozen node remove {given.node}")

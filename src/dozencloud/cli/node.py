@@ -43,7 +43,7 @@ def token(invocation: Invocation, ttl: str, role: str, name: str | None) -> None
       sudo ./dozen node token --ttl 2h --name pi-3
     """
     cloud = invocation.as_admin("node", "token")
-    from dozencloud import runs
+    from dozencloud.lifecycle import commands
     from dozencloud.nodes import tokens
     from dozencloud.nodes.controller import enrol
     from dozencloud.services.options import Role
@@ -56,7 +56,7 @@ def token(invocation: Invocation, ttl: str, role: str, name: str | None) -> None
             code=Exit.USAGE,
         )
     made = tokens.make(cloud, lifetime=seconds, role=Role(role), name=name or "")
-    runs.take_nodes(cloud)
+    commands.take_nodes(cloud)
     say("Run this on the machine that is to join:", err=True)
     say(f"sudo ./dozen join {cloud.public_url} --token {made}")
     say(f"It is good for one machine, for {ttl}.", err=True)
@@ -69,8 +69,8 @@ def token(invocation: Invocation, ttl: str, role: str, name: str | None) -> None
 def tokens(invocation: Invocation, as_json: bool, revoke: str | None) -> None:
     """List the tokens that have not ended, or revoke one."""
     cloud = invocation.as_root("node", "tokens")
+    from dozencloud.lifecycle.preflight import need_controller
     from dozencloud.nodes import tokens as kept
-    from dozencloud.preflight import need_controller
 
     need_controller(cloud, "node", "tokens")
     if revoke:

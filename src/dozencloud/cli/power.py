@@ -30,9 +30,9 @@ def restart(invocation: Invocation, services: tuple[str, ...], verbose: bool) ->
       sudo ./dozen restart neutron ovn-agent
     """
     cloud = invocation.as_root("restart", *services)
-    from dozencloud import runs
+    from dozencloud.lifecycle import commands
 
-    runs.restart(cloud, services, verbose=verbose)
+    commands.restart(cloud, services, verbose=verbose)
     say(f"Restarted {', '.join(services)} in {waited():.1f} s.")
 
 
@@ -48,11 +48,11 @@ def stop(invocation: Invocation) -> None:
       sudo ./dozen stop
     """
     cloud = invocation.as_root("stop")
-    from dozencloud import lifecycle
-    from dozencloud.preflight import locked
+    from dozencloud.lifecycle import stop
+    from dozencloud.lifecycle.preflight import locked
 
     with locked(cloud):
-        ran = lifecycle.stop(cloud, lambda text: say(f"  {text}"))
+        ran = stop.stop(cloud, lambda text: say(f"  {text}"))
     if ran:
         say(f"Stopped in {waited():.1f} s. Run: {cloud.command('start')}")
     else:
@@ -72,9 +72,9 @@ def start(invocation: Invocation, verbose: bool) -> None:
       sudo ./dozen start
     """
     cloud = invocation.as_root("start")
-    from dozencloud import runs
+    from dozencloud.lifecycle import commands
 
-    outcome = runs.start(cloud, verbose=verbose)
+    outcome = commands.start(cloud, verbose=verbose)
     took = f"({waited():.1f} s)"
     if outcome.changed:
         say(f"The cloud runs. {took}")

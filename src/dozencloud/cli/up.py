@@ -9,7 +9,7 @@ import click
 from dozencloud.cli.common import Invocation, pass_invocation, say, waited, warn
 
 if TYPE_CHECKING:
-    from dozencloud.runs import Outcome
+    from dozencloud.lifecycle.commands import Outcome
 
 
 @click.command()
@@ -33,12 +33,12 @@ def up(invocation: Invocation, first_server: bool, verbose: bool) -> None:
       sudo ./dozen up --no-first-server
       sudo ./dozen --root /srv/second up
     """
-    from dozencloud import runs
-    from dozencloud.preflight import need_root
+    from dozencloud.lifecycle import commands
+    from dozencloud.lifecycle.preflight import need_root
 
     cloud = invocation.cloud
     need_root(cloud, "up")
-    outcome = runs.up(cloud, first_server=first_server, verbose=verbose)
+    outcome = commands.up(cloud, first_server=first_server, verbose=verbose)
     lines = [f"Nothing to change: the cloud runs. ({waited():.1f} s)"]
     for line in _summary(outcome) if outcome.changed else lines:
         say(line)

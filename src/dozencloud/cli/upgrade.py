@@ -13,8 +13,8 @@ from dozencloud.cli.common import Invocation, pass_invocation, say, waited
 from dozencloud.errors import Exit, Problem
 
 if TYPE_CHECKING:
-    from dozencloud.backups import Backup
     from dozencloud.cloud.installation import Cloud
+    from dozencloud.lifecycle.backups import Backup
 
 
 @click.command()
@@ -37,9 +37,9 @@ def upgrade(invocation: Invocation, back: bool, yes: bool, verbose: bool) -> Non
       git pull && sudo ./dozen upgrade
       git checkout v0.1.0 && sudo ./dozen upgrade --back
     """
-    from dozencloud import upgrade as work
     from dozencloud.cloud.installation import at
-    from dozencloud.preflight import need_cloud, need_root
+    from dozencloud.lifecycle import upgrade as work
+    from dozencloud.lifecycle.preflight import need_cloud, need_root
 
     # Settings of a newer release must not stand in the way back.
     cloud = at(invocation.root) if back else invocation.cloud

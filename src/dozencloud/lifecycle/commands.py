@@ -16,9 +16,8 @@ from typing import Any
 
 from rich.console import Console
 
-from dozencloud import RELEASE, facts, preflight
+from dozencloud import RELEASE, facts
 from dozencloud.access.client import refusal
-from dozencloud.bringup import Bringup, make_plan
 from dozencloud.checks import doctor
 from dozencloud.cloud import lineage
 from dozencloud.cloud.installation import Cloud, load
@@ -26,6 +25,8 @@ from dozencloud.cloud.membership import Membership
 from dozencloud.content import seed
 from dozencloud.errors import Exit, Problem
 from dozencloud.host import environments, processes
+from dozencloud.lifecycle import preflight
+from dozencloud.lifecycle.bringup import Bringup, make_plan
 from dozencloud.nodes.joined import joining, peers
 from dozencloud.nodes.joined.client import Controller
 from dozencloud.nodes.tokens import Token

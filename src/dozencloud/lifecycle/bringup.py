@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
-from dozencloud import lifecycle, preflight
 from dozencloud.checks import doctor, reachable
 from dozencloud.cloud import folders, tls
 from dozencloud.cloud.installation import CONSOLE_USER, Cloud, parse_cpus, template
@@ -31,6 +30,7 @@ from dozencloud.facts import Cpu, Facts
 from dozencloud.host import environments, machine, packages, processes, users
 from dozencloud.host.network import namespace, uplink
 from dozencloud.images.tiny import direct
+from dozencloud.lifecycle import preflight, stop
 from dozencloud.nodes.controller import authority, broker
 from dozencloud.nodes.joined.client import Controller
 from dozencloud.services import accounts, ovn, ovnseries
@@ -510,7 +510,7 @@ class Bringup:
                 self.supervisor.reload()
                 return
             step.note("the services to stop: what they are forked from has changed")
-            lifecycle.stop_services(self.cloud)
+            stop.stop_services(self.cloud)
         processes.end(self.cloud)
         self.supervisor.cloud.supervisor_socket.unlink(missing_ok=True)
         daemon = [

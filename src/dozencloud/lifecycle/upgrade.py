@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from dozencloud import RELEASE, backups, lifecycle, preflight, runs
-from dozencloud.backups import Backup
-from dozencloud.bringup import Bringup, make_plan
+from dozencloud import RELEASE
 from dozencloud.checks import doctor
 from dozencloud.cloud import lineage
 from dozencloud.cloud.installation import Cloud, load
@@ -24,11 +22,14 @@ from dozencloud.content import schema
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.memory import disk
 from dozencloud.facts.run import ask
+from dozencloud.lifecycle import backups, commands, preflight, stop
+from dozencloud.lifecycle.backups import Backup
+from dozencloud.lifecycle.bringup import Bringup, make_plan
+from dozencloud.lifecycle.commands import Outcome
+from dozencloud.lifecycle.preflight import GIB
 from dozencloud.nodes import reports
 from dozencloud.nodes.joined.client import Controller
-from dozencloud.preflight import GIB
 from dozencloud.releases import Standing, numbers, standing
-from dozencloud.runs import Outcome
 from dozencloud.services import mariadb
 from dozencloud.services.options import Plan
 from dozencloud.tasks.graph import RunFailed, Step, Task
@@ -66,7 +67,7 @@ def upgrade(cloud: Cloud, *, say: Say, verbose: bool) -> Outcome:
         if forward:
             tasks = Forward(bringup, made).tasks(tasks)
         try:
-            report = runs.run(cloud, tasks, "upgrade", found, verbose)
+            report = commands.run(cloud, tasks, "upgrade", found, verbose)
         except RunFailed as failure:
             if forward:
                 words = ("upgrade", "--back") if Unfinished.find(bringup.state) else ("up",)
@@ -75,7 +76,7 @@ def upgrade(cloud: Cloud, *, say: Say, verbose: bool) -> Outcome:
             raise
         _done(bringup.state)
         backups.prune(cloud)
-        return Outcome(cloud, report, runs.worked(report, tasks))
+        return Outcome(cloud, report, commands.worked(report, tasks))
 
 
 def _done(state: State) -> None:
@@ -205,7 +206,7 @@ def _apart(bringup: Bringup, tasks: Iterable[Task], before: str) -> list[Task]:
     def restart(task: Task, step: Step) -> None:
         if bringup.supervisor.alive():
             step.note("the services to stop; servers go on")
-            lifecycle.stop_services(bringup.cloud)
+            stop.stop_services(bringup.cloud)
         task.run(step)
 
     def changed(task: Task) -> Task:
@@ -269,7 +270,7 @@ def back(cloud: Cloud, *, verbose: bool) -> Outcome:
         tasks = bringup.tasks(first_server=False)
         if backup:
             tasks = Back(bringup, backup).tasks(tasks)
-        report = runs.run(cloud, tasks, "upgrade", found, verbose)
+        report = commands.run(cloud, tasks, "upgrade", found, verbose)
         _done(bringup.state)
         return Outcome(cloud, report, True)
 

@@ -1,0 +1,1 @@
+"""A cloud as it is made, changed and unmade."""
