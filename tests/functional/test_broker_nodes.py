@@ -27,11 +27,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import NODE_CONSOLES_PORT, Cloud, parse
 from dozencloud.cloud.membership import Member, Membership, changing, console_name
-from dozencloud.cloud.secret import Secrets, write_private
+from dozencloud.cloud.secret import Secrets
 from dozencloud.hooks.nova.consoleproxy import destination
 from dozencloud.host import users
 from dozencloud.host.network import namespace
 from dozencloud.nodes.controller import authority, broker
+from dozencloud.private import write_private
 from dozencloud.services import gate, gateway, ovn, rabbitmq
 from dozencloud.services.gateway import GROUP
 from dozencloud.services.gateway import USER as GATEWAY_USER

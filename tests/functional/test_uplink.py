@@ -21,12 +21,12 @@ from pathlib import Path
 import pytest
 from nodekit import CENTRE, CHASSIS, STEP, Machine, controller_plan, machine
 
-from dozencloud.checks.doctor import Level
 from dozencloud.cloud.installation import Cloud, Network, Settings
 from dozencloud.errors import Problem
 from dozencloud.host.network import namespace, uplink
 from dozencloud.lifecycle import stop
 from dozencloud.services import ovn
+from dozencloud.verdicts import Level
 
 pytestmark = [pytest.mark.functional, pytest.mark.timeout(120)]
 

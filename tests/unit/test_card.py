@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from dozencloud.checks.doctor import Level
 from dozencloud.cloud.installation import Cloud, Network, Settings
 from dozencloud.facts.card import Card
 from dozencloud.host.network import uplink
@@ -20,6 +19,7 @@ from dozencloud.host.network.cardmove import (
     routers,
     taking,
 )
+from dozencloud.verdicts import Level
 
 LAN = Network(
     provider_interface="eth0",

@@ -20,7 +20,6 @@ from click.testing import CliRunner, Result
 from nodes_kit import GIVEN
 from users_kit import dozen_as_nobody
 
-from dozencloud.checks.doctor import Level, Verdict
 from dozencloud.cli import EPILOG, cli, common
 from dozencloud.cli.common import Invocation, Root
 from dozencloud.cli.logs import follow
@@ -31,6 +30,7 @@ from dozencloud.lifecycle import commands
 from dozencloud.nodes.tokens import Token
 from dozencloud.services.options import Node
 from dozencloud.tasks.timings import Record, Report, State
+from dozencloud.verdicts import Level, Verdict
 
 
 @pytest.fixture

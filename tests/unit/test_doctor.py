@@ -12,12 +12,10 @@ import pytest
 
 from dozencloud.checks.doctor import (
     SMALLEST_SERVER,
-    Level,
     Needs,
     Port,
     Range,
     Space,
-    Verdict,
     examine,
     plain,
     preflight,
@@ -44,6 +42,7 @@ from dozencloud.facts.packages import Lock, Packages
 from dozencloud.facts.ports import Listener
 from dozencloud.facts.reach import Outcome, Reach
 from dozencloud.facts.system import Architecture, Distribution, System
+from dozencloud.verdicts import Level, Verdict
 
 LIB = Path("/var/lib/dozencloud")
 INDEX, MIRROR = "https://pypi.org/simple/", "http://deb.debian.org/debian/"

@@ -15,7 +15,7 @@ from keystoneauth1.exceptions import Unauthorized
 from nodes_kit import GIVEN, MEMBER
 from users_kit import dozen_as_nobody
 
-from dozencloud.checks import doctor, status
+from dozencloud.checks import status
 from dozencloud.cloud.installation import Cloud, Network, Settings
 from dozencloud.cloud.membership import keep
 from dozencloud.cloud.state import State
@@ -32,6 +32,7 @@ from dozencloud.lifecycle.preflight import (
     service_verdicts,
 )
 from dozencloud.nodes import listing
+from dozencloud.verdicts import Level
 
 ALL_WELL = status.Status(
     "dozen", "", (), status.SupervisorStatus("running", 1, 0, 0), 0, 0, disk_free=5000
@@ -98,7 +99,7 @@ def test_folders_that_no_cloud_made_are_left_alone(tmp_path: Path) -> None:
     thesis = cloud.log / "thesis.txt"
     thesis.touch()
     (verdict,) = foreign_folders(cloud)
-    assert verdict.level is doctor.Level.BAD
+    assert verdict.level is Level.BAD
     assert str(cloud.log) in verdict.fact
     assert str(cloud.lib) not in verdict.fact
     assert markers(cloud).directories == ()

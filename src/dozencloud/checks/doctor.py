@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import combinations
 from pathlib import Path
 
@@ -24,38 +23,11 @@ from dozencloud.facts.system import (
     SUPPORTED_NAMES,
     Architecture,
 )
+from dozencloud.verdicts import Level, Verdict
 
 NO_TRACES = Traces()
 
 _MAX_NAMED = 5  # things named in one sentence
-
-
-class Level(StrEnum):
-    """How bad it is. Only BAD stops `dozen up`."""
-
-    OK = "ok"
-    NOTE = "note"
-    WARN = "warn"
-    BAD = "bad"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One judgement: `fact` is one sentence, `mend` the next step or empty."""
-
-    name: str
-    level: Level
-    fact: str
-    mend: str = ""
-
-    def to_json(self) -> dict[str, str]:
-        """The same as plain values."""
-        return {
-            "name": self.name,
-            "level": self.level.value,
-            "fact": self.fact,
-            "mend": self.mend,
-        }
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from dozencloud.errors import Exit, Problem, foreseen, unforeseen
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from dozencloud.checks.doctor import Verdict
     from dozencloud.cloud.installation import Cloud
+    from dozencloud.verdicts import Verdict
 
 
 @dataclass

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from dozencloud.cloud.installation import PROJECT_PREFIX, REGION, Cloud
-from dozencloud.cloud.secret import Secrets, write_private
+from dozencloud.cloud.secret import Secrets
 from dozencloud.errors import Problem
 from dozencloud.images.files import file_hash
 from dozencloud.images.inspection.model import Arch
 from dozencloud.images.properties import TRAITS
 from dozencloud.images.tiny.direct import TinyImage
+from dozencloud.private import write_private
 from dozencloud.services import accounts
 from dozencloud.services.options import Node
 from dozencloud.tasks.graph import Step

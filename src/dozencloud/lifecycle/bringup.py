@@ -22,7 +22,6 @@ from dozencloud.checks import doctor, reachable
 from dozencloud.cloud import folders, tls
 from dozencloud.cloud.installation import CONSOLE_USER, Cloud, parse_cpus, template
 from dozencloud.cloud.membership import Membership
-from dozencloud.cloud.secret import write_private
 from dozencloud.cloud.state import State, digest
 from dozencloud.content import schema, seed
 from dozencloud.errors import Exit, Problem
@@ -33,6 +32,7 @@ from dozencloud.images.tiny import direct
 from dozencloud.lifecycle import preflight, stop
 from dozencloud.nodes.controller import authority, broker
 from dozencloud.nodes.joined.client import Controller
+from dozencloud.private import write_private
 from dozencloud.services import accounts, ovn, ovnseries
 from dozencloud.services import services as all_services
 from dozencloud.services.gateway import USER as GATEWAY_USER

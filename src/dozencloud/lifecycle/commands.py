@@ -33,6 +33,7 @@ from dozencloud.nodes.tokens import Token
 from dozencloud.tasks.graph import Graph, RunFailed, Step, Task
 from dozencloud.tasks.timings import Report, State
 from dozencloud.tasks.view import make_listener
+from dozencloud.verdicts import Verdict
 
 WAITS = {"compute-node", "floating-ips"}
 """Tasks that wait for something and change nothing."""
@@ -55,7 +56,7 @@ class Outcome:
     report: Report
     changed: bool
     login: str = ""
-    warnings: tuple[doctor.Verdict, ...] = ()
+    warnings: tuple[Verdict, ...] = ()
 
 
 def up(cloud: Cloud, *, first_server: bool, verbose: bool) -> Outcome:

@@ -24,6 +24,7 @@ from dozencloud.host import packages, processes
 from dozencloud.host.network import namespace, tunnels, uplink
 from dozencloud.locks import open_lock
 from dozencloud.supervision.client import Supervisor, log_file
+from dozencloud.verdicts import Level, Verdict
 
 LOCK = "lock"
 GIB = 1024  # MiB
@@ -135,7 +136,7 @@ def _are_ours(cloud: Cloud) -> bool:
     return cloud.root is None or cloud.exists or (cloud.lib / LOCK).is_file()
 
 
-def foreign_folders(cloud: Cloud) -> list[doctor.Verdict]:
+def foreign_folders(cloud: Cloud) -> list[Verdict]:
     """Folders of the names that a cloud's have, with content, which no cloud made."""
     if _are_ours(cloud):
         return []
@@ -143,9 +144,9 @@ def foreign_folders(cloud: Cloud) -> list[doctor.Verdict]:
     if not theirs:
         return []
     return [
-        doctor.Verdict(
+        Verdict(
             "folder",
-            doctor.Level.BAD,
+            Level.BAD,
             f"No cloud made {', '.join(theirs)}; one with this --root would take that for its own.",
             "Choose a folder for --root that is empty or not there yet.",
         )
@@ -210,8 +211,8 @@ def passing(cloud: Cloud, found: facts.Facts, *, node: bool) -> tuple[str, ...]:
 
 
 def warnings(
-    cloud: Cloud, found: facts.Facts, verdicts: list[doctor.Verdict], *, node: bool
-) -> tuple[doctor.Verdict, ...]:
+    cloud: Cloud, found: facts.Facts, verdicts: list[Verdict], *, node: bool
+) -> tuple[Verdict, ...]:
     """What a person should hear of after a run, though it stopped nothing.
 
     Firewalls are looked at again: before the first run there may have been no program that shows
@@ -235,7 +236,7 @@ ENVIRONMENT = 900
 
 def examine(
     cloud: Cloud, *, joining: bool = False, base: Path | None = None, index: str = ""
-) -> tuple[facts.Facts, list[doctor.Verdict]]:
+) -> tuple[facts.Facts, list[Verdict]]:
     """The facts, and whether this machine is fit to bring up the cloud, or to be a node of one.
 
     Servers outside are asked only if something must come from there.
@@ -301,27 +302,27 @@ def examine(
     return found, [_allowed(verdict) for verdict in verdicts]
 
 
-def _allowed(verdict: doctor.Verdict) -> doctor.Verdict:
+def _allowed(verdict: Verdict) -> Verdict:
     """An unsupported system is a warning for who asked for it, as in the launcher."""
     if verdict.name == "system" and os.environ.get("DOZEN_UNSUPPORTED") == "1":
-        return replace(verdict, level=min(verdict.level, doctor.Level.WARN, key=_severity))
+        return replace(verdict, level=min(verdict.level, Level.WARN, key=_severity))
     return verdict
 
 
-def _severity(level: doctor.Level) -> int:
-    return list(doctor.Level).index(level)
+def _severity(level: Level) -> int:
+    return list(Level).index(level)
 
 
-def closed_folder(cloud: Cloud) -> list[doctor.Verdict]:
+def closed_folder(cloud: Cloud) -> list[Verdict]:
     """A folder on the way to the root that the services' users cannot pass through."""
     if cloud.root is None:
         return []
     for folder in (cloud.root, *cloud.root.parents):
         if folder.exists() and not folder.stat().st_mode & stat.S_IXOTH:
             return [
-                doctor.Verdict(
+                Verdict(
                     "folder",
-                    doctor.Level.BAD,
+                    Level.BAD,
                     f"The folder {folder} is closed to other users, and the services run as such.",
                     f"Run: chmod o+x {folder}, or choose another --root.",
                 )
@@ -329,14 +330,14 @@ def closed_folder(cloud: Cloud) -> list[doctor.Verdict]:
     return []
 
 
-def foreign_switch(cloud: Cloud) -> list[doctor.Verdict]:
+def foreign_switch(cloud: Cloud) -> list[Verdict]:
     """The machine's own Open vSwitch with a bridge of the name that ours must have."""
     if cloud.exists or cloud.namespace or not Path("/sys/class/net", INTEGRATION_BRIDGE).exists():
         return []
     return [
-        doctor.Verdict(
+        Verdict(
             "open vswitch",
-            doctor.Level.BAD,
+            Level.BAD,
             f"This machine has a bridge {INTEGRATION_BRIDGE} of another Open vSwitch already.",
             "Remove it (ovs-vsctl del-br br-int), or give the cloud a namespace of its own: "
             "sudo ./dozen --root /srv/dozen up",
@@ -344,7 +345,7 @@ def foreign_switch(cloud: Cloud) -> list[doctor.Verdict]:
     ]
 
 
-def provider_card(cloud: Cloud) -> list[doctor.Verdict]:
+def provider_card(cloud: Cloud) -> list[Verdict]:
     """The card in whose network the floating IPs are to be."""
     if os.geteuid():
         return []  # neither the state nor a namespace can be read
@@ -353,9 +354,9 @@ def provider_card(cloud: Cloud) -> list[doctor.Verdict]:
     there = state.get(uplink.STATE) or ""
     if state.get("networks") and bool(there) != bool(name):
         return [
-            doctor.Verdict(
+            Verdict(
                 "card",
-                doctor.Level.BAD,
+                Level.BAD,
                 "The network of the floating IPs was registered "
                 f"{f'for the card {there}' if there else 'without a card'}, and "
                 f"network.provider_interface says {json.dumps(name)} now.",
@@ -384,7 +385,7 @@ STAYS = {
 """Settings that concern the network `private` alone, and how to get there what they now say."""
 
 
-def kept_settings(cloud: Cloud) -> list[doctor.Verdict]:
+def kept_settings(cloud: Cloud) -> list[Verdict]:
     """Settings that were changed too late to be applied."""
     if os.geteuid():
         return []  # the state cannot be read
@@ -395,14 +396,12 @@ def kept_settings(cloud: Cloud) -> list[doctor.Verdict]:
             continue
         fact = f"{name} is {json.dumps(now)} in {cloud.file}; the cloud was made with {before}"
         if mend := STAYS.get(name):
-            verdicts.append(
-                doctor.Verdict("settings", doctor.Level.WARN, f"{fact}, which stays.", mend)
-            )
+            verdicts.append(Verdict("settings", Level.WARN, f"{fact}, which stays.", mend))
         else:
             verdicts.append(
-                doctor.Verdict(
+                Verdict(
                     "settings",
-                    doctor.Level.BAD,
+                    Level.BAD,
                     f"{fact}.",
                     "Set it back, or destroy the cloud and bring it up anew.",
                 )
@@ -462,22 +461,22 @@ def far(cloud: Cloud) -> tuple[tuple[str, str], ...]:
     return tuple(names)
 
 
-def service_verdicts(cloud: Cloud) -> list[doctor.Verdict]:
+def service_verdicts(cloud: Cloud) -> list[Verdict]:
     """How the services of a cloud that exists are."""
     from dozencloud.checks.status import collect
 
     try:
         now = collect(cloud)
     except Problem as problem:
-        return [doctor.Verdict("services", doctor.Level.WARN, problem.what, problem.mend)]
+        return [Verdict("services", Level.WARN, problem.what, problem.mend)]
     if now.supervisor.state == "stopped":
         start = f"Run: {cloud.command('start')}"
-        return [doctor.Verdict("services", doctor.Level.NOTE, "The cloud is stopped.", start)]
+        return [Verdict("services", Level.NOTE, "The cloud is stopped.", start)]
     down = [s for s in now.services if s.state != "running"]
     verdicts = [
-        doctor.Verdict(
+        Verdict(
             service.name,
-            doctor.Level.BAD if service.failing else doctor.Level.WARN,
+            Level.BAD if service.failing else Level.WARN,
             f"{service.title} is {service.state}.",
             f"See: {cloud.command('logs', service.name)}"
             if log_file(cloud, service.name).exists()
@@ -486,14 +485,14 @@ def service_verdicts(cloud: Cloud) -> list[doctor.Verdict]:
         for service in down
     ]
     verdicts += [
-        doctor.Verdict("networks", doctor.Level.BAD, fault, f"Run: {cloud.command(*mend)}")
+        Verdict("networks", Level.BAD, fault, f"Run: {cloud.command(*mend)}")
         for fault, mend in now.faults.items()
     ]
     if now.routers.some_silent:
         verdicts.append(
-            doctor.Verdict(
+            Verdict(
                 "networks",
-                doctor.Level.WARN,
+                Level.WARN,
                 f"{now.routers.some_silent}; others answer.",
                 "See whose they are: openstack router list --all-projects",
             )
@@ -502,11 +501,11 @@ def service_verdicts(cloud: Cloud) -> list[doctor.Verdict]:
         verdicts += _node_verdicts(cloud)
     if not verdicts:
         fact = f"All {len(now.services)} services run."
-        verdicts = [doctor.Verdict("services", doctor.Level.OK, fact)]
+        verdicts = [Verdict("services", Level.OK, fact)]
     return verdicts
 
 
-def _node_verdicts(cloud: Cloud) -> list[doctor.Verdict]:
+def _node_verdicts(cloud: Cloud) -> list[Verdict]:
     """What is wrong with the nodes, or why the cloud does not tell that."""
     # The SDK takes its time to load.
     from dozencloud.access import client
@@ -516,10 +515,6 @@ def _node_verdicts(cloud: Cloud) -> list[doctor.Verdict]:
         rows = listing.rows(cloud)
     except Exception as error:
         if problem := client.refusal(error, cloud):
-            return [doctor.Verdict("nodes", doctor.Level.BAD, problem.what, problem.mend)]
+            return [Verdict("nodes", Level.BAD, problem.what, problem.mend)]
         raise
-    return [
-        doctor.Verdict("nodes", doctor.Level.WARN, trouble)
-        for row in rows
-        for trouble in row.troubles
-    ]
+    return [Verdict("nodes", Level.WARN, trouble) for row in rows for trouble in row.troubles]

@@ -33,6 +33,7 @@ from dozencloud.releases import Standing, numbers, standing
 from dozencloud.services import mariadb
 from dozencloud.services.options import Plan
 from dozencloud.tasks.graph import RunFailed, Step, Task
+from dozencloud.verdicts import Level
 
 Say = Callable[[str], None]
 
@@ -60,7 +61,7 @@ def upgrade(cloud: Cloud, *, say: Say, verbose: bool) -> Outcome:
         found, verdicts = preflight.examine(cloud)
         doctor.preflight(verdicts)
         for verdict in preflight.service_verdicts(cloud):
-            if verdict.level is not doctor.Level.OK:
+            if verdict.level is not Level.OK:
                 say(f"Before the upgrade: {verdict.fact}")
         bringup = Bringup(make_plan(cloud, found), found)
         tasks = bringup.tasks(first_server=False)

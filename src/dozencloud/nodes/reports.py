@@ -11,10 +11,11 @@ from typing import Any
 from dozencloud.checks import reachable
 from dozencloud.cloud.installation import GENEVE, Cloud
 from dozencloud.cloud.membership import Member
-from dozencloud.cloud.secret import Secrets, write_private
+from dozencloud.cloud.secret import Secrets
 from dozencloud.content import seed
 from dozencloud.host.network import tunnels
 from dozencloud.nodes.tokens import Refused
+from dozencloud.private import write_private
 from dozencloud.releases import known
 
 SILENT = 40.0

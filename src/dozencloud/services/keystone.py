@@ -6,8 +6,8 @@ import base64
 import os
 from pathlib import Path
 
-from dozencloud.cloud.secret import write_private
 from dozencloud.host.users import own
+from dozencloud.private import write_private
 from dozencloud.services.options import (
     LOG_OPTIONS,
     LOGINS,

@@ -18,9 +18,9 @@ from pathlib import Path
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import INTEGRATION_BRIDGE, Cloud
 from dozencloud.cloud.membership import nodes_folder
-from dozencloud.cloud.secret import write_private
 from dozencloud.host.confinement import Confinement, Unconfined
 from dozencloud.host.network import namespace, tunnels, uplink
+from dozencloud.private import write_private
 from dozencloud.services import ovnseries
 from dozencloud.services.options import GROUP, Folder, Plan, Role, Service, accepting
 from dozencloud.tasks.graph import Step

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from xmlrpc.client import Fault, ServerProxy
 
 from dozencloud.cloud.installation import Cloud
-from dozencloud.cloud.secret import write_private
 from dozencloud.errors import Exit, Problem
 from dozencloud.host import processes
 from dozencloud.host.confinement import CONFINED, Unconfined
+from dozencloud.private import write_private
 
 if TYPE_CHECKING:
     from dozencloud.services.options import Service

@@ -18,12 +18,12 @@ from dozencloud import RELEASE
 from dozencloud.cloud import folders, tls
 from dozencloud.cloud.installation import Cloud, template
 from dozencloud.cloud.membership import Membership, keep, membership
-from dozencloud.cloud.secret import write_private
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts import Facts
 from dozencloud.host.network import namespace
 from dozencloud.nodes.joined.client import Controller, meet
 from dozencloud.nodes.tokens import Refused, Token
+from dozencloud.private import write_private
 from dozencloud.releases import known
 from dozencloud.services import ovnseries
 from dozencloud.services.options import GROUP
