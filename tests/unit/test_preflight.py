@@ -22,10 +22,9 @@ from dozencloud.cloud.state import State
 from dozencloud.errors import Exit, Problem
 from dozencloud.host.network.uplink import STATE
 from dozencloud.lifecycle import preflight
+from dozencloud.lifecycle.lock import foreign_folders, locked
 from dozencloud.lifecycle.preflight import (
-    foreign_folders,
     leftovers,
-    locked,
     markers,
     ports,
     provider_card,
@@ -41,7 +40,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from dozencloud.cloud.installation import Cloud
-from dozencloud.lifecycle.preflight import locked
+from dozencloud.lifecycle.lock import locked
 with locked(Cloud(Path(sys.argv[1]))):
     print("held", flush=True)
     sys.stdin.read()

@@ -1,7 +1,7 @@
 """Judge the facts: what is fit, what is not, and what to do about it.
 
-Pure: facts and needs in, verdicts out. `dozen doctor` shows them all; `dozen up` asks for
-`preflight` before it changes anything.
+Pure: facts and needs in, verdicts out. `dozen doctor` shows them all; `dozen up` asks
+`need_fit` before it changes anything.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def examine(facts: Facts, needs: Needs) -> list[Verdict]:
     ]
 
 
-def preflight(verdicts: Iterable[Verdict]) -> None:
+def need_fit(verdicts: Iterable[Verdict]) -> None:
     """Raise one Problem that names every BAD verdict; return if there is none."""
     bad = [verdict for verdict in verdicts if verdict.level is Level.BAD]
     if not bad:

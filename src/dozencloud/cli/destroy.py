@@ -37,8 +37,10 @@ def destroy(invocation: Invocation, yes: bool, purge_packages: bool, environment
     """
     from dozencloud import facts
     from dozencloud.checks.status import losses
+    from dozencloud.cloud.guards import need_root
     from dozencloud.lifecycle import stop
-    from dozencloud.lifecycle.preflight import locked, markers, need_root
+    from dozencloud.lifecycle.lock import locked
+    from dozencloud.lifecycle.preflight import markers
 
     cloud = invocation.cloud
     need_root(cloud, "destroy")

@@ -69,7 +69,7 @@ def token(invocation: Invocation, ttl: str, role: str, name: str | None) -> None
 def tokens(invocation: Invocation, as_json: bool, revoke: str | None) -> None:
     """List the tokens that have not ended, or revoke one."""
     cloud = invocation.as_root("node", "tokens")
-    from dozencloud.lifecycle.preflight import need_controller
+    from dozencloud.cloud.guards import need_controller
     from dozencloud.nodes import tokens as kept
 
     need_controller(cloud, "node", "tokens")

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
+from dozencloud.access import administrator
 from dozencloud.checks import doctor, reachable
 from dozencloud.cloud import folders, tls
 from dozencloud.cloud.installation import CONSOLE_USER, Cloud, parse_cpus, template
@@ -496,7 +497,7 @@ class Bringup:
             file.path.chmod(file.mode)
 
     def _clouds_yaml(self) -> None:
-        clouds = seed.clouds_yaml(self.cloud, self.plan.secrets["keystone.admin"])
+        clouds = administrator.clouds_yaml(self.cloud, self.plan.secrets["keystone.admin"])
         # JSON is YAML.
         text = json.dumps(clouds, indent=2) + "\n"
         path = self.cloud.etc / "clouds.yaml"

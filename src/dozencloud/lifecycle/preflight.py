@@ -1,118 +1,29 @@
-"""Before work begins: one `dozen` at a time, on a machine that is fit."""
+"""Before work begins: is this machine fit for the cloud that the settings describe?"""
 
 from __future__ import annotations
 
-import fcntl
 import ipaddress
 import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
 
 from dozencloud import facts
 from dozencloud.checks import doctor, frontdoor
 from dozencloud.cloud.installation import GENEVE, INTEGRATION_BRIDGE, Cloud, Internal, parse_cpus
-from dozencloud.cloud.membership import Member, members, membership, membership_file
+from dozencloud.cloud.membership import Member, members, membership_file
 from dozencloud.cloud.state import State
-from dozencloud.errors import Exit, Problem
+from dozencloud.errors import Problem
 from dozencloud.facts.reach import Target
-from dozencloud.host import packages, processes
+from dozencloud.host import packages
 from dozencloud.host.network import namespace, tunnels, uplink
-from dozencloud.locks import open_lock
+from dozencloud.lifecycle.lock import are_ours, foreign_folders, is_used
 from dozencloud.supervision.client import Supervisor, log_file
 from dozencloud.verdicts import Level, Verdict
 
-LOCK = "lock"
 GIB = 1024  # MiB
-
-
-def need_root(cloud: Cloud, *words: str) -> None:
-    """Problem unless we are root. words: the command that the person typed."""
-    if os.geteuid():
-        raise Problem("This needs root.", f"Run: {cloud.command(*words)}", code=Exit.UNFIT)
-
-
-def need_cloud(cloud: Cloud, verb: str = "") -> None:
-    """Problem unless there is a cloud.
-
-    verb: what the person wants to do with it, where nobody wants that of a new one.
-    """
-    if not cloud.exists:
-        where = f" under {cloud.root}" if cloud.root else " on this machine"
-        what, mend = f"There is no cloud{where}.", f"Run: {cloud.command('up')}"
-        if verb:
-            what, mend = f"There is no cloud{where}, so there is nothing to {verb}.", ""
-        raise Problem(what, mend, code=Exit.NO_CLOUD)
-
-
-def need_controller(cloud: Cloud, *words: str) -> None:
-    """Problem on a node: the cloud is elsewhere. words: the command that the person typed."""
-    if given := membership(cloud):
-        raise Problem(
-            f"This machine is {given.node}, a node; the cloud is on {given.host}.",
-            f"Run on {given.host}: {cloud.command(*words)}",
-        )
-
-
-def need_running(cloud: Cloud, *words: str) -> None:
-    """Problem unless the cloud is on this machine, and runs. words: what the person typed."""
-    need_controller(cloud, *words)
-    need_started(cloud)
-
-
-def need_started(cloud: Cloud) -> None:
-    """Problem unless what is here of the cloud runs: all of it, or a node."""
-    if not Supervisor(cloud).alive():
-        what = "node" if membership_file(cloud).exists() else "cloud"
-        raise Problem(
-            f"The {what} is stopped.", f"Run: {cloud.command('start')}", code=Exit.DEGRADED
-        )
-
-
-@contextmanager
-def locked(cloud: Cloud) -> Iterator[None]:
-    """Keep every other `dozen` from changing this cloud; the kernel drops the lock if we die.
-
-    Commands that a killed one left at work are ended first. Problem if its folders are somebody
-    else's.
-    """
-    if theirs := foreign_folders(cloud):
-        raise Problem(theirs[0].fact, theirs[0].mend, code=Exit.UNFIT)
-    made = [path for path in (cloud.lib, *cloud.lib.parents) if not path.exists()]
-    cloud.lib.mkdir(parents=True, exist_ok=True)
-    path = cloud.lib / LOCK
-    with open_lock(path) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise Problem(
-                f"Another dozen is at work on this cloud (pid {holder}).",
-                "Wait until it has ended, then run this again.",
-                code=Exit.BUSY,
-            ) from None
-        file.seek(0)
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        processes.end_commands(cloud)
-        name, _, value = cloud.run_marker.partition("=")
-        os.environ[name] = value
-        try:
-            yield
-        finally:
-            del os.environ[name]
-            if made and not cloud.exists and made[0].is_dir() and _names(cloud.lib) == [LOCK]:
-                # Refused before any work: leave the machine as it was.
-                path.unlink()
-                with suppress(OSError):
-                    for folder in made:
-                        folder.rmdir()
 
 
 def markers(cloud: Cloud) -> facts.Markers:
@@ -127,30 +38,8 @@ def markers(cloud: Cloud) -> facts.Markers:
         interfaces=(cloud.provider_bridge, cloud.link_devices[0], uplink.bridge(cloud)),
         namespaces=(cloud.namespace,) if cloud.namespace else ("ovnmeta-*",),
         tables=(f"inet {cloud.table}", f"inet {cloud.table}-consoles"),
-        directories=cloud.folders if _are_ours(cloud) else (),
+        directories=cloud.folders if are_ours(cloud) else (),
     )
-
-
-def _are_ours(cloud: Cloud) -> bool:
-    """Whether a cloud made its folders. Of those below a root, the lock is the first file there."""
-    return cloud.root is None or cloud.exists or (cloud.lib / LOCK).is_file()
-
-
-def foreign_folders(cloud: Cloud) -> list[Verdict]:
-    """Folders of the names that a cloud's have, with content, which no cloud made."""
-    if _are_ours(cloud):
-        return []
-    theirs = [str(folder) for folder in cloud.folders if folder.is_dir() and _used(folder)]
-    if not theirs:
-        return []
-    return [
-        Verdict(
-            "folder",
-            Level.BAD,
-            f"No cloud made {', '.join(theirs)}; one with this --root would take that for its own.",
-            "Choose a folder for --root that is empty or not there yet.",
-        )
-    ]
 
 
 def leftovers(cloud: Cloud) -> facts.Traces:
@@ -158,16 +47,7 @@ def leftovers(cloud: Cloud) -> facts.Traces:
     if cloud.exists:
         return doctor.NO_TRACES
     traces = facts.find_traces(markers(cloud))
-    return replace(traces, directories=tuple(d for d in traces.directories if _used(d)))
-
-
-def _names(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir()]
-
-
-def _used(folder: Path) -> bool:
-    # A run that was killed at its very start leaves empty folders, the lock, a hidden half file.
-    return any(n != LOCK and not n.startswith(".") for n in _names(folder))
+    return replace(traces, directories=tuple(d for d in traces.directories if is_used(d)))
 
 
 def ports(cloud: Cloud) -> tuple[doctor.Port, ...]:

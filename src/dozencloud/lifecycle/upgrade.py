@@ -22,7 +22,7 @@ from dozencloud.content import schema
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.memory import disk
 from dozencloud.facts.run import ask
-from dozencloud.lifecycle import backups, commands, preflight, stop
+from dozencloud.lifecycle import backups, commands, lock, preflight, stop
 from dozencloud.lifecycle.backups import Backup
 from dozencloud.lifecycle.bringup import Bringup, make_plan
 from dozencloud.lifecycle.commands import Outcome
@@ -43,7 +43,7 @@ Say = Callable[[str], None]
 
 def upgrade(cloud: Cloud, *, say: Say, verbose: bool) -> Outcome:
     """Bring what is on this machine to this release; one that was cut off goes on."""
-    with preflight.locked(cloud):
+    with lock.locked(cloud):
         cut = Unfinished.find(State.of(cloud))
         made = cut.source if cut else lineage.made_by(cloud)
         if (cut and (cut.back or made == RELEASE)) or numbers(made) > numbers(RELEASE):
@@ -59,7 +59,7 @@ def upgrade(cloud: Cloud, *, say: Say, verbose: bool) -> Outcome:
             if not cut:
                 _nothing_moves(cloud)
         found, verdicts = preflight.examine(cloud)
-        doctor.preflight(verdicts)
+        doctor.need_fit(verdicts)
         for verdict in preflight.service_verdicts(cloud):
             if verdict.level is not Level.OK:
                 say(f"Before the upgrade: {verdict.fact}")
@@ -258,7 +258,7 @@ def way_back(cloud: Cloud) -> Backup | None:
 
 def back(cloud: Cloud, *, verbose: bool) -> Outcome:
     """Make this machine's data and services those of this older release again."""
-    with preflight.locked(cloud):
+    with lock.locked(cloud):
         backup = way_back(cloud)
         if backup:
             _nodes_back_first(cloud)
@@ -266,7 +266,7 @@ def back(cloud: Cloud, *, verbose: bool) -> Outcome:
             backups.put_back_settings(cloud, backup, Step(io.StringIO()))
         cloud = load(cloud.root)
         found, verdicts = preflight.examine(cloud)
-        doctor.preflight(verdicts)
+        doctor.need_fit(verdicts)
         bringup = Bringup(make_plan(cloud, found), found)
         tasks = bringup.tasks(first_server=False)
         if backup:

@@ -9,11 +9,10 @@ from enum import StrEnum
 from typing import Any
 
 from dozencloud import RELEASE
+from dozencloud.access import administrator
 from dozencloud.checks import reachable, status
 from dozencloud.cloud.installation import OLDEST_OVN, Cloud
 from dozencloud.cloud.membership import Member, members
-from dozencloud.cloud.secret import Secrets
-from dozencloud.content import seed
 from dozencloud.errors import Exit, Problem
 from dozencloud.nodes import reports
 from dozencloud.nodes.joined import agent
@@ -149,7 +148,7 @@ def _release(release: str) -> str:
 
 def rows(cloud: Cloud) -> list[Row]:
     """All machines, the controller first."""
-    sdk = seed.connect(cloud, Secrets(cloud.secrets_file))
+    sdk = administrator.connect(cloud)
     services = {s.host: s for s in sdk.compute.services(binary="nova-compute")}
     there: dict[str, list[str]] = {}
     for server in sdk.compute.servers(all_projects=True):

@@ -8,11 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dozencloud.access import administrator
 from dozencloud.checks import reachable
 from dozencloud.cloud.installation import GENEVE, Cloud
 from dozencloud.cloud.membership import Member
-from dozencloud.cloud.secret import Secrets
-from dozencloud.content import seed
 from dozencloud.host.network import tunnels
 from dozencloud.nodes.tokens import Refused
 from dozencloud.private import write_private
@@ -108,7 +107,7 @@ def providers(sdk: Any) -> dict[str, str]:
 
 def lacks(cloud: Cloud, member: Member) -> str:
     """What servers on the node would wait for, or miss; empty if they can be placed there."""
-    sdk = seed.connect(cloud, Secrets(cloud.secrets_file))
+    sdk = administrator.connect(cloud)
     services = sdk.compute.services(binary="nova-compute", host=member.name)
     if not any(service.state == "up" for service in services):
         return "Nova to list this node as up"

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xmlrpc.client import Fault, ServerProxy
 
+from dozencloud.cloud.guards import need_controller
 from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.membership import membership_file
 from dozencloud.errors import Exit, Problem
 from dozencloud.host import processes
 from dozencloud.host.confinement import CONFINED, Unconfined
@@ -329,3 +331,18 @@ def _tree(pid: int) -> list[int]:
         found.append(current)
         todo += processes.children(current)
     return found
+
+
+def need_running(cloud: Cloud, *words: str) -> None:
+    """Problem unless the cloud is on this machine, and runs. words: what the person typed."""
+    need_controller(cloud, *words)
+    need_started(cloud)
+
+
+def need_started(cloud: Cloud) -> None:
+    """Problem unless what is here of the cloud runs: all of it, or a node."""
+    if not Supervisor(cloud).alive():
+        what = "node" if membership_file(cloud).exists() else "cloud"
+        raise Problem(
+            f"The {what} is stopped.", f"Run: {cloud.command('start')}", code=Exit.DEGRADED
+        )

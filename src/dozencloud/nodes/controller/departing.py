@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from dozencloud.access import administrator
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import changing
-from dozencloud.cloud.secret import Secrets
-from dozencloud.content import seed
 from dozencloud.nodes import identity
 from dozencloud.nodes.controller import authority, broker, opening
 from dozencloud.nodes.tokens import Refused
@@ -66,4 +65,4 @@ def _refuse_with_servers(sdk: Any, name: str) -> None:
 
 
 def _connect(cloud: Cloud) -> Any:
-    return seed.connect(cloud, Secrets(cloud.secrets_file))
+    return administrator.connect(cloud)
