@@ -25,9 +25,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from dozencloud.cloud import tls
-from dozencloud.cloud.installation import NODE_CONSOLES_PORT, Cloud, parse
+from dozencloud.cloud.installation import NODE_CONSOLES_PORT, Cloud
 from dozencloud.cloud.membership import Member, Membership, changing, console_name
 from dozencloud.cloud.secret import Secrets
+from dozencloud.cloud.settings import parse
 from dozencloud.hooks.nova.consoleproxy import destination
 from dozencloud.host import users
 from dozencloud.host.network import namespace

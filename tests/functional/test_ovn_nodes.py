@@ -33,8 +33,8 @@ from nodekit import (
 
 from dozencloud.checks import reachable
 from dozencloud.cloud import tls
-from dozencloud.cloud.installation import GENEVE, VXLAN
 from dozencloud.cloud.membership import Member
+from dozencloud.cloud.settings import GENEVE, VXLAN
 from dozencloud.facts import gather
 from dozencloud.host.network import tunnels
 from dozencloud.lifecycle.bringup import Bringup

@@ -27,8 +27,9 @@ import nova.conf  # noqa: E402
 from nodekit import STEP, Machine, controller_plan, machine, node_plan  # noqa: E402
 
 from dozencloud.cloud import tls  # noqa: E402
-from dozencloud.cloud.installation import LIBVIRT_PORT, Cloud, parse  # noqa: E402
+from dozencloud.cloud.installation import LIBVIRT_PORT, Cloud  # noqa: E402
 from dozencloud.cloud.membership import Member  # noqa: E402
+from dozencloud.cloud.settings import parse  # noqa: E402
 from dozencloud.compute.joined.peerfiles import PeerDriver  # noqa: E402
 from dozencloud.host import users  # noqa: E402
 from dozencloud.host.network import namespace  # noqa: E402

@@ -21,7 +21,8 @@ from pathlib import Path
 import pytest
 from nodekit import CENTRE, CHASSIS, STEP, Machine, controller_plan, machine
 
-from dozencloud.cloud.installation import Cloud, Network, Settings
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.settings import Network, Settings
 from dozencloud.errors import Problem
 from dozencloud.host.network import namespace, uplink
 from dozencloud.lifecycle import stop

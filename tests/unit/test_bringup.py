@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from test_doctor import ARM, GOOD
 
-from dozencloud.cloud.installation import Compute, load
+from dozencloud.cloud.installation import load
+from dozencloud.cloud.settings import Compute
 from dozencloud.errors import Problem
 from dozencloud.facts import Facts
 from dozencloud.facts.cpu import Cluster

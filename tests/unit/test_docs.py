@@ -20,8 +20,9 @@ import pytest
 from dozencloud.checks.doctor import Needs
 from dozencloud.cli import cli
 from dozencloud.cloud import folders
-from dozencloud.cloud.installation import Cloud, Settings
+from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.secret import Secrets
+from dozencloud.cloud.settings import Settings
 from dozencloud.errors import Exit
 from dozencloud.facts import gather
 from dozencloud.facts.system import SUPPORTED

@@ -22,8 +22,9 @@ from nodes_kit import GIVEN, MEMBER, REPORT
 
 from dozencloud import RELEASE
 from dozencloud.cloud import tls
-from dozencloud.cloud.installation import Cloud, parse
+from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import Member, changing, keep, members, membership
+from dozencloud.cloud.settings import parse
 from dozencloud.errors import Exit, Problem
 from dozencloud.nodes import reports, tokens
 from dozencloud.nodes.controller import authority, broker, enrol

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from dozencloud import facts
-from dozencloud.cloud.installation import Cloud, Network, Settings
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.settings import Network, Settings
 from dozencloud.facts import Datapath
 from dozencloud.host.network.namespace import (
     ENTER_SCRIPT,

@@ -17,8 +17,9 @@ from nodes_kit import GIVEN, MEMBER
 from supervisor.options import ServerOptions
 
 from dozencloud.cloud import tls
-from dozencloud.cloud.installation import Cloud, parse
+from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.secret import Secrets
+from dozencloud.cloud.settings import parse
 from dozencloud.facts import gather
 from dozencloud.host import users
 from dozencloud.host.confinement import Unconfined

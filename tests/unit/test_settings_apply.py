@@ -13,8 +13,9 @@ import pytest
 from nodes_kit import MEMBER
 from test_doctor import GOOD
 
-from dozencloud.cloud.installation import Cloud, Settings, parse
+from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.secret import Secrets
+from dozencloud.cloud.settings import Settings, parse
 from dozencloud.cloud.state import State
 from dozencloud.facts.cpu import Cluster
 from dozencloud.lifecycle.bringup import Bringup, decide_node

@@ -16,8 +16,9 @@ from typing import Any
 
 from dozencloud.access.administrator import connect
 from dozencloud.access.ssh import KeyFiles, ssh
-from dozencloud.cloud.installation import PROJECT_PREFIX, REGION, Cloud
+from dozencloud.cloud.installation import REGION, Cloud
 from dozencloud.cloud.secret import Secrets
+from dozencloud.cloud.settings import PROJECT_PREFIX
 from dozencloud.errors import Problem
 from dozencloud.images.files import file_hash
 from dozencloud.images.inspection.model import Arch

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dozencloud.cloud.installation import CLOUD_FILE, SECRETS_FILE, Cloud
+from dozencloud.cloud.installation import SECRETS_FILE, Cloud
+from dozencloud.cloud.settings import CLOUD_FILE
 from dozencloud.content import schema
 from dozencloud.private import write_private
 from dozencloud.services import mariadb

@@ -21,8 +21,9 @@ from pathlib import Path
 from dozencloud.access import administrator
 from dozencloud.checks import doctor, reachable
 from dozencloud.cloud import folders, tls
-from dozencloud.cloud.installation import CONSOLE_USER, Cloud, parse_cpus, template
+from dozencloud.cloud.installation import CONSOLE_USER, Cloud
 from dozencloud.cloud.membership import Membership
+from dozencloud.cloud.settings import parse_cpus, template
 from dozencloud.cloud.state import State, digest
 from dozencloud.content import schema, seed
 from dozencloud.errors import Exit, Problem

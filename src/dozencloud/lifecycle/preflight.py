@@ -12,8 +12,9 @@ from pathlib import Path
 
 from dozencloud import facts
 from dozencloud.checks import doctor, frontdoor
-from dozencloud.cloud.installation import GENEVE, INTEGRATION_BRIDGE, Cloud, Internal, parse_cpus
+from dozencloud.cloud.installation import INTEGRATION_BRIDGE, Cloud
 from dozencloud.cloud.membership import Member, members, membership_file
+from dozencloud.cloud.settings import GENEVE, Internal, parse_cpus
 from dozencloud.cloud.state import State
 from dozencloud.errors import Problem
 from dozencloud.facts.reach import Target

@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from xmlrpc.client import Fault
 
-from dozencloud.cloud.installation import CLOUD_FILE, INTEGRATION_BRIDGE, Cloud
+from dozencloud.cloud.installation import INTEGRATION_BRIDGE, Cloud
+from dozencloud.cloud.settings import CLOUD_FILE
 from dozencloud.cloud.state import State
 from dozencloud.errors import Problem
 from dozencloud.facts.run import ask

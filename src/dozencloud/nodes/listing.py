@@ -11,8 +11,9 @@ from typing import Any
 from dozencloud import RELEASE
 from dozencloud.access import administrator
 from dozencloud.checks import reachable, status
-from dozencloud.cloud.installation import OLDEST_OVN, Cloud
+from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import Member, members
+from dozencloud.cloud.settings import OLDEST_OVN
 from dozencloud.errors import Exit, Problem
 from dozencloud.nodes import reports
 from dozencloud.nodes.joined import agent

@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from dozencloud.cloud import tls
-from dozencloud.cloud.installation import LIBVIRT_PORT, MIGRATION_PORTS, SCREEN_PORTS, Cloud
+from dozencloud.cloud.installation import LIBVIRT_PORT, MIGRATION_PORTS, Cloud
+from dozencloud.cloud.settings import SCREEN_PORTS
 from dozencloud.host import users
 from dozencloud.host.confinement import Unconfined
 from dozencloud.services.options import File, Folder, Plan, Role, Service, accepting

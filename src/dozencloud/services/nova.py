@@ -8,7 +8,8 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from dozencloud.cloud.installation import CONSOLE_USER, INTEGRATION_BRIDGE, REGION, SERIAL_PORTS
+from dozencloud.cloud.installation import CONSOLE_USER, INTEGRATION_BRIDGE, REGION
+from dozencloud.cloud.settings import SERIAL_PORTS
 from dozencloud.host.confinement import Unconfined
 from dozencloud.services import libvirt, privsep
 from dozencloud.services.accounts import NOVA_SENDS

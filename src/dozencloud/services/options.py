@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from dozencloud.cloud import tls
-from dozencloud.cloud.installation import GENEVE, REGION, VXLAN, Cloud
+from dozencloud.cloud.installation import REGION, Cloud
 from dozencloud.cloud.membership import Member, Membership, members, membership, nodes_folder
 from dozencloud.cloud.secret import Secrets
+from dozencloud.cloud.settings import GENEVE, VXLAN
 from dozencloud.errors import Problem
 from dozencloud.host.confinement import ORDINARY, Confinement, Unconfined
 from dozencloud.host.network import namespace

@@ -14,16 +14,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dozencloud.cloud.installation import (
-    CONSOLE_USER,
-    GENEVE,
-    LINKS,
-    SCREEN_PORTS,
-    SERIAL_PORTS,
-    VXLAN,
-    Cloud,
-    main_address,
-)
+from dozencloud.cloud.installation import CONSOLE_USER, LINKS, Cloud, main_address
+from dozencloud.cloud.settings import GENEVE, SCREEN_PORTS, SERIAL_PORTS, VXLAN
 from dozencloud.facts import Datapath, Network
 from dozencloud.facts.run import ask
 from dozencloud.tasks.graph import Step

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dozencloud.cloud.installation import GENEVE, VXLAN, Cloud
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.settings import GENEVE, VXLAN
 from dozencloud.facts.run import ask
 from dozencloud.host.network import namespace
 from dozencloud.tasks.graph import Step

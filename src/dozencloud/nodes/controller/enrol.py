@@ -19,8 +19,9 @@ from cryptography import x509
 from dozencloud import RELEASE
 from dozencloud.access import administrator
 from dozencloud.cloud import tls
-from dozencloud.cloud.installation import OLDEST_OVN, Cloud
+from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import Member, Membership, changing, members
+from dozencloud.cloud.settings import OLDEST_OVN
 from dozencloud.nodes import identity, tokens
 from dozencloud.nodes.controller import authority, broker, opening
 from dozencloud.nodes.tokens import Reason, Refused

@@ -16,8 +16,9 @@ from cryptography.x509.oid import NameOID
 
 from dozencloud import RELEASE
 from dozencloud.cloud import folders, tls
-from dozencloud.cloud.installation import Cloud, template
+from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import Membership, keep, membership
+from dozencloud.cloud.settings import template
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts import Facts
 from dozencloud.host.network import namespace
