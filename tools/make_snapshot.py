@@ -18,11 +18,11 @@ from pathlib import Path
 
 from dozencloud import facts
 from dozencloud.cloud import installation
+from dozencloud.cloud.plan import Plan
 from dozencloud.content import schema
 from dozencloud.lifecycle import stop
 from dozencloud.lifecycle.bringup import Bringup, make_plan
 from dozencloud.services import mariadb
-from dozencloud.services.options import Plan
 from dozencloud.tasks.graph import Graph, Task
 from dozencloud.tasks.view import make_listener
 

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import CONSOLE_USER, Cloud
 from dozencloud.cloud.membership import Member, Membership
+from dozencloud.cloud.plan import Node, Plan
 from dozencloud.cloud.secret import Secrets
 from dozencloud.facts.routes import routes
 from dozencloud.host import users
@@ -26,8 +27,8 @@ from dozencloud.lifecycle import stop
 from dozencloud.lifecycle.bringup import make_folder
 from dozencloud.nodes.controller import authority
 from dozencloud.services import ovn
-from dozencloud.services.options import GROUP, Node, Plan, Service
 from dozencloud.supervision.client import Supervisor, clean_environment
+from dozencloud.supervision.service import GROUP, Service
 from dozencloud.tasks.graph import Step
 
 STEP = Step(io.StringIO())

@@ -40,7 +40,7 @@ from dozencloud.host.network import tunnels
 from dozencloud.lifecycle.bringup import Bringup
 from dozencloud.nodes.controller import authority
 from dozencloud.services import ovn
-from dozencloud.services.options import Service
+from dozencloud.supervision.service import Service
 from dozencloud.tasks.graph import Step
 
 pytestmark = [pytest.mark.functional, pytest.mark.timeout(120)]

@@ -17,6 +17,7 @@ from typing import Any
 from dozencloud.access.administrator import connect
 from dozencloud.access.ssh import KeyFiles, ssh
 from dozencloud.cloud.installation import REGION, Cloud
+from dozencloud.cloud.plan import Node
 from dozencloud.cloud.secret import Secrets
 from dozencloud.cloud.settings import PROJECT_PREFIX
 from dozencloud.errors import Problem
@@ -26,7 +27,6 @@ from dozencloud.images.properties import TRAITS
 from dozencloud.images.tiny.direct import TinyImage
 from dozencloud.private import write_private
 from dozencloud.services import accounts
-from dozencloud.services.options import Node
 from dozencloud.tasks.graph import Step
 
 # name: (memory MiB, disk GiB, vCPUs)

@@ -23,6 +23,7 @@ from dozencloud.checks import doctor, reachable
 from dozencloud.cloud import folders, tls
 from dozencloud.cloud.installation import CONSOLE_USER, Cloud
 from dozencloud.cloud.membership import Membership
+from dozencloud.cloud.plan import Node, Plan
 from dozencloud.cloud.settings import parse_cpus, template
 from dozencloud.cloud.state import State, digest
 from dozencloud.content import schema, seed
@@ -40,9 +41,9 @@ from dozencloud.services import services as all_services
 from dozencloud.services.gateway import USER as GATEWAY_USER
 from dozencloud.services.libvirt import USER as QEMU_USER
 from dozencloud.services.neutron import METADATA_USER
-from dozencloud.services.options import GROUP, Folder, Node, Plan, Service
 from dozencloud.supervision import systemd
 from dozencloud.supervision.client import Supervisor, clean_environment, variables
+from dozencloud.supervision.service import GROUP, Folder, Service
 from dozencloud.tasks.graph import Step, Task
 
 TINY = "aarch64"

@@ -19,9 +19,9 @@ from dozencloud.facts.run import ask
 from dozencloud.host import machine, packages, processes, users
 from dozencloud.host.network import namespace, tunnels, uplink
 from dozencloud.services.libvirt import folders as libvirt_folders
-from dozencloud.services.options import GROUP
 from dozencloud.supervision import systemd
 from dozencloud.supervision.client import Supervisor
+from dozencloud.supervision.service import GROUP
 
 Say = Callable[[str], None]
 

@@ -17,6 +17,7 @@ from dozencloud.cloud import lineage
 from dozencloud.cloud.installation import Cloud, load
 from dozencloud.cloud.lineage import MADE_BY, Unfinished
 from dozencloud.cloud.membership import Membership, account, members, membership
+from dozencloud.cloud.plan import Plan
 from dozencloud.cloud.state import State
 from dozencloud.content import schema
 from dozencloud.errors import Exit, Problem
@@ -31,7 +32,6 @@ from dozencloud.nodes import reports
 from dozencloud.nodes.joined.client import Controller
 from dozencloud.releases import Standing, numbers, standing
 from dozencloud.services import mariadb
-from dozencloud.services.options import Plan
 from dozencloud.tasks.graph import RunFailed, Step, Task
 from dozencloud.verdicts import Level
 

@@ -13,6 +13,7 @@ from dozencloud.access import administrator
 from dozencloud.checks import reachable, status
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import Member, members
+from dozencloud.cloud.plan import Plan
 from dozencloud.cloud.settings import OLDEST_OVN
 from dozencloud.errors import Exit, Problem
 from dozencloud.nodes import reports
@@ -21,7 +22,6 @@ from dozencloud.nodes.joined.joining import MOST_OFF, set_clock, span
 from dozencloud.nodes.reports import Report
 from dozencloud.releases import Standing, standing
 from dozencloud.services import ovnseries
-from dozencloud.services.options import Plan
 
 
 class Condition(StrEnum):

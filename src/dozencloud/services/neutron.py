@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+from dozencloud.cloud.plan import Plan
 from dozencloud.host.confinement import Unconfined
 from dozencloud.services import ovn, privsep
 from dozencloud.services.options import (
-    GROUP,
     LOG_OPTIONS,
     NO_NOTIFICATIONS,
-    File,
-    Folder,
-    Plan,
-    Role,
-    Service,
-    answers,
-    api_folder,
-    api_socket,
     broker_url,
     credentials,
     database_options,
     ini,
     policy_file,
     policy_option,
-    python_main,
-    python_wsgi,
     token_check,
 )
-from dozencloud.supervision.client import running_since
+from dozencloud.supervision.ready import answers, running_since
+from dozencloud.supervision.service import (
+    GROUP,
+    File,
+    Folder,
+    Role,
+    Service,
+    api_folder,
+    api_socket,
+    python_main,
+    python_wsgi,
+)
 
 USER = "dozen-neutron"
 METADATA_USER = "dozen-metadata"

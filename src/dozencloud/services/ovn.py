@@ -18,11 +18,13 @@ from pathlib import Path
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import INTEGRATION_BRIDGE, Cloud
 from dozencloud.cloud.membership import nodes_folder
+from dozencloud.cloud.plan import Plan
 from dozencloud.host.confinement import Confinement, Unconfined
 from dozencloud.host.network import namespace, tunnels, uplink
 from dozencloud.private import write_private
 from dozencloud.services import ovnseries
-from dozencloud.services.options import GROUP, Folder, Plan, Role, Service, accepting
+from dozencloud.supervision.ready import accepting
+from dozencloud.supervision.service import GROUP, Folder, Role, Service
 from dozencloud.tasks.graph import Step
 
 USER = "dozen-ovn"

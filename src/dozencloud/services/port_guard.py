@@ -6,9 +6,10 @@ import os
 import subprocess
 
 from dozencloud.cloud.installation import INTEGRATION_BRIDGE
+from dozencloud.cloud.plan import Plan
 from dozencloud.host.network.portflows import COOKIE
 from dozencloud.services import ovn
-from dozencloud.services.options import Plan, Role, Service, python_main
+from dozencloud.supervision.service import Role, Service, python_main
 
 
 def service(plan: Plan) -> Service:

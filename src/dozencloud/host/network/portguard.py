@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from dozencloud.cloud.installation import INTEGRATION_BRIDGE, load
+from dozencloud.cloud.plan import Plan
 from dozencloud.host.network.portflows import COOKIE, flows, free_ports, secured
 from dozencloud.services import ovn
-from dozencloud.services.options import Plan
 
 RETRY_MS = 50
 WRITE_SECONDS = 10

@@ -27,7 +27,7 @@ from dozencloud.nodes.tokens import Refused, Token
 from dozencloud.private import write_private
 from dozencloud.releases import known
 from dozencloud.services import ovnseries
-from dozencloud.services.options import GROUP
+from dozencloud.supervision.service import GROUP
 
 MOST_OFF = 300.0
 """s that the clocks may differ: certificates and Keystone's tokens have times in them."""
