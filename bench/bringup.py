@@ -23,11 +23,10 @@ CREATE = """
 import sys, time
 from pathlib import Path
 import libvirt
-from dozencloud import seed
+from dozencloud.access import administrator
 from dozencloud.cloud import installation
-from dozencloud.cloud.secret import Secrets
 here = installation.load(None)
-sdk = seed.connect(here, Secrets(here.etc / "secrets.json"))
+sdk = administrator.connect(here)
 compute, network = sdk.compute, sdk.network
 image, flavor = sdk.image.find_image("tiny-arm64"), compute.find_flavor("m1.nano")
 private = network.find_network("private")

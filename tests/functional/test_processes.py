@@ -15,7 +15,7 @@ import pytest
 
 from dozencloud.cloud.installation import Cloud
 from dozencloud.host import processes
-from dozencloud.lifecycle.preflight import locked
+from dozencloud.lifecycle.lock import locked
 
 pytestmark = pytest.mark.functional
 
@@ -53,7 +53,7 @@ RUN = """
 import subprocess, sys
 from pathlib import Path
 from dozencloud.cloud.installation import Cloud
-from dozencloud.lifecycle.preflight import locked
+from dozencloud.lifecycle.lock import locked
 with locked(Cloud(Path(sys.argv[1]))):
     command = subprocess.Popen(["sh", "-c", "sleep 60; true"], start_new_session=True)
     print(command.pid, flush=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dozencloud.checks.doctor import Level
-from dozencloud.cloud.installation import Cloud, Network, Settings
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.settings import Network, Settings
 from dozencloud.facts.card import Card
 from dozencloud.host.network import uplink
 from dozencloud.host.network.cardmove import (
@@ -20,6 +20,7 @@ from dozencloud.host.network.cardmove import (
     routers,
     taking,
 )
+from dozencloud.verdicts import Level
 
 LAN = Network(
     provider_interface="eth0",

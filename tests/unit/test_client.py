@@ -16,11 +16,11 @@ import pytest
 from keystoneauth1 import exceptions as auth
 from openstack.exceptions import ForbiddenException, HttpException, NotFoundException
 
+from dozencloud.access import ssh
 from dozencloud.access.client import environment, exports, find_server, need_on, refusal
 from dozencloud.cli.common import Invocation
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.state import State
-from dozencloud.content import seed
 from dozencloud.errors import Exit, Problem
 from dozencloud.services.gateway import SENTENCES
 from dozencloud.supervision import guard
@@ -175,7 +175,7 @@ def test_a_user_of_the_cloud_is_not_sent_to_sudo(
     connection = Invocation(Path("/none")).connection("ssh", "web")
     assert connection.config.name == "course"
     # With the keys that ssh knows: the cloud's own is not for them.
-    assert seed.ssh(Cloud(tmp_path), "172.24.4.9", "uname") == [
+    assert ssh.ssh(Cloud(tmp_path), "172.24.4.9", "uname") == [
         *("ssh", "-o", "StrictHostKeyChecking=accept-new", "-o", "ConnectTimeout=30"),
         *("dozen@172.24.4.9", "uname"),
     ]

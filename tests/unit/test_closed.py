@@ -8,8 +8,8 @@ from pathlib import Path
 
 from dozencloud.cloud import folders
 from dozencloud.cloud.installation import Cloud
-from dozencloud.cloud.secret import aside
 from dozencloud.locks import open_lock
+from dozencloud.private import aside
 
 
 def rights(path: Path) -> str:

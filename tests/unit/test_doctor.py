@@ -12,15 +12,13 @@ import pytest
 
 from dozencloud.checks.doctor import (
     SMALLEST_SERVER,
-    Level,
     Needs,
     Port,
     Range,
     Space,
-    Verdict,
     examine,
+    need_fit,
     plain,
-    preflight,
 )
 from dozencloud.content.seed import FLAVORS
 from dozencloud.errors import Exit, Problem
@@ -44,6 +42,7 @@ from dozencloud.facts.packages import Lock, Packages
 from dozencloud.facts.ports import Listener
 from dozencloud.facts.reach import Outcome, Reach
 from dozencloud.facts.system import Architecture, Distribution, System
+from dozencloud.verdicts import Level, Verdict
 
 LIB = Path("/var/lib/dozencloud")
 INDEX, MIRROR = "https://pypi.org/simple/", "http://deb.debian.org/debian/"
@@ -102,7 +101,7 @@ def test_a_good_machine_has_no_complaint() -> None:
     verdicts = examine(GOOD, NEEDS)
     assert {verdict.level for verdict in verdicts} == {Level.OK, Level.NOTE}
     assert [verdict.name for verdict in verdicts if verdict.level is Level.NOTE] == ["kvm"]
-    preflight(verdicts)
+    need_fit(verdicts)
 
 
 @pytest.mark.parametrize(
@@ -481,7 +480,7 @@ def test_a_32_bit_board_is_fit_for_a_node(kernel: str, version: str, fit: bool) 
 def test_what_is_installed_needs_no_network() -> None:
     needs = replace(NEEDS, installed=True)
     for facts in (reached(reason="it does not answer"), reached(route=False, reason="x")):
-        preflight(examine(facts, needs))
+        need_fit(examine(facts, needs))
 
 
 def test_a_running_cloud_explains_the_memory_in_use() -> None:
@@ -517,7 +516,7 @@ def test_preflight_names_all_that_is_bad_at_once() -> None:
     facts = replace(GOOD, memory=Memory(1990, 1500, 0), listeners=(NGINX,))
     facts = replace(facts, packages=replace(GOOD.packages, present=False))
     with pytest.raises(Problem) as caught:
-        preflight(examine(facts, NEEDS))
+        need_fit(examine(facts, NEEDS))
     problem = caught.value
     assert problem.what == "This machine has 1.9 GiB of memory; DozenCloud needs 3.0 GiB."
     assert problem.mend == "Use a machine with more memory."
@@ -665,7 +664,7 @@ def test_a_setting_that_moves_addresses_is_named() -> None:
         "/etc/dozencloud/cloud.toml."
     )
     with pytest.raises(Problem):
-        preflight([verdict])
+        need_fit([verdict])
     other = replace(HERE, routes=(Route(IPv4Network("198.18.0.4/30"), "dz12345-h"),))
     assert "another --root" in judge("addresses", other, replace(RANGES, ranges=(LINK,))).mend
 

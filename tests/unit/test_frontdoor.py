@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from dozencloud.checks import frontdoor
-from dozencloud.checks.doctor import Level, Verdict
-from dozencloud.cloud.installation import Cloud, Gateway, Settings, main_address
+from dozencloud.cloud.installation import Cloud, main_address
+from dozencloud.cloud.settings import Gateway, Settings
 from dozencloud.cloud.state import State
+from dozencloud.verdicts import Level, Verdict
 
 ROUTER = "203.0.113.77"
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can listen anywhere")

@@ -10,28 +10,30 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import openstack  # noqa: F401  # what refuses is loaded where the nodes are asked for
 import pytest
 from keystoneauth1.exceptions import Unauthorized
 from nodes_kit import GIVEN, MEMBER
 from users_kit import dozen_as_nobody
 
-from dozencloud.checks import doctor, status
-from dozencloud.cloud.installation import Cloud, Network, Settings
+from dozencloud.checks import status
+from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import keep
+from dozencloud.cloud.settings import Network, Settings
 from dozencloud.cloud.state import State
 from dozencloud.errors import Exit, Problem
 from dozencloud.host.network.uplink import STATE
 from dozencloud.lifecycle import preflight
+from dozencloud.lifecycle.lock import foreign_folders, locked
 from dozencloud.lifecycle.preflight import (
-    foreign_folders,
     leftovers,
-    locked,
     markers,
     ports,
     provider_card,
     service_verdicts,
 )
 from dozencloud.nodes import listing
+from dozencloud.verdicts import Level
 
 ALL_WELL = status.Status(
     "dozen", "", (), status.SupervisorStatus("running", 1, 0, 0), 0, 0, disk_free=5000
@@ -40,7 +42,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from dozencloud.cloud.installation import Cloud
-from dozencloud.lifecycle.preflight import locked
+from dozencloud.lifecycle.lock import locked
 with locked(Cloud(Path(sys.argv[1]))):
     print("held", flush=True)
     sys.stdin.read()
@@ -98,7 +100,7 @@ def test_folders_that_no_cloud_made_are_left_alone(tmp_path: Path) -> None:
     thesis = cloud.log / "thesis.txt"
     thesis.touch()
     (verdict,) = foreign_folders(cloud)
-    assert verdict.level is doctor.Level.BAD
+    assert verdict.level is Level.BAD
     assert str(cloud.log) in verdict.fact
     assert str(cloud.lib) not in verdict.fact
     assert markers(cloud).directories == ()

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from dozencloud.cloud.secret import Secrets, write_private
+from dozencloud.cloud.secret import Secrets
 from dozencloud.errors import Problem
+from dozencloud.private import write_private
 
 
 def mode(path: Path) -> int:

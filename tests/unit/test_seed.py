@@ -9,10 +9,10 @@ import pytest
 from keystoneauth1.exceptions import ConnectFailure, Unauthorized
 
 from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.plan import Node
 from dozencloud.cloud.secret import Secrets
 from dozencloud.content import seed
 from dozencloud.content.seed import Seed
-from dozencloud.services.options import Node
 
 
 def test_a_login_that_hangs_is_tried_anew(monkeypatch: pytest.MonkeyPatch) -> None:

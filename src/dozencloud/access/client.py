@@ -15,19 +15,18 @@ from typing import Any
 
 from oslo_utils.uuidutils import is_uuid_like
 
+from dozencloud.access.administrator import CLOUD_NAME
+from dozencloud.cloud import guards
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.state import State
 from dozencloud.errors import Exit, Problem, causes, network_reason
-from dozencloud.lifecycle import preflight
-
-CLOUD_NAME = "dozen"
-"""As in clouds.yaml (dozencloud.content.seed writes it)."""
+from dozencloud.supervision import client
 
 
 def clouds_yaml(cloud: Cloud) -> Path:
     """The administrator's clouds.yaml; Problem if it cannot be read."""
-    preflight.need_cloud(cloud)
-    preflight.need_controller(cloud)
+    guards.need_cloud(cloud)
+    guards.need_controller(cloud)
     path = cloud.etc / "clouds.yaml"
     if not path.exists():
         raise Problem("This cloud was never brought up completely.", f"Run: {cloud.command('up')}")
@@ -56,7 +55,7 @@ def connect(cloud: Cloud) -> Any:
                 "See OS_CLOUD and clouds.yaml.",
             ) from error
     path = clouds_yaml(cloud)
-    preflight.need_running(cloud)
+    client.need_running(cloud)
     files = [str(path)]
     config = OpenStackConfig(config_files=files, load_envvars=False, app_name="dozen")
     return Connection(config=config.get_one(CLOUD_NAME))

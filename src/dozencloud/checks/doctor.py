@@ -1,7 +1,7 @@
 """Judge the facts: what is fit, what is not, and what to do about it.
 
-Pure: facts and needs in, verdicts out. `dozen doctor` shows them all; `dozen up` asks for
-`preflight` before it changes anything.
+Pure: facts and needs in, verdicts out. `dozen doctor` shows them all; `dozen up` asks
+`need_fit` before it changes anything.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import combinations
 from pathlib import Path
 
@@ -24,38 +23,11 @@ from dozencloud.facts.system import (
     SUPPORTED_NAMES,
     Architecture,
 )
+from dozencloud.verdicts import Level, Verdict
 
 NO_TRACES = Traces()
 
 _MAX_NAMED = 5  # things named in one sentence
-
-
-class Level(StrEnum):
-    """How bad it is. Only BAD stops `dozen up`."""
-
-    OK = "ok"
-    NOTE = "note"
-    WARN = "warn"
-    BAD = "bad"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One judgement: `fact` is one sentence, `mend` the next step or empty."""
-
-    name: str
-    level: Level
-    fact: str
-    mend: str = ""
-
-    def to_json(self) -> dict[str, str]:
-        """The same as plain values."""
-        return {
-            "name": self.name,
-            "level": self.level.value,
-            "fact": self.fact,
-            "mend": self.mend,
-        }
 
 
 @dataclass(frozen=True)
@@ -168,7 +140,7 @@ def examine(facts: Facts, needs: Needs) -> list[Verdict]:
     ]
 
 
-def preflight(verdicts: Iterable[Verdict]) -> None:
+def need_fit(verdicts: Iterable[Verdict]) -> None:
     """Raise one Problem that names every BAD verdict; return if there is none."""
     bad = [verdict for verdict in verdicts if verdict.level is Level.BAD]
     if not bad:

@@ -11,11 +11,11 @@ import os
 import socket
 import ssl
 
-from dozencloud.checks.doctor import Level, Verdict
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.state import State
 from dozencloud.facts.reach import resolve
 from dozencloud.host.network import namespace
+from dozencloud.verdicts import Level, Verdict
 
 SECONDS = 3.0
 """For a connection that goes out to a router and comes back."""

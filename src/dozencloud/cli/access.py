@@ -62,7 +62,7 @@ def openstack(invocation: Invocation, arguments: tuple[str, ...]) -> None:
     """
     cloud = invocation.existing()
     from dozencloud.access import client
-    from dozencloud.lifecycle.preflight import need_running
+    from dozencloud.supervision.client import need_running
 
     path = client.clouds_yaml(cloud)
     if not {"--help", "-h", "--version", "help"} & set(arguments):
@@ -90,13 +90,12 @@ def ssh(invocation: Invocation, name: str, command: tuple[str, ...]) -> None:
       OS_CLOUD=course ./dozen ssh exercise-1
     """
     sdk = invocation.connection("ssh", name)
-    from dozencloud.access import client
-    from dozencloud.content import seed
+    from dozencloud.access import client, ssh
 
     server = client.find_server(sdk, name)
     client.need_on(server)
     address = client.floating_ip(sdk, server)
-    words = seed.ssh(invocation.cloud, address, *command)
+    words = ssh.ssh(invocation.cloud, address, *command)
     os.execvp(words[0], words)  # noqa: S606
 
 

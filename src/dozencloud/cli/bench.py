@@ -124,13 +124,12 @@ def _servers(
     """All of them are looked up before the first is measured."""
     if not names:
         return []
-    from dozencloud.access import client
-    from dozencloud.content import seed
+    from dozencloud.access import client, ssh
     from dozencloud.guestbench import servers
 
     if key and not key.is_file():
         raise Problem(f"There is no key {key}.", "Name another: --key FILE", code=Exit.USAGE)
-    own = seed.Names(invocation.cloud)
+    own = ssh.KeyFiles(invocation.cloud)
     trusted = os.access(own.key, os.R_OK)
     login = {"key": key or (own.key if trusted else None)}
     if trusted:

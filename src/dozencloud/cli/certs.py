@@ -25,7 +25,7 @@ def rotate(invocation: Invocation) -> None:
     They are renewed by themselves before they end. This is for one that somebody may have copied.
     """
     cloud = invocation.as_admin("certs", "rotate", verb="rotate")
-    from dozencloud.lifecycle.preflight import locked
+    from dozencloud.lifecycle.lock import locked
     from dozencloud.nodes.controller import rotation
 
     with locked(cloud):

@@ -22,8 +22,8 @@ from dozencloud.errors import Exit, Problem, foreseen, unforeseen
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from dozencloud.checks.doctor import Verdict
     from dozencloud.cloud.installation import Cloud
+    from dozencloud.verdicts import Verdict
 
 
 @dataclass
@@ -41,21 +41,21 @@ class Invocation:
 
     def existing(self, verb: str = "") -> Cloud:
         """The cloud; Problem if there is none. verb: as for `preflight.need_cloud`."""
-        from dozencloud.lifecycle.preflight import need_cloud
+        from dozencloud.cloud.guards import need_cloud
 
         need_cloud(self.cloud, verb)
         return self.cloud
 
     def as_root(self, *words: str, verb: str = "") -> Cloud:
         """The cloud, which exists; Problem if there is none or we are not root."""
-        from dozencloud.lifecycle.preflight import need_root
+        from dozencloud.cloud.guards import need_root
 
         need_root(self.cloud, *words)
         return self.existing(verb)
 
     def as_admin(self, *words: str, verb: str = "") -> Cloud:
         """The cloud, which runs here; Problem otherwise, or if we are not root."""
-        from dozencloud.lifecycle.preflight import need_running
+        from dozencloud.supervision.client import need_running
 
         cloud = self.as_root(*words, verb=verb)
         need_running(cloud, *words)

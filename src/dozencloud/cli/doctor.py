@@ -13,7 +13,7 @@ from dozencloud.cli.common import Invocation, echo_json, say_text
 from dozencloud.errors import Exit
 
 if TYPE_CHECKING:
-    from dozencloud.checks.doctor import Verdict
+    from dozencloud.verdicts import Verdict
 
 COLOURS = {"ok": "green", "note": "cyan", "warn": "yellow", "bad": "bold red"}
 

@@ -203,8 +203,8 @@ def build(
     Example:
       sudo ./dozen image build debian-13 --arch armhf --for kernel
     """
+    from dozencloud.cloud.guards import need_root
     from dozencloud.images import debian as builder
-    from dozencloud.lifecycle.preflight import need_root
 
     recipe = builder.Recipe.parse(system, arch, purpose)
     need_root(invocation.cloud, "image", "build", system)
@@ -299,10 +299,9 @@ def mirrors(words: tuple[str, ...]) -> dict[str, str]:
 
 def connected(cloud: Cloud) -> Any:
     """The cloud's SDK connection, as its administrator."""
-    from dozencloud.cloud.secret import Secrets
-    from dozencloud.content.seed import connect
+    from dozencloud.access.administrator import connect
 
-    return connect(cloud, Secrets(cloud.secrets_file))
+    return connect(cloud)
 
 
 def importer(cloud: Cloud, progress: Progress) -> Importer:

@@ -40,7 +40,7 @@ def join(
     Example (the line that `dozen node token` printed):
       sudo ./dozen join https://192.168.1.10 --token dz1...
     """
-    from dozencloud.lifecycle.preflight import need_root
+    from dozencloud.cloud.guards import need_root
     from dozencloud.nodes import tokens
     from dozencloud.nodes.joined.client import checked_url
 
@@ -84,8 +84,8 @@ def leave(invocation: Invocation, yes: bool) -> None:
     """
     from dozencloud.cloud.membership import membership
     from dozencloud.errors import Exit, Problem
-    from dozencloud.lifecycle import stop
-    from dozencloud.lifecycle.preflight import locked
+    from dozencloud.lifecycle import destroy
+    from dozencloud.lifecycle.lock import locked
     from dozencloud.nodes.joined import leaving
 
     cloud = invocation.as_root("leave", verb="leave")
@@ -105,7 +105,7 @@ def leave(invocation: Invocation, yes: bool) -> None:
                 f"To lose them: {cloud.command('leave', '--yes')}",
                 detail="\n".join(here),
             )
-        stop.destroy(cloud, lambda text: say(f"  {text}"))
+        destroy.destroy(cloud, lambda text: say(f"  {text}"))
     say("This machine is no node any more.")
     if untold:
         say(f"{untold} On the controller, run: dozen node remove {given.node}")

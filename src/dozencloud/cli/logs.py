@@ -88,7 +88,7 @@ def logs(
     """
     cloud = invocation.existing()
     if cloud.log.exists() and not os.access(cloud.log, os.R_OK | os.X_OK):
-        from dozencloud.lifecycle.preflight import need_root
+        from dozencloud.cloud.guards import need_root
 
         asked = [service, *([task] if task else []), *(["--follow"] if following else [])]
         need_root(cloud, "logs", *asked, *(["--lines", str(lines)] if lines != LINES else []))
@@ -127,8 +127,8 @@ def _last_run(folder: Path, task: str | None, lines: int) -> None:
 
 
 def _without_log(cloud: Cloud, service: str) -> Problem:
+    from dozencloud.cloud.plan import Plan
     from dozencloud.services import services
-    from dozencloud.services.options import Plan
 
     known = {each.name for each in services(Plan.kept(cloud))}
     if service in known:

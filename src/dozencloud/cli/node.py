@@ -46,7 +46,7 @@ def token(invocation: Invocation, ttl: str, role: str, name: str | None) -> None
     from dozencloud.lifecycle import commands
     from dozencloud.nodes import tokens
     from dozencloud.nodes.controller import enrol
-    from dozencloud.services.options import Role
+    from dozencloud.supervision.service import Role
 
     seconds = tokens.seconds(ttl)
     if name and not enrol.NAME.fullmatch(name):
@@ -69,7 +69,7 @@ def token(invocation: Invocation, ttl: str, role: str, name: str | None) -> None
 def tokens(invocation: Invocation, as_json: bool, revoke: str | None) -> None:
     """List the tokens that have not ended, or revoke one."""
     cloud = invocation.as_root("node", "tokens")
-    from dozencloud.lifecycle.preflight import need_controller
+    from dozencloud.cloud.guards import need_controller
     from dozencloud.nodes import tokens as kept
 
     need_controller(cloud, "node", "tokens")

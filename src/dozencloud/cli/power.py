@@ -49,7 +49,7 @@ def stop(invocation: Invocation) -> None:
     """
     cloud = invocation.as_root("stop")
     from dozencloud.lifecycle import stop
-    from dozencloud.lifecycle.preflight import locked
+    from dozencloud.lifecycle.lock import locked
 
     with locked(cloud):
         ran = stop.stop(cloud, lambda text: say(f"  {text}"))

@@ -32,7 +32,7 @@ def timings(invocation: Invocation, svg: Path | None, as_json: bool) -> None:
       sudo ./dozen timings
       sudo ./dozen timings --svg /tmp/up.svg
     """
-    from dozencloud.cloud.secret import write_private
+    from dozencloud.private import write_private
     from dozencloud.tasks import timings as reports
 
     cloud = invocation.existing()

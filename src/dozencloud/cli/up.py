@@ -33,8 +33,8 @@ def up(invocation: Invocation, first_server: bool, verbose: bool) -> None:
       sudo ./dozen up --no-first-server
       sudo ./dozen --root /srv/second up
     """
+    from dozencloud.cloud.guards import need_root
     from dozencloud.lifecycle import commands
-    from dozencloud.lifecycle.preflight import need_root
 
     cloud = invocation.cloud
     need_root(cloud, "up")

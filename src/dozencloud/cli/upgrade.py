@@ -37,9 +37,9 @@ def upgrade(invocation: Invocation, back: bool, yes: bool, verbose: bool) -> Non
       git pull && sudo ./dozen upgrade
       git checkout v0.1.0 && sudo ./dozen upgrade --back
     """
+    from dozencloud.cloud.guards import need_cloud, need_root
     from dozencloud.cloud.installation import at
     from dozencloud.lifecycle import upgrade as work
-    from dozencloud.lifecycle.preflight import need_cloud, need_root
 
     # Settings of a newer release must not stand in the way back.
     cloud = at(invocation.root) if back else invocation.cloud

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dozencloud.cloud.installation import Cloud
-from dozencloud.cloud.secret import aside
+from dozencloud.private import aside
 
 READABLE: Mapping[str, str] = {
     "etc/cloud.toml": "settings, without secrets: `dozen` reads them for every user",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from dozencloud.cloud.installation import Cloud
-from dozencloud.cloud.secret import write_private
+from dozencloud.private import write_private
 
 
 def digest(*parts: object) -> str:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from dozencloud.cloud.installation import Cloud
-from dozencloud.cloud.secret import write_private
+from dozencloud.private import write_private
 
 CA_DAYS, LEAF_DAYS, RENEW_DAYS = 3650, 397, 30
 CIPHERS = (

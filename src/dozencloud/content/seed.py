@@ -6,29 +6,28 @@ does it all: each `openstack` call would cost 1.5-2 s.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from dozencloud.cloud.installation import PROJECT_PREFIX, REGION, Cloud
-from dozencloud.cloud.secret import Secrets, write_private
+from dozencloud.access.administrator import connect
+from dozencloud.access.ssh import KeyFiles, ssh
+from dozencloud.cloud.installation import REGION, Cloud
+from dozencloud.cloud.plan import Node
+from dozencloud.cloud.secret import Secrets
+from dozencloud.cloud.settings import PROJECT_PREFIX
 from dozencloud.errors import Problem
 from dozencloud.images.files import file_hash
 from dozencloud.images.inspection.model import Arch
 from dozencloud.images.properties import TRAITS
 from dozencloud.images.tiny.direct import TinyImage
+from dozencloud.private import write_private
 from dozencloud.services import accounts
-from dozencloud.services.options import Node
 from dozencloud.tasks.graph import Step
-
-CLOUD_NAME = "dozen"
-"""Name in clouds.yaml: `openstack --os-cloud dozen`."""
 
 # name: (memory MiB, disk GiB, vCPUs)
 FLAVORS: Mapping[str, tuple[int, int, int]] = {
@@ -59,11 +58,8 @@ GROUP_RULES: tuple[Mapping[str, Any], ...] = (
 FIRST = "first"
 DIGEST = "dozen_digest"
 """Property that tells one build of the small image from another."""
-LOGIN_USER = "dozen"
 SSH_SECONDS = 20
 """After which a login is tried anew."""
-SSH_PATIENCE = 30
-"""s that ssh waits for a server; one that is emulated takes its time for the first bytes."""
 
 
 def held_roles(assignments: Iterable[Any]) -> defaultdict[str, set[str]]:
@@ -88,78 +84,16 @@ def hold_to(
         take(role)
 
 
-def clouds_yaml(cloud: Cloud, password: str) -> dict[str, Any]:
-    """Content of clouds.yaml for the administrator (openstacksdk's format)."""
-    return {
-        "clouds": {
-            CLOUD_NAME: {
-                "auth": {
-                    "auth_url": f"{cloud.public_url}/identity/v3",
-                    "username": "admin",
-                    "password": password,
-                    "project_name": "admin",
-                    "user_domain_id": "default",
-                    "project_domain_id": "default",
-                },
-                "region_name": REGION,
-                "interface": "public",
-                "identity_api_version": 3,
-                "cacert": str(cloud.ca),
-            }
-        }
-    }
-
-
-def connect(cloud: Cloud, secrets: Secrets, **more: Any) -> Any:
-    """openstacksdk connection as the administrator, over the public port."""
-    import openstack
-
-    (options,) = clouds_yaml(cloud, secrets["keystone.admin"])["clouds"].values()
-    return openstack.connect(
-        **options, **more, load_yaml_config=False, load_envvars=False, app_name="dozen"
-    )
-
-
-@dataclass(frozen=True)
-class Names:
-    """Where the servers' key lies on this machine."""
-
-    cloud: Cloud
-
-    @property
-    def key(self) -> Path:
-        return self.cloud.etc / "ssh" / "id_ed25519"
-
-    @property
-    def known_hosts(self) -> Path:
-        return self.cloud.lib / "known_hosts"
-
-
-def ssh(cloud: Cloud, address: str, *command: str) -> list[str]:
-    """The command line that logs in to a server.
-
-    Whoever may read the cloud's own key has it, and the cloud's list of known servers.
-    """
-    names = Names(cloud)
-    options = []
-    if os.access(names.key, os.R_OK):
-        if not names.known_hosts.exists():
-            write_private(names.known_hosts, "")  # ssh would make it for everybody to read
-        options = ["-i", str(names.key), "-o", f"UserKnownHostsFile={names.known_hosts}"]
-    options += ["-o", "StrictHostKeyChecking=accept-new", "-o", f"ConnectTimeout={SSH_PATIENCE}"]
-    return ["ssh", *options, f"{LOGIN_USER}@{address}", *command]
-
-
 class Seed:
     """The tasks, as methods that take a Step."""
 
     def __init__(self, cloud: Cloud, node: Node, secrets: Secrets) -> None:
         self.cloud, self.node, self.secrets = cloud, node, secrets
-        self.names = Names(cloud)
+        self.keys = KeyFiles(cloud)
 
     @cached_property
     def sdk(self) -> Any:
-        return connect(self.cloud, self.secrets)
+        return connect(self.cloud)
 
     # ---- identity -------------------------------------------------------------------------
 
@@ -179,7 +113,7 @@ class Seed:
     def identity(self) -> Any:
         """Keystone at its address of now; what the catalogue names may be one of before."""
         here = f"{self.cloud.public_url}/identity/v3"
-        return connect(self.cloud, self.secrets, identity_endpoint_override=here).identity
+        return connect(self.cloud, identity_endpoint_override=here).identity
 
     def accounts(self, step: Step) -> None:
         """The services' users, with their roles and no others."""
@@ -292,7 +226,7 @@ class Seed:
 
     def key(self, step: Step) -> None:
         """An SSH key made here, private part readable by root only."""
-        key, public = self.names.key, self.names.key.with_suffix(".pub")
+        key, public = self.keys.key, self.keys.key.with_suffix(".pub")
         if not (key.exists() and public.exists()):
             from cryptography.hazmat.primitives import serialization
             from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -601,7 +535,7 @@ class Seed:
         options = ["-o", "ConnectTimeout=3", "-o", "BatchMode=yes"]
         full = [command[0], *options, *command[1:]]
         # An earlier server of that address had another host key.
-        write_private(self.names.known_hosts, "")
+        write_private(self.keys.known_hosts, "")
         step.note(f"SSH on {address}")
         step.until(_succeeds(full), seconds=120, every=0.3, what=f"SSH on {address}")
 

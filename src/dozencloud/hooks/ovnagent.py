@@ -25,7 +25,6 @@ from neutron.common import utils as common_utils
 from neutron.common.ovn import utils as ovn_utils
 from oslo_config import cfg
 
-from dozencloud.cloud.secret import write_private
 from dozencloud.hooks.metadata import (
     BODY,
     NO_LENGTH,
@@ -38,6 +37,7 @@ from dozencloud.hooks.metadata import (
     ask,
     owner,
 )
+from dozencloud.private import write_private
 
 OPTIONS = (
     cfg.StrOpt("nova_metadata", help="Unix socket of Nova's metadata service."),

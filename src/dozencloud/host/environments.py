@@ -14,10 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from dozencloud.cloud.installation import Cloud
-from dozencloud.cloud.secret import write_private
 from dozencloud.cloud.state import State
 from dozencloud.facts.processes import PROC, pids
 from dozencloud.locks import open_lock
+from dozencloud.private import write_private
 
 KEPT = 2
 """The one that a cloud runs in, and the one before: for the way back from an upgrade."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dozencloud.cloud.installation import Cloud, is_there
-from dozencloud.cloud.secret import write_private
+from dozencloud.private import write_private
 
 RECORD = Path("/var/lib/misc/dozencloud.json")
 """The place for state of programs without a folder of their own (FHS 3.0, 5.8); none is left."""

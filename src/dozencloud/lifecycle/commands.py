@@ -17,22 +17,25 @@ from typing import Any
 from rich.console import Console
 
 from dozencloud import RELEASE, facts
+from dozencloud.access import ssh
 from dozencloud.access.client import refusal
 from dozencloud.checks import doctor
 from dozencloud.cloud import lineage
 from dozencloud.cloud.installation import Cloud, load
 from dozencloud.cloud.membership import Membership
-from dozencloud.content import seed
 from dozencloud.errors import Exit, Problem
 from dozencloud.host import environments, processes
-from dozencloud.lifecycle import preflight
-from dozencloud.lifecycle.bringup import Bringup, make_plan
+from dozencloud.lifecycle import lock, preflight
+from dozencloud.lifecycle.bringup import Bringup
+from dozencloud.lifecycle.node import make_plan
 from dozencloud.nodes.joined import joining, peers
 from dozencloud.nodes.joined.client import Controller
 from dozencloud.nodes.tokens import Token
+from dozencloud.supervision import client
 from dozencloud.tasks.graph import Graph, RunFailed, Step, Task
 from dozencloud.tasks.timings import Report, State
 from dozencloud.tasks.view import make_listener
+from dozencloud.verdicts import Verdict
 
 WAITS = {"compute-node", "floating-ips"}
 """Tasks that wait for something and change nothing."""
@@ -55,15 +58,15 @@ class Outcome:
     report: Report
     changed: bool
     login: str = ""
-    warnings: tuple[doctor.Verdict, ...] = ()
+    warnings: tuple[Verdict, ...] = ()
 
 
 def up(cloud: Cloud, *, first_server: bool, verbose: bool) -> Outcome:
     """Bring the cloud up; nothing is changed on a machine that is not fit."""
-    with preflight.locked(cloud):
+    with lock.locked(cloud):
         lineage.need_release(cloud)
         found, verdicts = preflight.examine(cloud)
-        doctor.preflight(verdicts)
+        doctor.need_fit(verdicts)
         bringup = Bringup(make_plan(cloud, found), found)
         bringup.state.set(lineage.MADE_BY, RELEASE)
         tasks = bringup.tasks(first_server=first_server)
@@ -86,10 +89,10 @@ def join(
     verbose: bool,
 ) -> tuple[Outcome, Membership]:
     """Make this machine a node of the cloud at `url`; nothing is changed on one that is not fit."""
-    with preflight.locked(cloud):
+    with lock.locked(cloud):
         lineage.need_release(cloud)
         found, verdicts = preflight.examine(cloud, joining=True)
-        doctor.preflight(verdicts)
+        doctor.need_fit(verdicts)
         for line in joining.abilities(found):
             say(f"This machine will run: {line}.")
         given = joining.enrol(cloud, url, token, name=name, address=address)
@@ -107,11 +110,11 @@ def join(
 
 def take_nodes(cloud: Cloud) -> None:
     """Start what machines join by; costs nothing where it runs."""
-    with preflight.locked(cloud):
+    with lock.locked(cloud):
         lineage.need_release(cloud)
         found = facts.gather()
         bringup = Bringup(make_plan(cloud, found), found)
-        preflight.need_started(cloud)
+        client.need_started(cloud)
         process = bringup.supervisor.processes().get("nodes")
         if process is None or process.state != "running":
             run(cloud, bringup.control_tasks(), "start", found, stderr=True)
@@ -119,7 +122,7 @@ def take_nodes(cloud: Cloud) -> None:
 
 def start(cloud: Cloud, *, verbose: bool) -> Outcome:
     """Start the services of a cloud that was stopped, and wait for its servers."""
-    with preflight.locked(cloud):
+    with lock.locked(cloud):
         lineage.need_release(cloud)
         found = facts.gather()
         bringup = Bringup(make_plan(cloud, found), found)
@@ -140,7 +143,7 @@ def start(cloud: Cloud, *, verbose: bool) -> Outcome:
 
 def restart(cloud: Cloud, names: Sequence[str], *, verbose: bool) -> Outcome:
     """Stop these services, start them as they are described now, wait until they are ready."""
-    with preflight.locked(cloud):
+    with lock.locked(cloud):
         lineage.need_release(cloud)
         found = facts.gather()
         bringup = Bringup(make_plan(cloud, found), found)
@@ -152,7 +155,7 @@ def restart(cloud: Cloud, names: Sequence[str], *, verbose: bool) -> Outcome:
                     f"Known: {', '.join(sorted(known))}.",
                     code=Exit.USAGE,
                 )
-        preflight.need_started(cloud)
+        client.need_started(cloud)
         tasks = [
             replace(
                 task,
@@ -240,7 +243,7 @@ def _login(bringup: Bringup, *, ask: bool) -> str:
     if ask:
         address = bringup.seed.first_address()
         bringup.state.set(ADDRESS, address)
-    return shlex.join(seed.ssh(bringup.cloud, address)) if address else ""
+    return shlex.join(ssh.ssh(bringup.cloud, address)) if address else ""
 
 
 def _servers_back(bringup: Bringup, step: Step) -> None:

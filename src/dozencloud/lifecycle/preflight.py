@@ -1,117 +1,30 @@
-"""Before work begins: one `dozen` at a time, on a machine that is fit."""
+"""Before work begins: is this machine fit for the cloud that the settings describe?"""
 
 from __future__ import annotations
 
-import fcntl
 import ipaddress
 import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
 
 from dozencloud import facts
 from dozencloud.checks import doctor, frontdoor
-from dozencloud.cloud.installation import GENEVE, INTEGRATION_BRIDGE, Cloud, Internal, parse_cpus
-from dozencloud.cloud.membership import Member, members, membership, membership_file
+from dozencloud.cloud.installation import INTEGRATION_BRIDGE, Cloud
+from dozencloud.cloud.membership import Member, members, membership_file
+from dozencloud.cloud.settings import GENEVE, Internal, parse_cpus
 from dozencloud.cloud.state import State
-from dozencloud.errors import Exit, Problem
+from dozencloud.errors import Problem
 from dozencloud.facts.reach import Target
-from dozencloud.host import packages, processes
-from dozencloud.host.network import namespace, tunnels, uplink
-from dozencloud.locks import open_lock
+from dozencloud.host import packages
+from dozencloud.host.network import dataplane, namespace, tunnels, uplink
+from dozencloud.lifecycle.lock import are_ours, foreign_folders, is_used
 from dozencloud.supervision.client import Supervisor, log_file
+from dozencloud.verdicts import Level, Verdict
 
-LOCK = "lock"
 GIB = 1024  # MiB
-
-
-def need_root(cloud: Cloud, *words: str) -> None:
-    """Problem unless we are root. words: the command that the person typed."""
-    if os.geteuid():
-        raise Problem("This needs root.", f"Run: {cloud.command(*words)}", code=Exit.UNFIT)
-
-
-def need_cloud(cloud: Cloud, verb: str = "") -> None:
-    """Problem unless there is a cloud.
-
-    verb: what the person wants to do with it, where nobody wants that of a new one.
-    """
-    if not cloud.exists:
-        where = f" under {cloud.root}" if cloud.root else " on this machine"
-        what, mend = f"There is no cloud{where}.", f"Run: {cloud.command('up')}"
-        if verb:
-            what, mend = f"There is no cloud{where}, so there is nothing to {verb}.", ""
-        raise Problem(what, mend, code=Exit.NO_CLOUD)
-
-
-def need_controller(cloud: Cloud, *words: str) -> None:
-    """Problem on a node: the cloud is elsewhere. words: the command that the person typed."""
-    if given := membership(cloud):
-        raise Problem(
-            f"This machine is {given.node}, a node; the cloud is on {given.host}.",
-            f"Run on {given.host}: {cloud.command(*words)}",
-        )
-
-
-def need_running(cloud: Cloud, *words: str) -> None:
-    """Problem unless the cloud is on this machine, and runs. words: what the person typed."""
-    need_controller(cloud, *words)
-    need_started(cloud)
-
-
-def need_started(cloud: Cloud) -> None:
-    """Problem unless what is here of the cloud runs: all of it, or a node."""
-    if not Supervisor(cloud).alive():
-        what = "node" if membership_file(cloud).exists() else "cloud"
-        raise Problem(
-            f"The {what} is stopped.", f"Run: {cloud.command('start')}", code=Exit.DEGRADED
-        )
-
-
-@contextmanager
-def locked(cloud: Cloud) -> Iterator[None]:
-    """Keep every other `dozen` from changing this cloud; the kernel drops the lock if we die.
-
-    Commands that a killed one left at work are ended first. Problem if its folders are somebody
-    else's.
-    """
-    if theirs := foreign_folders(cloud):
-        raise Problem(theirs[0].fact, theirs[0].mend, code=Exit.UNFIT)
-    made = [path for path in (cloud.lib, *cloud.lib.parents) if not path.exists()]
-    cloud.lib.mkdir(parents=True, exist_ok=True)
-    path = cloud.lib / LOCK
-    with open_lock(path) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise Problem(
-                f"Another dozen is at work on this cloud (pid {holder}).",
-                "Wait until it has ended, then run this again.",
-                code=Exit.BUSY,
-            ) from None
-        file.seek(0)
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        processes.end_commands(cloud)
-        name, _, value = cloud.run_marker.partition("=")
-        os.environ[name] = value
-        try:
-            yield
-        finally:
-            del os.environ[name]
-            if made and not cloud.exists and made[0].is_dir() and _names(cloud.lib) == [LOCK]:
-                # Refused before any work: leave the machine as it was.
-                path.unlink()
-                with suppress(OSError):
-                    for folder in made:
-                        folder.rmdir()
 
 
 def markers(cloud: Cloud) -> facts.Markers:
@@ -126,30 +39,8 @@ def markers(cloud: Cloud) -> facts.Markers:
         interfaces=(cloud.provider_bridge, cloud.link_devices[0], uplink.bridge(cloud)),
         namespaces=(cloud.namespace,) if cloud.namespace else ("ovnmeta-*",),
         tables=(f"inet {cloud.table}", f"inet {cloud.table}-consoles"),
-        directories=cloud.folders if _are_ours(cloud) else (),
+        directories=cloud.folders if are_ours(cloud) else (),
     )
-
-
-def _are_ours(cloud: Cloud) -> bool:
-    """Whether a cloud made its folders. Of those below a root, the lock is the first file there."""
-    return cloud.root is None or cloud.exists or (cloud.lib / LOCK).is_file()
-
-
-def foreign_folders(cloud: Cloud) -> list[doctor.Verdict]:
-    """Folders of the names that a cloud's have, with content, which no cloud made."""
-    if _are_ours(cloud):
-        return []
-    theirs = [str(folder) for folder in cloud.folders if folder.is_dir() and _used(folder)]
-    if not theirs:
-        return []
-    return [
-        doctor.Verdict(
-            "folder",
-            doctor.Level.BAD,
-            f"No cloud made {', '.join(theirs)}; one with this --root would take that for its own.",
-            "Choose a folder for --root that is empty or not there yet.",
-        )
-    ]
 
 
 def leftovers(cloud: Cloud) -> facts.Traces:
@@ -157,16 +48,7 @@ def leftovers(cloud: Cloud) -> facts.Traces:
     if cloud.exists:
         return doctor.NO_TRACES
     traces = facts.find_traces(markers(cloud))
-    return replace(traces, directories=tuple(d for d in traces.directories if _used(d)))
-
-
-def _names(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir()]
-
-
-def _used(folder: Path) -> bool:
-    # A run that was killed at its very start leaves empty folders, the lock, a hidden half file.
-    return any(n != LOCK and not n.startswith(".") for n in _names(folder))
+    return replace(traces, directories=tuple(d for d in traces.directories if is_used(d)))
 
 
 def ports(cloud: Cloud) -> tuple[doctor.Port, ...]:
@@ -199,7 +81,7 @@ def passing(cloud: Cloud, found: facts.Facts, *, node: bool) -> tuple[str, ...]:
     if cloud.namespace:
         return (cloud.link_devices[0],)
     name, devices = cloud.settings.network.provider_interface, []
-    if namespace.datapath(cloud, found.network) == "netdev" and (node or members(cloud)):
+    if dataplane.datapath(cloud, found.network) == "netdev" and (node or members(cloud)):
         devices.append(tunnels.link_devices(cloud)[0])
     if not node and not name:
         devices.append(cloud.provider_bridge)
@@ -210,8 +92,8 @@ def passing(cloud: Cloud, found: facts.Facts, *, node: bool) -> tuple[str, ...]:
 
 
 def warnings(
-    cloud: Cloud, found: facts.Facts, verdicts: list[doctor.Verdict], *, node: bool
-) -> tuple[doctor.Verdict, ...]:
+    cloud: Cloud, found: facts.Facts, verdicts: list[Verdict], *, node: bool
+) -> tuple[Verdict, ...]:
     """What a person should hear of after a run, though it stopped nothing.
 
     Firewalls are looked at again: before the first run there may have been no program that shows
@@ -235,7 +117,7 @@ ENVIRONMENT = 900
 
 def examine(
     cloud: Cloud, *, joining: bool = False, base: Path | None = None, index: str = ""
-) -> tuple[facts.Facts, list[doctor.Verdict]]:
+) -> tuple[facts.Facts, list[Verdict]]:
     """The facts, and whether this machine is fit to bring up the cloud, or to be a node of one.
 
     Servers outside are asked only if something must come from there.
@@ -301,27 +183,27 @@ def examine(
     return found, [_allowed(verdict) for verdict in verdicts]
 
 
-def _allowed(verdict: doctor.Verdict) -> doctor.Verdict:
+def _allowed(verdict: Verdict) -> Verdict:
     """An unsupported system is a warning for who asked for it, as in the launcher."""
     if verdict.name == "system" and os.environ.get("DOZEN_UNSUPPORTED") == "1":
-        return replace(verdict, level=min(verdict.level, doctor.Level.WARN, key=_severity))
+        return replace(verdict, level=min(verdict.level, Level.WARN, key=_severity))
     return verdict
 
 
-def _severity(level: doctor.Level) -> int:
-    return list(doctor.Level).index(level)
+def _severity(level: Level) -> int:
+    return list(Level).index(level)
 
 
-def closed_folder(cloud: Cloud) -> list[doctor.Verdict]:
+def closed_folder(cloud: Cloud) -> list[Verdict]:
     """A folder on the way to the root that the services' users cannot pass through."""
     if cloud.root is None:
         return []
     for folder in (cloud.root, *cloud.root.parents):
         if folder.exists() and not folder.stat().st_mode & stat.S_IXOTH:
             return [
-                doctor.Verdict(
+                Verdict(
                     "folder",
-                    doctor.Level.BAD,
+                    Level.BAD,
                     f"The folder {folder} is closed to other users, and the services run as such.",
                     f"Run: chmod o+x {folder}, or choose another --root.",
                 )
@@ -329,14 +211,14 @@ def closed_folder(cloud: Cloud) -> list[doctor.Verdict]:
     return []
 
 
-def foreign_switch(cloud: Cloud) -> list[doctor.Verdict]:
+def foreign_switch(cloud: Cloud) -> list[Verdict]:
     """The machine's own Open vSwitch with a bridge of the name that ours must have."""
     if cloud.exists or cloud.namespace or not Path("/sys/class/net", INTEGRATION_BRIDGE).exists():
         return []
     return [
-        doctor.Verdict(
+        Verdict(
             "open vswitch",
-            doctor.Level.BAD,
+            Level.BAD,
             f"This machine has a bridge {INTEGRATION_BRIDGE} of another Open vSwitch already.",
             "Remove it (ovs-vsctl del-br br-int), or give the cloud a namespace of its own: "
             "sudo ./dozen --root /srv/dozen up",
@@ -344,7 +226,7 @@ def foreign_switch(cloud: Cloud) -> list[doctor.Verdict]:
     ]
 
 
-def provider_card(cloud: Cloud) -> list[doctor.Verdict]:
+def provider_card(cloud: Cloud) -> list[Verdict]:
     """The card in whose network the floating IPs are to be."""
     if os.geteuid():
         return []  # neither the state nor a namespace can be read
@@ -353,9 +235,9 @@ def provider_card(cloud: Cloud) -> list[doctor.Verdict]:
     there = state.get(uplink.STATE) or ""
     if state.get("networks") and bool(there) != bool(name):
         return [
-            doctor.Verdict(
+            Verdict(
                 "card",
-                doctor.Level.BAD,
+                Level.BAD,
                 "The network of the floating IPs was registered "
                 f"{f'for the card {there}' if there else 'without a card'}, and "
                 f"network.provider_interface says {json.dumps(name)} now.",
@@ -384,7 +266,7 @@ STAYS = {
 """Settings that concern the network `private` alone, and how to get there what they now say."""
 
 
-def kept_settings(cloud: Cloud) -> list[doctor.Verdict]:
+def kept_settings(cloud: Cloud) -> list[Verdict]:
     """Settings that were changed too late to be applied."""
     if os.geteuid():
         return []  # the state cannot be read
@@ -395,14 +277,12 @@ def kept_settings(cloud: Cloud) -> list[doctor.Verdict]:
             continue
         fact = f"{name} is {json.dumps(now)} in {cloud.file}; the cloud was made with {before}"
         if mend := STAYS.get(name):
-            verdicts.append(
-                doctor.Verdict("settings", doctor.Level.WARN, f"{fact}, which stays.", mend)
-            )
+            verdicts.append(Verdict("settings", Level.WARN, f"{fact}, which stays.", mend))
         else:
             verdicts.append(
-                doctor.Verdict(
+                Verdict(
                     "settings",
-                    doctor.Level.BAD,
+                    Level.BAD,
                     f"{fact}.",
                     "Set it back, or destroy the cloud and bring it up anew.",
                 )
@@ -462,22 +342,22 @@ def far(cloud: Cloud) -> tuple[tuple[str, str], ...]:
     return tuple(names)
 
 
-def service_verdicts(cloud: Cloud) -> list[doctor.Verdict]:
+def service_verdicts(cloud: Cloud) -> list[Verdict]:
     """How the services of a cloud that exists are."""
     from dozencloud.checks.status import collect
 
     try:
         now = collect(cloud)
     except Problem as problem:
-        return [doctor.Verdict("services", doctor.Level.WARN, problem.what, problem.mend)]
+        return [Verdict("services", Level.WARN, problem.what, problem.mend)]
     if now.supervisor.state == "stopped":
         start = f"Run: {cloud.command('start')}"
-        return [doctor.Verdict("services", doctor.Level.NOTE, "The cloud is stopped.", start)]
+        return [Verdict("services", Level.NOTE, "The cloud is stopped.", start)]
     down = [s for s in now.services if s.state != "running"]
     verdicts = [
-        doctor.Verdict(
+        Verdict(
             service.name,
-            doctor.Level.BAD if service.failing else doctor.Level.WARN,
+            Level.BAD if service.failing else Level.WARN,
             f"{service.title} is {service.state}.",
             f"See: {cloud.command('logs', service.name)}"
             if log_file(cloud, service.name).exists()
@@ -486,14 +366,14 @@ def service_verdicts(cloud: Cloud) -> list[doctor.Verdict]:
         for service in down
     ]
     verdicts += [
-        doctor.Verdict("networks", doctor.Level.BAD, fault, f"Run: {cloud.command(*mend)}")
+        Verdict("networks", Level.BAD, fault, f"Run: {cloud.command(*mend)}")
         for fault, mend in now.faults.items()
     ]
     if now.routers.some_silent:
         verdicts.append(
-            doctor.Verdict(
+            Verdict(
                 "networks",
-                doctor.Level.WARN,
+                Level.WARN,
                 f"{now.routers.some_silent}; others answer.",
                 "See whose they are: openstack router list --all-projects",
             )
@@ -502,11 +382,11 @@ def service_verdicts(cloud: Cloud) -> list[doctor.Verdict]:
         verdicts += _node_verdicts(cloud)
     if not verdicts:
         fact = f"All {len(now.services)} services run."
-        verdicts = [doctor.Verdict("services", doctor.Level.OK, fact)]
+        verdicts = [Verdict("services", Level.OK, fact)]
     return verdicts
 
 
-def _node_verdicts(cloud: Cloud) -> list[doctor.Verdict]:
+def _node_verdicts(cloud: Cloud) -> list[Verdict]:
     """What is wrong with the nodes, or why the cloud does not tell that."""
     # The SDK takes its time to load.
     from dozencloud.access import client
@@ -516,10 +396,6 @@ def _node_verdicts(cloud: Cloud) -> list[doctor.Verdict]:
         rows = listing.rows(cloud)
     except Exception as error:
         if problem := client.refusal(error, cloud):
-            return [doctor.Verdict("nodes", doctor.Level.BAD, problem.what, problem.mend)]
+            return [Verdict("nodes", Level.BAD, problem.what, problem.mend)]
         raise
-    return [
-        doctor.Verdict("nodes", doctor.Level.WARN, trouble)
-        for row in rows
-        for trouble in row.troubles
-    ]
+    return [Verdict("nodes", Level.WARN, trouble) for row in rows for trouble in row.troubles]

@@ -17,22 +17,24 @@ from dozencloud.cloud import lineage
 from dozencloud.cloud.installation import Cloud, load
 from dozencloud.cloud.lineage import MADE_BY, Unfinished
 from dozencloud.cloud.membership import Membership, account, members, membership
+from dozencloud.cloud.plan import Plan
 from dozencloud.cloud.state import State
 from dozencloud.content import schema
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.memory import disk
 from dozencloud.facts.run import ask
-from dozencloud.lifecycle import backups, commands, preflight, stop
+from dozencloud.lifecycle import backups, commands, lock, preflight, stop
 from dozencloud.lifecycle.backups import Backup
-from dozencloud.lifecycle.bringup import Bringup, make_plan
+from dozencloud.lifecycle.bringup import Bringup
 from dozencloud.lifecycle.commands import Outcome
+from dozencloud.lifecycle.node import make_plan
 from dozencloud.lifecycle.preflight import GIB
 from dozencloud.nodes import reports
 from dozencloud.nodes.joined.client import Controller
 from dozencloud.releases import Standing, numbers, standing
 from dozencloud.services import mariadb
-from dozencloud.services.options import Plan
 from dozencloud.tasks.graph import RunFailed, Step, Task
+from dozencloud.verdicts import Level
 
 Say = Callable[[str], None]
 
@@ -42,7 +44,7 @@ Say = Callable[[str], None]
 
 def upgrade(cloud: Cloud, *, say: Say, verbose: bool) -> Outcome:
     """Bring what is on this machine to this release; one that was cut off goes on."""
-    with preflight.locked(cloud):
+    with lock.locked(cloud):
         cut = Unfinished.find(State.of(cloud))
         made = cut.source if cut else lineage.made_by(cloud)
         if (cut and (cut.back or made == RELEASE)) or numbers(made) > numbers(RELEASE):
@@ -58,9 +60,9 @@ def upgrade(cloud: Cloud, *, say: Say, verbose: bool) -> Outcome:
             if not cut:
                 _nothing_moves(cloud)
         found, verdicts = preflight.examine(cloud)
-        doctor.preflight(verdicts)
+        doctor.need_fit(verdicts)
         for verdict in preflight.service_verdicts(cloud):
-            if verdict.level is not doctor.Level.OK:
+            if verdict.level is not Level.OK:
                 say(f"Before the upgrade: {verdict.fact}")
         bringup = Bringup(make_plan(cloud, found), found)
         tasks = bringup.tasks(first_server=False)
@@ -257,7 +259,7 @@ def way_back(cloud: Cloud) -> Backup | None:
 
 def back(cloud: Cloud, *, verbose: bool) -> Outcome:
     """Make this machine's data and services those of this older release again."""
-    with preflight.locked(cloud):
+    with lock.locked(cloud):
         backup = way_back(cloud)
         if backup:
             _nodes_back_first(cloud)
@@ -265,7 +267,7 @@ def back(cloud: Cloud, *, verbose: bool) -> Outcome:
             backups.put_back_settings(cloud, backup, Step(io.StringIO()))
         cloud = load(cloud.root)
         found, verdicts = preflight.examine(cloud)
-        doctor.preflight(verdicts)
+        doctor.need_fit(verdicts)
         bringup = Bringup(make_plan(cloud, found), found)
         tasks = bringup.tasks(first_server=False)
         if backup:

@@ -9,11 +9,13 @@ from enum import StrEnum
 from typing import Any
 
 from dozencloud import RELEASE
+from dozencloud.access import administrator
 from dozencloud.checks import reachable, status
-from dozencloud.cloud.installation import OLDEST_OVN, Cloud
+from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import Member, members
-from dozencloud.cloud.secret import Secrets
-from dozencloud.content import seed
+from dozencloud.cloud.plan import Plan
+from dozencloud.cloud.settings import OLDEST_OVN
+from dozencloud.compute.hang.symptoms import Finding
 from dozencloud.errors import Exit, Problem
 from dozencloud.nodes import reports
 from dozencloud.nodes.joined import agent
@@ -21,7 +23,6 @@ from dozencloud.nodes.joined.joining import MOST_OFF, set_clock, span
 from dozencloud.nodes.reports import Report
 from dozencloud.releases import Standing, standing
 from dozencloud.services import ovnseries
-from dozencloud.services.options import Plan
 
 
 class Condition(StrEnum):
@@ -149,7 +150,7 @@ def _release(release: str) -> str:
 
 def rows(cloud: Cloud) -> list[Row]:
     """All machines, the controller first."""
-    sdk = seed.connect(cloud, Secrets(cloud.secrets_file))
+    sdk = administrator.connect(cloud)
     services = {s.host: s for s in sdk.compute.services(binary="nova-compute")}
     there: dict[str, list[str]] = {}
     for server in sdk.compute.servers(all_projects=True):
@@ -223,3 +224,18 @@ def ago(seconds: float | None) -> str:
         if seconds >= 2 * length:
             return f"{seconds // length:.0f} {unit} ago"
     return f"{seconds:.0f} s ago"
+
+
+def of_its_node(row: Row, status: str) -> Finding | None:
+    """What is wrong with a server because of the node that it is on; only an administrator sees."""
+    if status != "ACTIVE":
+        return None
+    if row.condition is Condition.CUT_OFF:
+        return Finding("no-network", row.troubles[0], "")
+    if row.condition is Condition.DOWN:
+        return Finding(
+            "node-down",
+            f"Nova has heard nothing of its node {row.name} for more than a minute.",
+            "See: dozen node list, and docs/nodes.md, When a node has trouble.",
+        )
+    return None

@@ -17,10 +17,9 @@ from typing import Any
 
 from openstack.exceptions import ConflictException, HttpException, NotFoundException, SDKException
 
+from dozencloud.access import administrator
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import changing
-from dozencloud.cloud.secret import Secrets
-from dozencloud.content import seed
 from dozencloud.errors import Exit, Problem
 from dozencloud.nodes import listing, reports
 from dozencloud.nodes.controller import departing
@@ -159,7 +158,7 @@ def look(
 
 
 def _connect(cloud: Cloud) -> Any:
-    return seed.connect(cloud, Secrets(cloud.secrets_file))
+    return administrator.connect(cloud)
 
 
 def _service(sdk: Any, name: str) -> Any:

@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dozencloud.access import administrator
 from dozencloud.checks import reachable
-from dozencloud.cloud.installation import GENEVE, Cloud
+from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import Member
-from dozencloud.cloud.secret import Secrets, write_private
-from dozencloud.content import seed
+from dozencloud.cloud.settings import GENEVE
 from dozencloud.host.network import tunnels
 from dozencloud.nodes.tokens import Refused
+from dozencloud.private import write_private
 from dozencloud.releases import known
 
 SILENT = 40.0
@@ -107,7 +108,7 @@ def providers(sdk: Any) -> dict[str, str]:
 
 def lacks(cloud: Cloud, member: Member) -> str:
     """What servers on the node would wait for, or miss; empty if they can be placed there."""
-    sdk = seed.connect(cloud, Secrets(cloud.secrets_file))
+    sdk = administrator.connect(cloud)
     services = sdk.compute.services(binary="nova-compute", host=member.name)
     if not any(service.state == "up" for service in services):
         return "Nova to list this node as up"

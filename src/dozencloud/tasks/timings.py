@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from dozencloud.cloud.secret import write_private
 from dozencloud.drawing import CHARACTER, add
 from dozencloud.errors import Problem
+from dozencloud.private import write_private
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -27,9 +27,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dozencloud.cloud.secret import write_private
 from dozencloud.facts.run import ask
 from dozencloud.locks import open_lock
+from dozencloud.private import write_private
 
 SECONDS = 60.0
 """Within which ip(8) ends, also on a busy board."""

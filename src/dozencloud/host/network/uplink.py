@@ -16,13 +16,13 @@ import ipaddress
 import sys
 from pathlib import Path
 
-from dozencloud.checks.doctor import Level, Verdict
 from dozencloud.cloud.installation import Cloud
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.card import Card, card
 from dozencloud.facts.run import ask
 from dozencloud.host.network import namespace
 from dozencloud.tasks.graph import Step
+from dozencloud.verdicts import Level, Verdict
 
 STATE = "provider-interface"
 """In the cloud's state: the card in whose network the floating IPs were registered."""

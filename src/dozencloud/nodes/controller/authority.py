@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import console_name, nodes_folder
-from dozencloud.cloud.secret import write_private
 from dozencloud.cloud.state import digest
 from dozencloud.cloud.tls import CLIENT, SERVER, Authority
+from dozencloud.private import write_private
 from dozencloud.services.ovn import USER as OVN_USER
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from dozencloud.access import administrator
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import changing
-from dozencloud.cloud.secret import Secrets
-from dozencloud.content import seed
+from dozencloud.cloud.plan import Plan
 from dozencloud.nodes import identity
 from dozencloud.nodes.controller import authority, broker, opening
 from dozencloud.nodes.tokens import Refused
-from dozencloud.services.options import Plan
 
 
 def let_go(cloud: Cloud, name: str) -> None:
@@ -66,4 +65,4 @@ def _refuse_with_servers(sdk: Any, name: str) -> None:
 
 
 def _connect(cloud: Cloud) -> Any:
-    return seed.connect(cloud, Secrets(cloud.secrets_file))
+    return administrator.connect(cloud)

@@ -17,17 +17,18 @@ from typing import Any
 from cryptography import x509
 
 from dozencloud import RELEASE
+from dozencloud.access import administrator
 from dozencloud.cloud import tls
-from dozencloud.cloud.installation import OLDEST_OVN, Cloud
+from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import Member, Membership, changing, members
-from dozencloud.cloud.secret import Secrets
-from dozencloud.content import seed
+from dozencloud.cloud.plan import Plan
+from dozencloud.cloud.settings import OLDEST_OVN
 from dozencloud.nodes import identity, tokens
 from dozencloud.nodes.controller import authority, broker, opening
 from dozencloud.nodes.tokens import Reason, Refused
 from dozencloud.releases import Standing, standing
 from dozencloud.services import ovnseries
-from dozencloud.services.options import Plan, Role
+from dozencloud.supervision.service import Role
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
 """A host name of one part (RFC 1123), short enough for names of queues."""
@@ -126,7 +127,7 @@ def join(cloud: Cloud, request: Request) -> dict[str, Any]:
         rows[:] = [row for row in rows if row["name"] != request.name] + [asdict(member)]
         rows.sort(key=lambda row: row["joined"])
     plan = Plan.kept(cloud)
-    sdk = seed.connect(cloud, Secrets(cloud.secrets_file))
+    sdk = administrator.connect(cloud)
     try:
         identity.grant(sdk, request.name, passwords["identity"])
         broker.grant(cloud, request.name, passwords["broker"])

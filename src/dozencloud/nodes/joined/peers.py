@@ -17,11 +17,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import Membership, keep
-from dozencloud.cloud.secret import write_private
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts.run import ask
 from dozencloud.nodes.joined import joining
 from dozencloud.nodes.joined.client import Controller
+from dozencloud.private import write_private
 from dozencloud.services import libvirt
 
 RESTART_SECONDS = 900.0
