@@ -7,7 +7,6 @@ import re
 import secrets
 import time
 import uuid
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from hmac import compare_digest
@@ -23,7 +22,7 @@ from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import Member, Membership, changing, members
 from dozencloud.cloud.plan import Plan
 from dozencloud.cloud.settings import OLDEST_OVN
-from dozencloud.nodes import identity, tokens
+from dozencloud.nodes import identity, schemas, tokens
 from dozencloud.nodes.controller import authority, broker, opening
 from dozencloud.nodes.tokens import Reason, Refused
 from dozencloud.releases import Standing, standing
@@ -52,7 +51,7 @@ class Request:
     @classmethod
     def read(cls, data: object, seen: str) -> Request:
         """From the JSON of a machine whose address the gateway saw as `seen`."""
-        words = _words(data, "token", "name", "chassis", "csr", "address", "release")
+        words = schemas.fitting(schemas.JOIN, data)
         if not NAME.fullmatch(words["name"]):
             raise Refused(
                 f"{words['name'][:60]} is no name for a node.",
@@ -70,17 +69,8 @@ class Request:
             _signed(words["csr"]),
             address,
             words["release"],
-            str(data.get("networks", "")) if isinstance(data, Mapping) else "",
+            words.get("networks", ""),
         )
-
-
-def _words(data: object, *names: str) -> dict[str, str]:
-    if not isinstance(data, Mapping) or not all(isinstance(data.get(n), str) for n in names):
-        raise Refused(
-            "The request is not what this release expects.",
-            "Install the controller's release of DozenCloud on the node.",
-        )
-    return {name: data[name] for name in names}
 
 
 def _signed(text: str) -> x509.CertificateSigningRequest:
@@ -175,13 +165,13 @@ def known(cloud: Cloud, name: str, secret: str) -> Member:
     )
 
 
-def renew(cloud: Cloud, member: Member, csr: object) -> str:
+def renew(cloud: Cloud, member: Member, csr: str) -> str:
     """A new certificate for a node, for the key of its request."""
-    request = _signed(csr if isinstance(csr, str) else "")
+    request = _signed(csr)
     return authority.sign(cloud, request, member.chassis, member.address)
 
 
-def peer(cloud: Cloud, member: Member, csr: object) -> dict[str, str]:
+def peer(cloud: Cloud, member: Member, csr: str) -> dict[str, str]:
     """By what a node knows the others, and a certificate for its QEMUs; if nodes trust each other.
 
     Both go with each change of the nodes' authority.
@@ -189,7 +179,7 @@ def peer(cloud: Cloud, member: Member, csr: object) -> dict[str, str]:
     named = authority.peers(cloud)
     if not named:
         return {"migration": ""}
-    request = _signed(csr if isinstance(csr, str) else "")
+    request = _signed(csr)
     return {
         "migration": named,
         "nodes": authority.trusted(cloud).read_text(),
