@@ -7,6 +7,7 @@ import re
 import secrets
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from hmac import compare_digest
@@ -102,28 +103,10 @@ def join(cloud: Cloud, request: Request) -> dict[str, Any]:
         )
     tokens.spend(cloud, identifier, secret, key=key, node=request.name)
     passwords = {name: secrets.token_hex(24) for name in ("broker", "identity", "report")}
-    with changing(cloud, "members") as rows:
-        number = known.number if known else _free(rows)
-        member = Member(
-            request.name,
-            number,
-            request.chassis,
-            request.address,
-            Role.COMPUTE,
-            _hash(passwords["report"]),
-            key,
-            time.time(),
-        )
-        rows[:] = [row for row in rows if row["name"] != request.name] + [asdict(member)]
-        rows.sort(key=lambda row: row["joined"])
+    member = _seat(cloud, request, key, known, passwords["report"])
     plan = Plan.kept(cloud)
-    sdk = administrator.connect(cloud)
     try:
-        identity.grant(sdk, request.name, passwords["identity"])
-        broker.grant(cloud, request.name, passwords["broker"])
-        if cloud.settings.nodes.migration:
-            broker.permit(cloud)
-        opening.apply(plan)
+        _admit(cloud, plan, passwords, request.name)
     except Exception:
         if not known:
             # Its token is good for another try, which finds what has been done; or has, meanwhile.
@@ -133,7 +116,7 @@ def join(cloud: Cloud, request: Request) -> dict[str, Any]:
     given = Membership(
         controller=cloud.public_url,
         node=request.name,
-        number=number,
+        number=member.number,
         address=request.address,
         broker=cloud.settings.nodes.broker,
         southbound=cloud.settings.nodes.southbound,
@@ -146,6 +129,33 @@ def join(cloud: Cloud, request: Request) -> dict[str, Any]:
         "membership": asdict(given),
         "certificate": authority.sign(cloud, request.csr, request.chassis, request.address),
     }
+
+
+def _seat(cloud: Cloud, request: Request, key: str, known: Member | None, password: str) -> Member:
+    """Put the machine on the list of nodes; one that is known keeps its number."""
+    with changing(cloud, "members") as rows:
+        member = Member(
+            request.name,
+            known.number if known else _free(rows),
+            request.chassis,
+            request.address,
+            Role.COMPUTE,
+            _hash(password),
+            key,
+            time.time(),
+        )
+        rows[:] = [row for row in rows if row["name"] != request.name] + [asdict(member)]
+        rows.sort(key=lambda row: row["joined"])
+    return member
+
+
+def _admit(cloud: Cloud, plan: Plan, passwords: Mapping[str, str], name: str) -> None:
+    """Make its accounts, and open what it needs to reach."""
+    identity.grant(administrator.connect(cloud), name, passwords["identity"])
+    broker.grant(cloud, name, passwords["broker"])
+    if cloud.settings.nodes.migration:
+        broker.permit(cloud)
+    opening.apply(plan)
 
 
 def _free(rows: list[dict[str, Any]]) -> int:
