@@ -18,7 +18,7 @@ from dozencloud.cli.common import Invocation, Name, pass_invocation, say, say_te
     type=click.Choice(["sh", "yaml"]),
     default="sh",
     show_default=True,
-    help="Lines for a shell, or the content of clouds.yaml.",
+    help="sh: lines for a shell; yaml: the content of clouds.yaml.",
 )
 @pass_invocation
 def env(invocation: Invocation, form: str) -> None:
@@ -101,7 +101,12 @@ def ssh(invocation: Invocation, name: str, command: tuple[str, ...]) -> None:
 
 @click.command()
 @click.argument("server", type=Name())
-@click.option("--url", "as_url", is_flag=True, help="Print the address of a page for a browser.")
+@click.option(
+    "--url",
+    "as_url",
+    is_flag=True,
+    help="Print the address of a page that shows it in a browser; good for 10 minutes.",
+)
 @pass_invocation
 def console(invocation: Invocation, server: str, as_url: bool) -> None:
     """Open the serial console of a server; Ctrl-] ends it.

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.option(
-    "--purge-packages", is_flag=True, help="Remove the packages that `dozen up` installed, too."
+    "--purge-packages",
+    is_flag=True,
+    help="Remove also the packages that `dozen up` installed, and what only they needed.",
 )
-@click.option("--environment", is_flag=True, help="Remove the Python environment, too.")
+@click.option("--environment", is_flag=True, help="Remove also the Python environment.")
 @pass_invocation
 def destroy(invocation: Invocation, yes: bool, purge_packages: bool, environment: bool) -> None:
     """Remove every trace of the cloud.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dozencloud.images.inspection.model import Arch, Inspection
 
 ADDRESSES = ("https://", "http://")
+PUBLIC = "For all projects; also what is there already."
 
 
 @click.group()
@@ -65,11 +66,16 @@ def inspect(invocation: Invocation, source: str, as_json: bool) -> None:
 @image.command("import")
 @click.argument("source", type=Word())
 @click.option("--name", type=Word(), help="Name in the cloud; otherwise that of the file.")
-@click.option("--public", is_flag=True, help="For all projects.")
+@click.option("--public", is_flag=True, help=PUBLIC)
 @click.option(
-    "--property", "own", type=Word(), multiple=True, metavar="KEY=VALUE", help="Wins over ours."
+    "--property",
+    "own",
+    type=Word(),
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A property of the image, which wins over ours.",
 )
-@click.option("--force", is_flag=True, help="Also what cannot start.")
+@click.option("--force", is_flag=True, help="Import also what cannot start.")
 @pass_invocation
 def import_(
     invocation: Invocation,
@@ -129,7 +135,7 @@ def list_(
     "--arch", type=Word(), default="aarch64", show_default=True, help="aarch64, armv7l or armv6."
 )
 @click.option("--container", is_flag=True, help="The root file system, for containers.")
-@click.option("--public", is_flag=True, help="For all projects.")
+@click.option("--public", is_flag=True, help=PUBLIC)
 @click.option(
     "--download",
     type=File(file_okay=False),
@@ -187,7 +193,7 @@ def get(
     show_default=True,
     help="vm, kernel or container.",
 )
-@click.option("--public", is_flag=True, help="For all projects.")
+@click.option("--public", is_flag=True, help=PUBLIC)
 @click.option("--no-import", is_flag=True, help="Only build it, and print where it is.")
 @pass_invocation
 def build(

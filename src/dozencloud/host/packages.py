@@ -16,14 +16,28 @@ from dozencloud.facts.run import ask
 from dozencloud.host import machine
 from dozencloud.tasks.graph import Step
 
+OWN = {
+    "ca-certificates": "certificates of servers outside",
+    "debian-archive-keyring": "Debian's signing keys, for the ARM image; Debian itself has them",
+    "e2fsprogs": "the file system of the ARM image's state disk",
+    "ethtool": "sees that packets to servers are complete where Open vSwitch moves them in user "
+    "space",
+    "fping": "asks the routers of all projects at once whether they answer",
+    "iproute2": "namespaces, links, addresses",
+    "libseccomp2": "the lists of system calls that services may not use; apt needs it, too",
+    "nftables": "addresses of servers that go out",
+    "openssh-client": "logs in to servers",
+}
+"""What no service takes, but the machine itself or a command, and what for. For the others the
+definitions of the services say it."""
 COMMON = (
     "ca-certificates",
     "e2fsprogs",
-    "genisoimage",  # config drives
+    "genisoimage",
     "iproute2",
-    "ipxe-qemu",  # virtio-net's option ROM; QEMU refuses to start without the file
-    "libnginx-mod-stream",  # TLS for nodes
-    "libseccomp2",  # filters of system calls
+    "ipxe-qemu",
+    "libnginx-mod-stream",
+    "libseccomp2",
     "libvirt-clients",
     "libvirt-daemon",
     "libvirt-daemon-driver-qemu",
@@ -38,12 +52,12 @@ COMMON = (
     "qemu-utils",
 )
 CONTROL = (
-    "ethtool",  # checksums of what this machine sends to servers, where Open vSwitch needs them
-    "fping",  # whether routers answer
-    "gpgv",  # signatures of images
-    "haproxy",  # metadata proxy of each network (Neutron starts it)
-    "iptables",  # checksum rule of the metadata namespaces (Neutron sets it)
-    "mariadb-client",  # mariadb-dump, for what an upgrade keeps
+    "ethtool",
+    "fping",
+    "gpgv",
+    "haproxy",
+    "iptables",
+    "mariadb-client",
     "mariadb-client-core",
     "mariadb-server-core",
     "memcached",
@@ -53,16 +67,12 @@ CONTROL = (
 )
 """Besides, on a controller."""
 TIME = "chrony"
-"""Where nothing keeps the clock on time: certificates have times in them."""
-BY_MACHINE = {
-    # libvirt's getVersion fails where no emulator of the host's own architecture is installed.
-    "x86_64": ("qemu-system-x86",),
-}
+"""Where nothing keeps the clock on time."""
+BY_MACHINE = {"x86_64": ("qemu-system-x86",)}
 BY_DISTRIBUTION = {
-    # Makes the user libvirt-qemu, which libvirt looks up at its start, whatever qemu.conf says.
-    # From Debian 13 on the driver's own package does.
+    # From Debian 13 on the driver's own package makes the user.
     ("debian", "12"): ("libvirt-daemon-system",),
-    # Packages of their own since libvirt 10.6: what disks go to another node by, and virtlogd.
+    # Packages of their own since libvirt 10.6.
     ("debian", "13"): ("libvirt-daemon-driver-storage", "libvirt-daemon-log"),
     ("ubuntu", "24.04"): ("debian-archive-keyring", "libvirt-daemon-system"),
 }

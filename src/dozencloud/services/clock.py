@@ -28,5 +28,8 @@ CLOCK = Definition(
     describe=describe,
     roles=frozenset(Role),
     wanted=lambda plan: plan.node.keeps_time,
-    root="TODO",
+    root="sets the clock, and becomes `_chrony`",
+    packages={
+        "chrony": "keeps the clock, where nothing else does: certificates have times in them"
+    },
 )

@@ -206,9 +206,14 @@ LIBVIRTD = Definition(
         "libvirt-clients": "`virsh`: asks libvirt to look at the emulators before Nova does",
         "libvirt-daemon": "libvirtd and virtlogd",
         "libvirt-daemon-driver-qemu": "QEMU for libvirt",
+        "libvirt-daemon-driver-storage": "disks of servers go to another node by it",
+        "libvirt-daemon-system": "makes the user libvirt-qemu, which libvirt looks up at its "
+        "start, whatever qemu.conf says",
         "qemu-efi-aarch64": "UEFI for AArch64 servers",
         "qemu-efi-arm": "UEFI for ARMv7 servers",
         "qemu-system-arm": "the ARM machines",
+        "qemu-system-x86": "libvirt reports no version where no emulator of the host's own "
+        "architecture is installed",
     },
     foundation=True,
 )
@@ -218,5 +223,6 @@ LOG = Definition(
     describe=log_daemon,
     roles=frozenset((Role.COMPUTE,)),
     root="writes the consoles of servers",
+    packages={"libvirt-daemon-log": "virtlogd"},
     foundation=True,
 )
