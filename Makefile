@@ -1,8 +1,12 @@
-.PHONY: check clients cuts life pairs arm-host arm-node arm-board arm-pair
+.PHONY: check docs clients cuts life pairs arm-host arm-node arm-board arm-pair
 
 # Checks and tests all that this machine can.
 check:
 	./tests/run
+
+# Makes the tables in docs/ that repeat code anew; the check fails where one differs.
+docs:
+	./tools/docs
 
 # Pulls the plug of a controller and of a node ten times, on each system.
 cuts:

@@ -5,8 +5,8 @@ A table stands between two lines that GitHub does not show; its name is one of m
     <!-- made: settings -->
     <!-- end -->
 
-    ENVIRONMENT/bin/python tools/make_docs.py            make them anew
-    ENVIRONMENT/bin/python tools/make_docs.py --check    say which are not as the code is
+    make docs               make them anew
+    tools/docs --check      say which are not as the code is
 
 Exit status: 0 if all is as the code is, 1 if not.
 """

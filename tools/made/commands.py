@@ -24,13 +24,16 @@ def first_options_table() -> str:
 
 
 def options_table(name: str) -> str:
-    """Of one command, or of all below a group, with whose they are."""
+    """Of one command; or of all below a group, with whose they are."""
     command = cli.commands[name]
     of: dict[tuple[str, str], list[str]] = {}
     for owner, option in _all(command):
         of.setdefault((_spelled(option), _meaning(option)), []).append(owner)
     if isinstance(command, click.Group):
-        rows = [(spelled, ", ".join(whose), said) for (spelled, said), whose in of.items()]
+        # Options of one name stand together.
+        order = [spelled for spelled, _ in of]
+        found = sorted(of.items(), key=lambda each: order.index(each[0][0]))
+        rows = [(spelled, ", ".join(whose), said) for (spelled, said), whose in found]
         return table(("option", "of", "meaning"), rows)
     return table(("option", "meaning"), of)
 

@@ -18,7 +18,7 @@ from dozencloud.cli.common import Invocation, Name, pass_invocation, say, say_te
     type=click.Choice(["sh", "yaml"]),
     default="sh",
     show_default=True,
-    help="sh: lines for a shell; yaml: the content of clouds.yaml.",
+    help="Lines for a shell, or the content of clouds.yaml.",
 )
 @pass_invocation
 def env(invocation: Invocation, form: str) -> None:
@@ -105,7 +105,7 @@ def ssh(invocation: Invocation, name: str, command: tuple[str, ...]) -> None:
     "--url",
     "as_url",
     is_flag=True,
-    help="Print the address of a page that shows it in a browser; good for 10 minutes.",
+    help="Print the address of a page that shows the console in a browser; good for 10 minutes.",
 )
 @pass_invocation
 def console(invocation: Invocation, server: str, as_url: bool) -> None:

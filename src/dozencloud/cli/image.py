@@ -132,7 +132,11 @@ def list_(
 @image.command()
 @click.argument("name", type=Word())
 @click.option(
-    "--arch", type=Word(), default="aarch64", show_default=True, help="aarch64, armv7l or armv6."
+    "--arch",
+    type=Word(),
+    default="aarch64",
+    show_default=True,
+    help="Architecture: aarch64, armv7l or armv6.",
 )
 @click.option("--container", is_flag=True, help="The root file system, for containers.")
 @click.option("--public", is_flag=True, help=PUBLIC)
@@ -183,7 +187,11 @@ def get(
 @image.command()
 @click.argument("system", type=Word())
 @click.option(
-    "--arch", type=Word(), default="arm64", show_default=True, help="arm64, armhf or armel."
+    "--arch",
+    type=Word(),
+    default="arm64",
+    show_default=True,
+    help="Architecture: arm64, armhf or armel.",
 )
 @click.option(
     "--for",
@@ -191,7 +199,7 @@ def get(
     type=Word(),
     default="vm",
     show_default=True,
-    help="vm, kernel or container.",
+    help="What starts it: vm, kernel or container.",
 )
 @click.option("--public", is_flag=True, help=PUBLIC)
 @click.option("--no-import", is_flag=True, help="Only build it, and print where it is.")

@@ -33,7 +33,10 @@ def node() -> None:
     help="How long it is good: 30m, 2h, 7d; at most 30 days.",
 )
 @click.option(
-    "--role", type=click.Choice(["compute"]), default="compute", help="What the node will do."
+    "--role",
+    type=click.Choice(["compute"]),
+    default="compute",
+    help="What the node will do: compute.",
 )
 @click.option("--name", type=Word(), help="Only a node of this name may use it.")
 @pass_invocation
