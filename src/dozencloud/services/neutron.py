@@ -252,7 +252,7 @@ AGENT = Definition(
     title="Metadata for servers (Neutron OVN agent)",
     describe=agent,
     roles=frozenset((Role.CONTROL,)),
-    root="TODO",
+    root="makes a network namespace with a metadata proxy for each network",
     packages={
         "haproxy": "metadata proxy in each network; Neutron's agent starts it, as the user "
         "`dozen-metadata`",
