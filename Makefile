@@ -4,7 +4,7 @@
 check:
 	./tests/run
 
-# Makes the tables in docs/ that repeat code anew; the check fails where one differs.
+# Makes the tables and pictures in docs/ that repeat code anew; the check fails where one differs.
 docs:
 	./tools/docs
 

@@ -1,4 +1,4 @@
-"""Make the tables in docs/ that repeat code, from that code.
+"""Make the tables and pictures in docs/ that repeat code, from that code.
 
 A table stands between two lines that GitHub does not show; its name is one of made/registry.py:
 
@@ -19,13 +19,15 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from made.registry import TABLES
+from made.registry import PICTURES, TABLES
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PLACE = re.compile(
     r"^<!-- made: (?P<name>[^\n]+) -->\n(?P<text>.*?)^<!-- end -->$", re.MULTILINE | re.DOTALL
 )
-BEGIN, END = "<!-- made:", "<!-- end -->"
+END = "<!-- end -->"
+MARK = re.compile(r"^<!-- (?:made:|end -->)", re.MULTILINE)
+"""At the begin of a line: text may speak of marks."""
 
 Tables = Mapping[str, Callable[[], str]]
 
@@ -37,8 +39,8 @@ class Misplaced(Exception):
 def places(page: str) -> list[re.Match[str]]:
     """Where tables are to be; Misplaced if a mark has no counterpart."""
     found = list(PLACE.finditer(page))
-    if not len(found) == page.count(BEGIN) == page.count(END):
-        raise Misplaced(f"Each mark `{BEGIN} NAME -->` needs one `{END}` after it, on lines alone.")
+    if 2 * len(found) != len(MARK.findall(page)):
+        raise Misplaced(f"Each line `<!-- made: NAME -->` needs a line `{END}` after it.")
     return found
 
 
@@ -72,21 +74,29 @@ def pages(folder: Path, tables: Tables) -> dict[Path, str]:
     return found
 
 
-def check(folder: Path, tables: Tables) -> list[str]:
-    """Lines about the tables that differ."""
-    return [
+def check(folder: Path, tables: Tables, pictures: Tables) -> list[str]:
+    """Lines about the tables and pictures that differ."""
+    wrong = [
         f"{path.name}: the table `{name}` is not as the code is. Run: make docs"
         for path, text in pages(folder, tables).items()
         for name in differing(text, tables)
     ]
+    drawn = ((folder / name, picture()) for name, picture in pictures.items())
+    return wrong + [
+        f"{path.name} is not as the code is. Run: make docs"
+        for path, text in drawn
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
 
 
-def renew(folder: Path, tables: Tables) -> list[str]:
-    """Write the pages that change; their names."""
+def renew(folder: Path, tables: Tables, pictures: Tables) -> list[str]:
+    """Write the files that change; their names."""
+    new = {path: made(text, tables) for path, text in pages(folder, tables).items()}
+    new |= {folder / name: picture() for name, picture in pictures.items()}
     changed = []
-    for path, text in pages(folder, tables).items():
-        if (new := made(text, tables)) != text:
-            path.write_text(new, encoding="utf-8")
+    for path, text in new.items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
             changed.append(path.name)
     return changed
 
@@ -96,10 +106,10 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="only say which differ")
     only = parser.parse_args().check
     try:
-        said = check(DOCS, TABLES) if only else renew(DOCS, TABLES)
+        said = (check if only else renew)(DOCS, TABLES, PICTURES)
     except Misplaced as error:
         sys.exit(str(error))
-    print("\n".join(said) or "All tables are as the code is.")
+    print("\n".join(said) or "All tables and pictures are as the code is.")
     sys.exit(bool(said) and only)
 
 

@@ -1,10 +1,11 @@
-"""All tables, by the names that the documents call them by."""
+"""All that is made: tables, by the names that the documents call them by, and pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
 
+import house
 from made import accounts, commands, files, packages, services, settings, tasks
 
 TABLES: Mapping[str, Callable[[], str]] = {
@@ -22,4 +23,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "accounts": accounts.accounts_table,
     "rights": accounts.rights_table,
     "packages": packages.packages_table,
+    "wings": house.wings_table,
 }
+PICTURES: Mapping[str, Callable[[], str]] = {"house.svg": house.picture}
+"""Name of the file in docs/ -> its text."""
