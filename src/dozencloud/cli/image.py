@@ -199,7 +199,7 @@ def get(
     type=Word(),
     default="vm",
     show_default=True,
-    help="What starts it: vm, kernel or container.",
+    help="What it is for: vm, kernel or container.",
 )
 @click.option("--public", is_flag=True, help=PUBLIC)
 @click.option("--no-import", is_flag=True, help="Only build it, and print where it is.")
