@@ -116,7 +116,7 @@ OFFLINE, SOURCES, FULL, BUSY, BROKEN = (
     ],
 )
 def test_explain(said: str, meant: str) -> None:
-    problem = packages._explain(Problem("apt-get ended with status 100.", detail=said))
+    problem = packages._cause(Problem("apt-get ended with status 100.", detail=said))
     assert meant in problem.what
     assert problem.mend
     assert problem.detail == said
@@ -124,7 +124,7 @@ def test_explain(said: str, meant: str) -> None:
 
 def test_what_nobody_knows_stays_as_it_is() -> None:
     problem = Problem("apt-get ended with status 100.", detail="E: Something new")
-    assert packages._explain(problem) is problem
+    assert packages._cause(problem) is problem
 
 
 def test_bindings_are_linked_once_and_again(tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def install(step: Step, names: tuple[str, ...], state: State) -> None:
             step.note(f"{len(todo)} packages and what they need")
             step.run(apt("install", *todo), env=APT_ENVIRONMENT, timeout=SECONDS)
     except Problem as problem:
-        raise _explain(problem) from problem
+        raise _cause(problem) from problem
     finally:
         remove_policy()
     new = sorted(_in_use() - before)
@@ -257,7 +257,7 @@ def _in_use() -> set[str]:
     return {unit for unit, state in zip(UNITS, states, strict=True) if state & used}
 
 
-def _explain(problem: Problem) -> Problem:
+def _cause(problem: Problem) -> Problem:
     """The usual causes of a failed apt-get, said in words."""
     text = problem.detail
     for sign, what, mend in (

@@ -34,7 +34,7 @@ from dozencloud.nodes.joined.client import Controller
 from dozencloud.nodes.tokens import Token
 from dozencloud.supervision import client
 from dozencloud.tasks.graph import Graph, RunFailed, Step, Task
-from dozencloud.tasks.timings import Report, State
+from dozencloud.tasks.timings import RunReport, TaskState
 from dozencloud.tasks.view import make_listener
 from dozencloud.verdicts import Verdict
 
@@ -56,7 +56,7 @@ class Outcome:
     """
 
     cloud: Cloud
-    report: Report
+    report: RunReport
     changed: bool
     login: str = ""
     warnings: tuple[Verdict, ...] = ()
@@ -185,7 +185,7 @@ def run(
     verbose: bool = False,
     *,
     stderr: bool = False,
-) -> Report:
+) -> RunReport:
     """Run tasks, shown and logged as those of `dozen COMMAND`."""
     timings = cloud.lib / "timings.json"
     graph = Graph(tasks, previous=_previous(timings))
@@ -208,15 +208,15 @@ def run(
     return report
 
 
-def worked(report: Report, tasks: Sequence[Task]) -> bool:
+def worked(report: RunReport, tasks: Sequence[Task]) -> bool:
     """Whether a task found work to do; one without a check always runs, and tells nothing."""
     checked = {task.name for task in tasks if task.done} - WAITS
-    return any(r.name in checked and r.state is State.DONE for r in report.records)
+    return any(r.name in checked and r.state is TaskState.DONE for r in report.records)
 
 
-def _previous(path: Path) -> Report | None:
+def _previous(path: Path) -> RunReport | None:
     try:
-        return Report.from_json(path.read_text())
+        return RunReport.from_json(path.read_text())
     except (OSError, Problem):  # it only makes the order better
         return None
 
