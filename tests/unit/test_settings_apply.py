@@ -16,9 +16,10 @@ from test_doctor import GOOD
 from dozencloud.cloud.installation import Cloud, Settings, parse
 from dozencloud.cloud.secret import Secrets
 from dozencloud.cloud.state import State
+from dozencloud.content.networks import REGISTERED
 from dozencloud.facts.cpu import Cluster
 from dozencloud.lifecycle.bringup import Bringup, decide_node
-from dozencloud.lifecycle.preflight import REGISTERED, kept_settings, ranges
+from dozencloud.lifecycle.preflight import kept_settings, ranges
 from dozencloud.services import services
 from dozencloud.services.options import Plan
 from dozencloud.supervision.client import variables
@@ -64,8 +65,8 @@ OTHERWISE: dict[str, Callable[[Bringup], Any]] = {
     "network.provider_interface": lambda made: made.cloud.settings.network.provider_interface,
     "nodes.migration": lambda made: made._migration,
     "services.preload": lambda made: made._parent_fingerprint,
-    "image.mirror": lambda made: made._image_fingerprint(),
-    "image.suite": lambda made: made._image_fingerprint(),
+    "image.mirror": lambda made: made.content.image_inputs,
+    "image.suite": lambda made: made.content.image_inputs,
     # Each `image get` reads it.
     "image.mirrors": lambda made: made.cloud.settings.image.mirrors,
 }

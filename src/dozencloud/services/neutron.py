@@ -31,6 +31,8 @@ from dozencloud.supervision.client import running_since
 USER = "dozen-neutron"
 METADATA_USER = "dozen-metadata"
 """haproxy in each network, which speaks to servers, runs as this user."""
+EXTERNAL = "public"
+"""Name of the network of the floating IPs, and of the physical network that carries it."""
 FILES = ("neutron.conf", "ml2_conf.ini")
 SERVICE_PLUGINS = ("ovn-router", "port_forwarding", "qos", "trunk", "log", "segments", "pvlan")
 """Beside those that Neutron always loads: what OVN carries (neutron/common/ovn/extensions.py)."""
@@ -82,7 +84,7 @@ def _config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
             "extension_drivers": EXTENSION_DRIVERS,
             "overlay_ip_version": 4,
         },
-        "ml2_type_flat": {"flat_networks": "public"},
+        "ml2_type_flat": {"flat_networks": EXTERNAL},
         "ml2_type_geneve": {"vni_ranges": "1:65536", "max_header_size": 38},
         "securitygroup": {"enable_security_group": True},
         "ovn": {
