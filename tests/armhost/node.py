@@ -31,7 +31,7 @@ from rich.table import Table
 from run import find_uv
 from testcloud import Guest, TestCloud, eventually, new_root
 
-from dozencloud.cloud.installation import GENEVE, VXLAN
+from dozencloud.cloud.settings import GENEVE, VXLAN
 from dozencloud.errors import Problem
 from dozencloud.images.tiny import direct
 

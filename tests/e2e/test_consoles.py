@@ -23,7 +23,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from dozencloud.cloud.installation import SCREEN_PORTS, SERIAL_PORTS
+from dozencloud.cloud.settings import SCREEN_PORTS, SERIAL_PORTS
 from dozencloud.images.debian import disk
 from dozencloud.images.packages import apt, debs
 from dozencloud.images.tiny import direct

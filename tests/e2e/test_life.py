@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 from testcloud import IMAGE, Guest, TestCloud, eventually
 
+from dozencloud.cloud.plan import Plan
 from dozencloud.errors import Exit
 from dozencloud.host import processes
-from dozencloud.services.options import Plan, Service
+from dozencloud.supervision.service import Service
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 

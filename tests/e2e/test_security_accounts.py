@@ -15,9 +15,9 @@ from openstack.connection import Connection
 from openstack.exceptions import BadRequestException
 from testcloud import IMAGE, Tenant, TestCloud
 
+from dozencloud.cloud.plan import Plan
 from dozencloud.cloud.secret import Secrets
 from dozencloud.services import accounts, mariadb
-from dozencloud.services.options import Plan
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

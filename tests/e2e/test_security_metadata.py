@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from testcloud import OPEN, Guest, Tenant, TestCloud
 
-from dozencloud.services.options import api_socket
+from dozencloud.supervision.service import api_socket
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -17,12 +17,12 @@ from testnext import Next
 
 from dozencloud import RELEASE, SERIES
 from dozencloud.cloud.lineage import Unfinished
+from dozencloud.cloud.plan import Plan
 from dozencloud.cloud.state import State
 from dozencloud.errors import Exit
 from dozencloud.host import processes
 from dozencloud.lifecycle import backups
 from dozencloud.services import mariadb
-from dozencloud.services.options import Plan
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

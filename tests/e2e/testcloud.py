@@ -23,9 +23,10 @@ from openstack.connection import Connection
 from openstack.exceptions import ResourceFailure, SDKException
 
 from dozencloud.cloud.installation import Cloud, load
+from dozencloud.cloud.plan import Plan
 from dozencloud.facts.routes import routes
 from dozencloud.services import services
-from dozencloud.services.options import Plan, Service
+from dozencloud.supervision.service import Service
 
 PLACE = Path("/var/tmp")  # noqa: S108  (on a real disk, and a short path)
 IMAGE, FLAVOR, EXTERNAL = "tiny-arm64", "m1.nano", "public"

@@ -25,9 +25,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from dozencloud.cloud import tls
-from dozencloud.cloud.installation import NODE_CONSOLES_PORT, Cloud, parse
+from dozencloud.cloud.installation import NODE_CONSOLES_PORT, Cloud
 from dozencloud.cloud.membership import Member, Membership, changing, console_name
+from dozencloud.cloud.plan import Node, Plan
 from dozencloud.cloud.secret import Secrets
+from dozencloud.cloud.settings import parse
 from dozencloud.hooks.nova.consoleproxy import destination
 from dozencloud.host import users
 from dozencloud.host.network import namespace
@@ -36,7 +38,8 @@ from dozencloud.private import write_private
 from dozencloud.services import gate, gateway, ovn, rabbitmq
 from dozencloud.services.gateway import GROUP
 from dozencloud.services.gateway import USER as GATEWAY_USER
-from dozencloud.services.options import Node, Plan, Service, broker_over_tls, broker_url, ini
+from dozencloud.services.options import broker_over_tls, broker_url, ini
+from dozencloud.supervision.service import Service
 from dozencloud.tasks.graph import Step
 
 pytestmark = [

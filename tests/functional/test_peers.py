@@ -27,8 +27,10 @@ import nova.conf  # noqa: E402
 from nodekit import STEP, Machine, controller_plan, machine, node_plan  # noqa: E402
 
 from dozencloud.cloud import tls  # noqa: E402
-from dozencloud.cloud.installation import LIBVIRT_PORT, Cloud, parse  # noqa: E402
+from dozencloud.cloud.installation import LIBVIRT_PORT, Cloud  # noqa: E402
 from dozencloud.cloud.membership import Member  # noqa: E402
+from dozencloud.cloud.plan import Plan  # noqa: E402
+from dozencloud.cloud.settings import parse  # noqa: E402
 from dozencloud.compute.joined.peerfiles import PeerDriver  # noqa: E402
 from dozencloud.host import users  # noqa: E402
 from dozencloud.host.network import namespace  # noqa: E402
@@ -36,7 +38,6 @@ from dozencloud.nodes.controller import authority, enrol  # noqa: E402
 from dozencloud.nodes.joined import joining, peers  # noqa: E402
 from dozencloud.private import write_private  # noqa: E402
 from dozencloud.services import libvirt  # noqa: E402
-from dozencloud.services.options import Plan  # noqa: E402
 
 MIB = 1 << 20
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.plan import Node, Plan
 from dozencloud.cloud.secret import Secrets
 from dozencloud.services import privsep
-from dozencloud.services.options import Node, Plan
 
 pytestmark = [pytest.mark.functional, pytest.mark.timeout(90)]
 

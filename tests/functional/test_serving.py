@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from dozencloud.services.options import http_status
+from dozencloud.supervision.ready import http_status
 
 pytestmark = pytest.mark.functional
 

@@ -21,14 +21,15 @@ import bcrypt
 import pytest
 
 from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.plan import Node, Plan
 from dozencloud.cloud.secret import Secrets
 from dozencloud.content import schema
 from dozencloud.host import users
 from dozencloud.lifecycle.bringup import make_folder
 from dozencloud.private import write_private
 from dozencloud.services import mariadb
-from dozencloud.services.options import GROUP, Node, Plan
 from dozencloud.supervision.client import clean_environment
+from dozencloud.supervision.service import GROUP
 from dozencloud.tasks.graph import Step
 
 TOOLS = str(Path(__file__).resolve().parents[2] / "tools")

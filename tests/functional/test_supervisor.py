@@ -25,8 +25,8 @@ from dozencloud.errors import Problem
 from dozencloud.host import processes
 from dozencloud.host.confinement import Confinement, Unconfined
 from dozencloud.host.processes import alive
-from dozencloud.services.options import SERVE, Role, Service
 from dozencloud.supervision.client import Supervisor, clean_environment, log_file
+from dozencloud.supervision.service import SERVE, Role, Service
 
 pytestmark = [pytest.mark.functional, pytest.mark.timeout(90)]
 

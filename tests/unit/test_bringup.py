@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from test_doctor import ARM, GOOD
 
-from dozencloud.cloud.installation import Compute, load
+from dozencloud.cloud.installation import load
+from dozencloud.cloud.plan import Node
+from dozencloud.cloud.settings import Compute
 from dozencloud.errors import Problem
 from dozencloud.facts import Facts
 from dozencloud.facts.cpu import Cluster
 from dozencloud.facts.kvm import Kvm, KvmState
-from dozencloud.lifecycle.bringup import decide_node
-from dozencloud.services.options import Node
+from dozencloud.lifecycle.node import decide_node
 
 BOARD = replace(GOOD, system=ARM, kvm=Kvm(KvmState.USABLE))
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dozencloud.cloud.installation import Cloud, Network, Settings
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.settings import Network, Settings
 from dozencloud.facts.card import Card
 from dozencloud.host.network import uplink
 from dozencloud.host.network.cardmove import (

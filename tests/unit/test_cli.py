@@ -24,11 +24,12 @@ from dozencloud.cli import EPILOG, cli, common
 from dozencloud.cli.common import Invocation, Root
 from dozencloud.cli.logs import follow
 from dozencloud.cli.status import duration
-from dozencloud.cloud.installation import Cloud, parse
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.plan import Node
+from dozencloud.cloud.settings import parse
 from dozencloud.errors import Exit, Problem
 from dozencloud.lifecycle import commands
 from dozencloud.nodes.tokens import Token
-from dozencloud.services.options import Node
 from dozencloud.tasks.timings import Record, Report, State
 from dozencloud.verdicts import Level, Verdict
 

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dozencloud.cloud.installation import (
-    LONGEST_ROOT,
-    Cloud,
+from dozencloud.cloud.installation import LONGEST_ROOT, Cloud, load, main_address
+from dozencloud.cloud.settings import (
     Compute,
     Gateway,
     Image,
@@ -22,8 +21,6 @@ from dozencloud.cloud.installation import (
     Nodes,
     Services,
     Settings,
-    load,
-    main_address,
     parse,
     template,
 )

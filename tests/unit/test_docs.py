@@ -20,15 +20,16 @@ import pytest
 from dozencloud.checks.doctor import Needs
 from dozencloud.cli import cli
 from dozencloud.cloud import folders
-from dozencloud.cloud.installation import Cloud, Settings
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.plan import Node, Plan
 from dozencloud.cloud.secret import Secrets
+from dozencloud.cloud.settings import Settings
 from dozencloud.errors import Exit
 from dozencloud.facts import gather
 from dozencloud.facts.system import SUPPORTED
 from dozencloud.host import packages
 from dozencloud.lifecycle.bringup import Bringup
 from dozencloud.services import services
-from dozencloud.services.options import Node, Plan
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAGES = [CHECKOUT / "README.md", CHECKOUT / "CHANGELOG.md", *sorted(CHECKOUT.glob("docs/*.md"))]

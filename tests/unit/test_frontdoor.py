@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from dozencloud.checks import frontdoor
-from dozencloud.cloud.installation import Cloud, Gateway, Settings, main_address
+from dozencloud.cloud.installation import Cloud, main_address
+from dozencloud.cloud.settings import Gateway, Settings
 from dozencloud.cloud.state import State
 from dozencloud.verdicts import Level, Verdict
 

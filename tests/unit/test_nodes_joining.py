@@ -22,8 +22,10 @@ from nodes_kit import GIVEN, MEMBER, REPORT
 
 from dozencloud import RELEASE
 from dozencloud.cloud import tls
-from dozencloud.cloud.installation import Cloud, parse
+from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import Member, changing, keep, members, membership
+from dozencloud.cloud.plan import Node
+from dozencloud.cloud.settings import parse
 from dozencloud.errors import Exit, Problem
 from dozencloud.nodes import reports, tokens
 from dozencloud.nodes.controller import authority, broker, enrol
@@ -31,7 +33,6 @@ from dozencloud.nodes.joined import agent, joining, leaving
 from dozencloud.nodes.joined.client import checked_url
 from dozencloud.nodes.reports import Report
 from dozencloud.nodes.tokens import Reason, Refused, Token
-from dozencloud.services.options import Node
 
 CHASSIS = "5f0e3b2a-8a55-4d0e-9a3e-3c4c5e0a1b2c"
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import nodes_kit
 import pytest
 
-from dozencloud.cloud.installation import Cloud, parse
+from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import Member
+from dozencloud.cloud.settings import parse
 from dozencloud.nodes.controller import enrol
 from dozencloud.nodes.listing import Condition, Row
 from dozencloud.nodes.reports import Report

@@ -10,14 +10,16 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import openstack  # noqa: F401  # what refuses is loaded where the nodes are asked for
 import pytest
 from keystoneauth1.exceptions import Unauthorized
 from nodes_kit import GIVEN, MEMBER
 from users_kit import dozen_as_nobody
 
 from dozencloud.checks import status
-from dozencloud.cloud.installation import Cloud, Network, Settings
+from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import keep
+from dozencloud.cloud.settings import Network, Settings
 from dozencloud.cloud.state import State
 from dozencloud.errors import Exit, Problem
 from dozencloud.host.network.uplink import STATE

@@ -14,13 +14,13 @@ from dozencloud.cloud import lineage
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.lineage import Unfinished
 from dozencloud.cloud.membership import Member, Membership, membership, membership_file
+from dozencloud.cloud.plan import Node
 from dozencloud.cloud.state import State
 from dozencloud.errors import Exit, Problem
 from dozencloud.lifecycle import backups, upgrade
 from dozencloud.nodes.reports import Report
 from dozencloud.nodes.tokens import Kept
 from dozencloud.releases import Standing, known, numbers, standing
-from dozencloud.services.options import Node
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

@@ -17,8 +17,10 @@ from nodes_kit import GIVEN, MEMBER
 from supervisor.options import ServerOptions
 
 from dozencloud.cloud import tls
-from dozencloud.cloud.installation import Cloud, parse
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.plan import Node, Plan
 from dozencloud.cloud.secret import Secrets
+from dozencloud.cloud.settings import parse
 from dozencloud.facts import gather
 from dozencloud.host import users
 from dozencloud.host.confinement import Unconfined
@@ -28,9 +30,10 @@ from dozencloud.services import FIRST, services
 from dozencloud.services.gateway import APIS, PAGES
 from dozencloud.services.gateway import USER as GATEWAY_USER
 from dozencloud.services.libvirt import USER as QEMU_USER
-from dozencloud.services.options import GROUP, File, Node, Plan, Service, ini
+from dozencloud.services.options import ini
 from dozencloud.services.rabbitmq import password_hash
 from dozencloud.supervision.client import render, variables
+from dozencloud.supervision.service import GROUP, File, Service
 from dozencloud.tasks.graph import Graph
 
 NODE = Node("node", "chassis", "qemu", "netdev", "x86_64", kvm_present=True)

@@ -13,15 +13,17 @@ import pytest
 from nodes_kit import MEMBER
 from test_doctor import GOOD
 
-from dozencloud.cloud.installation import Cloud, Settings, parse
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.plan import Plan
 from dozencloud.cloud.secret import Secrets
+from dozencloud.cloud.settings import Settings, parse
 from dozencloud.cloud.state import State
 from dozencloud.content.networks import REGISTERED
 from dozencloud.facts.cpu import Cluster
-from dozencloud.lifecycle.bringup import Bringup, decide_node
+from dozencloud.lifecycle.bringup import Bringup
+from dozencloud.lifecycle.node import decide_node
 from dozencloud.lifecycle.preflight import kept_settings, ranges
 from dozencloud.services import services
-from dozencloud.services.options import Plan
 from dozencloud.supervision.client import variables
 
 NAMES = [

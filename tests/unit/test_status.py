@@ -22,8 +22,8 @@ from dozencloud.checks.status import (
     parse_pss,
 )
 from dozencloud.cloud.installation import Cloud
-from dozencloud.services.options import Role, Service
 from dozencloud.supervision.client import Process
+from dozencloud.supervision.service import Role, Service
 
 ROLLUP = """\
 55d4c0000000-7ffd000000 ---p 00000000 00:00 0                            [rollup]

@@ -18,16 +18,10 @@ from supervisor.states import ProcessStates, SupervisorStates
 
 from dozencloud.cloud.installation import Cloud
 from dozencloud.errors import Exit, Problem
-from dozencloud.services.options import Role, Service
-from dozencloud.supervision import client, daemon
-from dozencloud.supervision.client import (
-    Supervisor,
-    _connections,
-    _tree,
-    clean_environment,
-    last_lines,
-    render,
-)
+from dozencloud.supervision import client, daemon, ready
+from dozencloud.supervision.client import Supervisor, clean_environment, last_lines, render
+from dozencloud.supervision.ready import _connections, _tree
+from dozencloud.supervision.service import Role, Service
 
 
 def service(name: str = "one", **more: object) -> Service:
@@ -224,9 +218,9 @@ def test_connected_to(broker: socket.socket, monkeypatch: pytest.MonkeyPatch) ->
     try:
         other, _ = broker.accept()
         cloud = Cloud(Path("/srv/a"))
-        answers = {n: client.connected_to(cloud, n, port)() for n in pids}
+        answers = {n: ready.connected_to(cloud, n, port)() for n in pids}
         assert answers == {"connected": True, "idle": False, "stopped": False}
-        assert not client.connected_to(cloud, "connected", port - 1)()
+        assert not ready.connected_to(cloud, "connected", port - 1)()
         # The listening side has the port as its local end, not as its remote one.
         assert f"0100007F:{port:04X}" not in _connections(os.getpid())
         other.close()

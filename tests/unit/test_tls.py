@@ -18,7 +18,8 @@ from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from dozencloud.cloud import tls
-from dozencloud.cloud.installation import Cloud, Gateway, Network, Settings
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.settings import Gateway, Network, Settings
 
 
 @pytest.fixture

@@ -13,12 +13,13 @@ from typing import Any
 from dozencloud.checks import reachable
 from dozencloud.checks.reachable import Routers
 from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.plan import Plan
 from dozencloud.errors import Problem
 from dozencloud.facts.memory import disk
 from dozencloud.host import processes
 from dozencloud.services import services
-from dozencloud.services.options import Plan, Service
 from dozencloud.supervision.client import Process, Supervisor, last_lines, log_file
+from dozencloud.supervision.service import Service
 
 SUPERVISOR = "supervisor"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

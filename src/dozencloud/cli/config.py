@@ -20,7 +20,7 @@ def config(invocation: Invocation) -> None:
     Example:
       ./dozen config
     """
-    from dozencloud.cloud.installation import template
+    from dozencloud.cloud.settings import template
 
     cloud = invocation.cloud
     there = "" if cloud.exists else " (written by the first `dozen up`)"

@@ -38,7 +38,7 @@ def destroy(invocation: Invocation, yes: bool, purge_packages: bool, environment
     from dozencloud import facts
     from dozencloud.checks.status import losses
     from dozencloud.cloud.guards import need_root
-    from dozencloud.lifecycle import stop
+    from dozencloud.lifecycle import destroy
     from dozencloud.lifecycle.lock import locked
     from dozencloud.lifecycle.preflight import markers
 
@@ -52,7 +52,7 @@ def destroy(invocation: Invocation, yes: bool, purge_packages: bool, environment
         with locked(cloud):
             if not yes:
                 _ask(losses(cloud), cloud.command("destroy", "--yes"))
-            removed = stop.destroy(cloud, lambda text: say(f"  {text}"))
+            removed = destroy.destroy(cloud, lambda text: say(f"  {text}"))
         left = facts.find_traces(signs)
         if not left.empty:
             raise Problem(
@@ -67,7 +67,7 @@ def destroy(invocation: Invocation, yes: bool, purge_packages: bool, environment
 def clear_machine(cloud: Cloud, *, purge_packages: bool = False, environment: bool = False) -> None:
     """What clouds of this machine share: removed if that is wanted, else named."""
     from dozencloud.host import environments, machine
-    from dozencloud.lifecycle import stop
+    from dozencloud.lifecycle import destroy
 
     others, own = machine.others(cloud), Path(sys.prefix)
     names = machine.packages()
@@ -76,7 +76,7 @@ def clear_machine(cloud: Cloud, *, purge_packages: bool = False, environment: bo
     if others:
         return
     if names and purge_packages:
-        gone = stop.purge(lambda text: say(f"  {text}"))
+        gone = destroy.purge(lambda text: say(f"  {text}"))
         say(f"Removed: {', '.join(gone)}." if gone else "Its packages are gone already.")
     elif names:
         say(f"Left: {len(names)} packages that were installed for it. To remove them:")

@@ -127,8 +127,8 @@ def _last_run(folder: Path, task: str | None, lines: int) -> None:
 
 
 def _without_log(cloud: Cloud, service: str) -> Problem:
+    from dozencloud.cloud.plan import Plan
     from dozencloud.services import services
-    from dozencloud.services.options import Plan
 
     known = {each.name for each in services(Plan.kept(cloud))}
     if service in known:

@@ -46,7 +46,7 @@ def token(invocation: Invocation, ttl: str, role: str, name: str | None) -> None
     from dozencloud.lifecycle import commands
     from dozencloud.nodes import tokens
     from dozencloud.nodes.controller import enrol
-    from dozencloud.services.options import Role
+    from dozencloud.supervision.service import Role
 
     seconds = tokens.seconds(ttl)
     if name and not enrol.NAME.fullmatch(name):

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dozencloud.cloud.installation import GENEVE, MEMBERSHIP_FILE, Cloud
+from dozencloud.cloud.installation import MEMBERSHIP_FILE, Cloud
+from dozencloud.cloud.settings import GENEVE
 from dozencloud.errors import Problem
 from dozencloud.locks import open_lock
 from dozencloud.private import write_private

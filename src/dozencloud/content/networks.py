@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from dozencloud.cloud.installation import PROJECT_PREFIX, Cloud
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.settings import PROJECT_PREFIX
 from dozencloud.services import accounts
 from dozencloud.services.neutron import EXTERNAL
 

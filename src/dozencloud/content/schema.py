@@ -17,10 +17,10 @@ from pathlib import Path
 import bcrypt
 
 from dozencloud.cloud.installation import REGION
+from dozencloud.cloud.plan import Plan
 from dozencloud.services import mariadb
 from dozencloud.services.accounts import ACCOUNTS
 from dozencloud.services.keystone import make_keys
-from dozencloud.services.options import Plan
 from dozencloud.tasks.graph import Step
 
 DATABASES: Mapping[str, str] = {

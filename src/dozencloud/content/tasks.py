@@ -16,6 +16,7 @@ from typing import Any
 from dozencloud.access.administrator import connect
 from dozencloud.access.ssh import KeyFiles
 from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.plan import Plan
 from dozencloud.cloud.state import State, digest
 from dozencloud.content import (
     catalogue,
@@ -32,7 +33,6 @@ from dozencloud.host.network import uplink
 from dozencloud.images.inspection.model import Inspection
 from dozencloud.images.tiny import direct
 from dozencloud.services import accounts
-from dozencloud.services.options import Plan
 from dozencloud.tasks.graph import Step, Task
 
 TINY = "aarch64"

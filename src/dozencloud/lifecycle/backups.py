@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dozencloud.cloud.installation import CLOUD_FILE, SECRETS_FILE, Cloud
+from dozencloud.cloud.installation import SECRETS_FILE, Cloud
+from dozencloud.cloud.plan import Plan
+from dozencloud.cloud.settings import CLOUD_FILE
 from dozencloud.content import schema
 from dozencloud.private import write_private
 from dozencloud.services import mariadb
-from dozencloud.services.options import Plan
 from dozencloud.tasks.graph import Step
 
 KEPT = 3

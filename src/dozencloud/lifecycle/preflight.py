@@ -12,14 +12,15 @@ from pathlib import Path
 
 from dozencloud import facts
 from dozencloud.checks import doctor, frontdoor
-from dozencloud.cloud.installation import GENEVE, INTEGRATION_BRIDGE, Cloud, Internal, parse_cpus
+from dozencloud.cloud.installation import INTEGRATION_BRIDGE, Cloud
 from dozencloud.cloud.membership import Member, members, membership_file
+from dozencloud.cloud.settings import GENEVE, Internal, parse_cpus
 from dozencloud.cloud.state import State
 from dozencloud.content.networks import REGISTERED
 from dozencloud.errors import Problem
 from dozencloud.facts.reach import Target
 from dozencloud.host import packages
-from dozencloud.host.network import namespace, tunnels, uplink
+from dozencloud.host.network import dataplane, namespace, tunnels, uplink
 from dozencloud.lifecycle.lock import are_ours, foreign_folders, is_used
 from dozencloud.supervision.client import Supervisor, log_file
 from dozencloud.verdicts import Level, Verdict
@@ -81,7 +82,7 @@ def passing(cloud: Cloud, found: facts.Facts, *, node: bool) -> tuple[str, ...]:
     if cloud.namespace:
         return (cloud.link_devices[0],)
     name, devices = cloud.settings.network.provider_interface, []
-    if namespace.datapath(cloud, found.network) == "netdev" and (node or members(cloud)):
+    if dataplane.datapath(cloud, found.network) == "netdev" and (node or members(cloud)):
         devices.append(tunnels.link_devices(cloud)[0])
     if not node and not name:
         devices.append(cloud.provider_bridge)

@@ -17,6 +17,7 @@ from dozencloud.cloud import lineage
 from dozencloud.cloud.installation import Cloud, load
 from dozencloud.cloud.lineage import MADE_BY, Unfinished
 from dozencloud.cloud.membership import Membership, account, members, membership
+from dozencloud.cloud.plan import Plan
 from dozencloud.cloud.state import State
 from dozencloud.content import schema
 from dozencloud.errors import Exit, Problem
@@ -24,14 +25,14 @@ from dozencloud.facts.memory import disk
 from dozencloud.facts.run import ask
 from dozencloud.lifecycle import backups, commands, lock, preflight, stop
 from dozencloud.lifecycle.backups import Backup
-from dozencloud.lifecycle.bringup import Bringup, make_plan
+from dozencloud.lifecycle.bringup import Bringup
 from dozencloud.lifecycle.commands import Outcome
+from dozencloud.lifecycle.node import make_plan
 from dozencloud.lifecycle.preflight import GIB
 from dozencloud.nodes import reports
 from dozencloud.nodes.joined.client import Controller
 from dozencloud.releases import Standing, numbers, standing
 from dozencloud.services import mariadb
-from dozencloud.services.options import Plan
 from dozencloud.tasks.graph import RunFailed, Step, Task
 from dozencloud.verdicts import Level
 

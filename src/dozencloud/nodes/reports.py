@@ -10,8 +10,9 @@ from typing import Any
 
 from dozencloud.access import administrator
 from dozencloud.checks import reachable
-from dozencloud.cloud.installation import GENEVE, Cloud
+from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import Member
+from dozencloud.cloud.settings import GENEVE
 from dozencloud.host.network import tunnels
 from dozencloud.nodes.tokens import Refused
 from dozencloud.private import write_private

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from dozencloud.cloud.plan import Plan
 from dozencloud.services import (
     clock,
     gate,
@@ -24,7 +25,7 @@ from dozencloud.services import (
     privsep,
     rabbitmq,
 )
-from dozencloud.services.options import Plan, Service
+from dozencloud.supervision.service import Service
 
 FIRST: tuple[Callable[[Plan], Service], ...] = (
     gateway.service,

@@ -5,9 +5,10 @@ With Debian's own settings (/etc/chrony): with systemd it runs as the machine's 
 
 from __future__ import annotations
 
+from dozencloud.cloud.plan import Plan
 from dozencloud.host.confinement import Unconfined
-from dozencloud.services.options import Plan, Role, Service
-from dozencloud.supervision.client import running_since
+from dozencloud.supervision.ready import running_since
+from dozencloud.supervision.service import Role, Service
 
 USER = "_chrony"
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import CONSOLE_USER, NODE_CONSOLES_PORT
+from dozencloud.cloud.plan import Plan
 from dozencloud.services.gateway import HEAD_SECONDS, LAST, LOAD_STREAM, NGINX, TLS, reload
-from dozencloud.services.options import GROUP, File, Folder, Plan, Role, Service, listening
+from dozencloud.supervision.ready import listening
+from dozencloud.supervision.service import GROUP, File, Folder, Role, Service
 
 
 def service(plan: Plan) -> Service:

@@ -15,21 +15,13 @@ import dozencloud
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import NODE_CONSOLES_PORT, Cloud
 from dozencloud.cloud.membership import nodes_folder
+from dozencloud.cloud.plan import Plan
 from dozencloud.hooks.transfers import AT_A_TIME
 from dozencloud.host.confinement import Confinement
 from dozencloud.host.processes import alive, children, read
-from dozencloud.services.options import (
-    GROUP,
-    IMAGE_DATA,
-    LOGINS,
-    File,
-    Folder,
-    Plan,
-    Role,
-    Service,
-    api_socket,
-    listening,
-)
+from dozencloud.services.options import IMAGE_DATA, LOGINS
+from dozencloud.supervision.ready import listening
+from dozencloud.supervision.service import GROUP, File, Folder, Role, Service, api_socket
 
 USER = "dozen-gateway"
 APIS = {

@@ -6,6 +6,7 @@ import ipaddress
 from contextlib import suppress
 
 from dozencloud.cloud.installation import LINKS, REGION, Cloud
+from dozencloud.cloud.plan import Plan
 from dozencloud.downloads import PORTS, Allowed
 from dozencloud.host.confinement import Confinement
 from dozencloud.images import links
@@ -13,22 +14,16 @@ from dozencloud.services.options import (
     IMAGE_DATA,
     LOG_OPTIONS,
     NO_NOTIFICATIONS,
-    File,
-    Folder,
-    Plan,
-    Role,
-    Service,
-    answers,
-    api_folder,
     credentials,
     database_options,
     ini,
     policy_file,
     policy_option,
-    python_wsgi,
     to_json,
     token_check,
 )
+from dozencloud.supervision.ready import answers
+from dozencloud.supervision.service import File, Folder, Role, Service, api_folder, python_wsgi
 
 USER = "dozen-glance"
 

@@ -6,26 +6,21 @@ import base64
 import os
 from pathlib import Path
 
+from dozencloud.cloud.plan import Plan
 from dozencloud.host.users import own
 from dozencloud.private import write_private
 from dozencloud.services.options import (
     LOG_OPTIONS,
     LOGINS,
     NO_NOTIFICATIONS,
-    File,
-    Folder,
-    Plan,
-    Role,
-    Service,
-    answers,
-    api_folder,
     database_options,
     ini,
     memcached,
     policy_file,
     policy_option,
-    python_wsgi,
 )
+from dozencloud.supervision.ready import answers
+from dozencloud.supervision.service import File, Folder, Role, Service, api_folder, python_wsgi
 
 USER = "dozen-keystone"
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from dozencloud.cloud import tls
-from dozencloud.cloud.installation import LIBVIRT_PORT, MIGRATION_PORTS, SCREEN_PORTS, Cloud
+from dozencloud.cloud.installation import LIBVIRT_PORT, MIGRATION_PORTS, Cloud
+from dozencloud.cloud.plan import Plan
+from dozencloud.cloud.settings import SCREEN_PORTS
 from dozencloud.host import users
 from dozencloud.host.confinement import Unconfined
-from dozencloud.services.options import File, Folder, Plan, Role, Service, accepting
+from dozencloud.supervision.ready import accepting
+from dozencloud.supervision.service import File, Folder, Role, Service
 from dozencloud.tasks.graph import Step
 
 USER = "dozen-qemu"

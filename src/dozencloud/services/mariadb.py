@@ -6,7 +6,10 @@ import os
 import shutil
 from pathlib import Path
 
-from dozencloud.services.options import GROUP, File, Folder, Plan, Role, Service, accepting, ini
+from dozencloud.cloud.plan import Plan
+from dozencloud.services.options import ini
+from dozencloud.supervision.ready import accepting
+from dozencloud.supervision.service import GROUP, File, Folder, Role, Service
 from dozencloud.tasks.graph import Step
 
 USER = "dozen-mariadb"

@@ -5,7 +5,9 @@ It knows no passwords, so it listens on a Unix socket in a folder of the service
 
 from __future__ import annotations
 
-from dozencloud.services.options import GROUP, Folder, Plan, Role, Service, accepting
+from dozencloud.cloud.plan import Plan
+from dozencloud.supervision.ready import accepting
+from dozencloud.supervision.service import GROUP, Folder, Role, Service
 
 USER = "dozen-memcached"
 

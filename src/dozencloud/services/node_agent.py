@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dozencloud.cloud.plan import Plan
 from dozencloud.host.confinement import Unconfined
-from dozencloud.services.options import Plan, Role, Service, python_main
-from dozencloud.supervision.client import running_since
+from dozencloud.supervision.ready import running_since
+from dozencloud.supervision.service import Role, Service, python_main
 
 
 def service(plan: Plan) -> Service:

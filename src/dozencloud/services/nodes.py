@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
+from dozencloud.cloud.plan import Plan
 from dozencloud.host.confinement import Unconfined
-from dozencloud.services.options import (
-    Folder,
-    Plan,
-    Role,
-    Service,
-    answers,
-    api_folder,
-    python_wsgi,
-)
+from dozencloud.supervision.ready import answers
+from dozencloud.supervision.service import Folder, Role, Service, api_folder, python_wsgi
 
 
 def service(plan: Plan) -> Service:

@@ -8,34 +8,34 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from dozencloud.cloud.installation import CONSOLE_USER, INTEGRATION_BRIDGE, REGION, SERIAL_PORTS
+from dozencloud.cloud.installation import CONSOLE_USER, INTEGRATION_BRIDGE, REGION
+from dozencloud.cloud.plan import Node, Plan
+from dozencloud.cloud.settings import SERIAL_PORTS
 from dozencloud.host.confinement import Unconfined
 from dozencloud.services import libvirt, privsep
 from dozencloud.services.accounts import NOVA_SENDS
 from dozencloud.services.options import (
     LOG_OPTIONS,
     NO_NOTIFICATIONS,
-    File,
-    Folder,
-    Node,
-    Plan,
-    Role,
-    Service,
-    answers,
-    api_folder,
     broker_over_tls,
     broker_url,
     credentials,
     database_options,
     ini,
-    listening,
     policy_file,
     policy_option,
-    python_main,
-    python_wsgi,
     token_check,
 )
-from dozencloud.supervision.client import connected_to
+from dozencloud.supervision.ready import answers, connected_to, listening
+from dozencloud.supervision.service import (
+    File,
+    Folder,
+    Role,
+    Service,
+    api_folder,
+    python_main,
+    python_wsgi,
+)
 
 USER = CONSOLE_USER
 PASTE = "api-paste.ini"

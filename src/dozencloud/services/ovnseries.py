@@ -12,7 +12,8 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from dozencloud.cloud.installation import OLDEST_OVN, Cloud
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.settings import OLDEST_OVN
 from dozencloud.facts.run import ask
 from dozencloud.images.packages import apt, debs
 from dozencloud.images.tiny.direct import KEYRING

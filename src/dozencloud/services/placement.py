@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from dozencloud.services.options import (
-    LOG_OPTIONS,
-    File,
-    Folder,
-    Plan,
-    Role,
-    Service,
-    answers,
-    api_folder,
-    database_options,
-    ini,
-    python_wsgi,
-    token_check,
-)
+from dozencloud.cloud.plan import Plan
+from dozencloud.services.options import LOG_OPTIONS, database_options, ini, token_check
+from dozencloud.supervision.ready import answers
+from dozencloud.supervision.service import File, Folder, Role, Service, api_folder, python_wsgi
 
 USER = "dozen-placement"
 

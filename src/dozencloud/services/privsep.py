@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dozencloud.cloud.plan import Plan
 from dozencloud.host.confinement import Unconfined
-from dozencloud.services.options import Folder, Plan, Role, Service, accepting, python_main
 from dozencloud.supervision import helpers
+from dozencloud.supervision.ready import accepting
+from dozencloud.supervision.service import Folder, Role, Service, python_main
 
 
 def _socket(plan: Plan) -> Path:

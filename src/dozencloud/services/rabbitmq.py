@@ -13,7 +13,10 @@ import hashlib
 from collections.abc import Mapping
 
 from dozencloud.cloud.installation import BROKER_ANSWERS, Cloud
-from dozencloud.services.options import File, Folder, Plan, Role, Service, listening, to_json
+from dozencloud.cloud.plan import Plan
+from dozencloud.services.options import to_json
+from dozencloud.supervision.ready import listening
+from dozencloud.supervision.service import File, Folder, Role, Service
 
 USER = "dozen-rabbitmq"
 VIRTUAL_HOST = "/"

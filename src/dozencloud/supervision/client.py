@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import socket
-import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +22,7 @@ from dozencloud.host.confinement import CONFINED, Unconfined
 from dozencloud.private import write_private
 
 if TYPE_CHECKING:
-    from dozencloud.services.options import Service
+    from dozencloud.supervision.service import Service
 
 LOG_BYTES, LOG_BACKUPS = 5 * 1024 * 1024, 2
 RETRIES = 6  # supervisor waits 1, 2, 3 … s between them: about 20 s until it gives up
@@ -279,58 +277,6 @@ def clean_environment(cloud: Cloud) -> dict[str, str]:
         "PYTHONWARNINGS": "ignore",
         name: value,
     }
-
-
-def running_since(cloud: Cloud, name: str, seconds: float) -> Callable[[], bool]:
-    """Ready when the process has lived that long: for services that nobody can ask."""
-
-    def probe() -> bool:
-        process = Supervisor(cloud).process(name)
-        alive = process.state in ("starting", "running")
-        return alive and time.time() - process.started >= seconds
-
-    return probe
-
-
-def connected_to(cloud: Cloud, name: str, port: int, host: str = "127.0.0.1") -> Callable[[], bool]:
-    """Ready when a process of the service has a connection to the port of that host.
-
-    For services that nobody can ask: one that works through the broker connects to it when it
-    begins to take requests.
-    """
-
-    def probe() -> bool:
-        pid = Supervisor(cloud).process(name).pid
-        try:
-            address = socket.inet_aton(socket.gethostbyname(host))
-        except OSError:  # no name service
-            return False
-        # Documentation/networking/proc_net_tcp: address:port in hex, as the machine holds them.
-        remote = f"{int.from_bytes(address, sys.byteorder):08X}:{port:04X}"
-        return any(remote in _connections(p) for p in _tree(pid)) if pid else False
-
-    return probe
-
-
-def _connections(pid: int) -> set[str]:
-    """Remote ends of the TCP connections that the process holds, if ESTABLISHED (state 01)."""
-    process = Path("/proc", str(pid))
-    try:
-        held = {str(link.readlink()) for link in (process / "fd").iterdir()}
-        rows = [line.split() for line in (process / "net" / "tcp").read_text().splitlines()[1:]]
-    except OSError:
-        return set()
-    return {row[2] for row in rows if row[3] == "01" and f"socket:[{row[9]}]" in held}
-
-
-def _tree(pid: int) -> list[int]:
-    """The process and its descendants."""
-    found, todo = [], [pid]
-    while todo:
-        current = todo.pop()
-        found.append(current)
-        todo += processes.children(current)
-    return found
 
 
 def need_running(cloud: Cloud, *words: str) -> None:

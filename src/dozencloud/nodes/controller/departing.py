@@ -7,10 +7,10 @@ from typing import Any
 from dozencloud.access import administrator
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import changing
+from dozencloud.cloud.plan import Plan
 from dozencloud.nodes import identity
 from dozencloud.nodes.controller import authority, broker, opening
 from dozencloud.nodes.tokens import Refused
-from dozencloud.services.options import Plan
 
 
 def let_go(cloud: Cloud, name: str) -> None:

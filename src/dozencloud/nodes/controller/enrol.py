@@ -19,14 +19,16 @@ from cryptography import x509
 from dozencloud import RELEASE
 from dozencloud.access import administrator
 from dozencloud.cloud import tls
-from dozencloud.cloud.installation import OLDEST_OVN, Cloud
+from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import Member, Membership, changing, members
+from dozencloud.cloud.plan import Plan
+from dozencloud.cloud.settings import OLDEST_OVN
 from dozencloud.nodes import identity, tokens
 from dozencloud.nodes.controller import authority, broker, opening
 from dozencloud.nodes.tokens import Reason, Refused
 from dozencloud.releases import Standing, standing
 from dozencloud.services import ovnseries
-from dozencloud.services.options import Plan, Role
+from dozencloud.supervision.service import Role
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
 """A host name of one part (RFC 1123), short enough for names of queues."""

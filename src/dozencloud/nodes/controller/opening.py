@@ -6,11 +6,11 @@ from dataclasses import asdict, replace
 
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import Member, changing
+from dozencloud.cloud.plan import Plan
 from dozencloud.errors import Problem
 from dozencloud.nodes.controller import authority
 from dozencloud.private import write_private
 from dozencloud.services import gateway, ovn
-from dozencloud.services.options import Plan
 from dozencloud.supervision.client import Supervisor
 from dozencloud.tasks.graph import Step
 

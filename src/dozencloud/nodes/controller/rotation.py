@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import members
+from dozencloud.cloud.plan import Plan
 from dozencloud.nodes import reports
 from dozencloud.nodes.controller import authority, opening
-from dozencloud.services.options import Plan
 
 SECONDS = 90.0
 """s that a node has to fetch its new certificate; it asks every 20 s."""

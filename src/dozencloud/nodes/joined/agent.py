@@ -24,6 +24,7 @@ from dozencloud import RELEASE, facts
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import Cloud, load
 from dozencloud.cloud.membership import Membership, keep, membership
+from dozencloud.cloud.plan import Plan
 from dozencloud.errors import Problem
 from dozencloud.facts.memory import disk, memory
 from dozencloud.nodes.controller import authority
@@ -31,7 +32,6 @@ from dozencloud.nodes.joined import joining, peers
 from dozencloud.nodes.joined.client import Controller
 from dozencloud.nodes.reports import Report
 from dozencloud.services import gateway, ovn, ovnseries
-from dozencloud.services.options import Plan
 from dozencloud.supervision.client import Supervisor
 from dozencloud.tasks.graph import Step
 

@@ -16,8 +16,9 @@ from cryptography.x509.oid import NameOID
 
 from dozencloud import RELEASE
 from dozencloud.cloud import folders, tls
-from dozencloud.cloud.installation import Cloud, template
+from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import Membership, keep, membership
+from dozencloud.cloud.settings import template
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts import Facts
 from dozencloud.host.network import namespace
@@ -26,7 +27,7 @@ from dozencloud.nodes.tokens import Refused, Token
 from dozencloud.private import write_private
 from dozencloud.releases import known
 from dozencloud.services import ovnseries
-from dozencloud.services.options import GROUP
+from dozencloud.supervision.service import GROUP
 
 MOST_OFF = 300.0
 """s that the clocks may differ: certificates and Keystone's tokens have times in them."""
