@@ -86,6 +86,39 @@ class Content:
 
     def what(self) -> list[Task]:
         """All that users find, up to an image to make servers from."""
+        return [*self._catalogue(), *self._for_servers(), *self._image()]
+
+    def first_server(self) -> list[Task]:
+        """A server that somebody can log in to."""
+        return [
+            self._kept(
+                "first-server",
+                "Server `first`",
+                self._first_server,
+                ("compute-node", "flavors", "key", "networks", "image", "ovn-agent"),
+                (),
+            ),
+            self._kept(
+                "login-prompt",
+                "Login prompt",
+                lambda step: first.await_prompt(self.sdk, step),
+                ("first-server",),
+                (),
+            ),
+            self._kept(
+                "ssh",
+                "SSH into the server",
+                lambda step: first.log_in(self.sdk, self.cloud, step),
+                ("login-prompt",),
+                (),
+            ),
+        ]
+
+    def await_node(self, step: Step) -> None:
+        """Until the cloud's own node takes servers."""
+        hypervisor.await_listed(self.sdk, self.plan.node.name, step)
+
+    def _catalogue(self) -> list[Task]:
         return [
             self._kept(
                 "catalogue",
@@ -101,6 +134,10 @@ class Content:
                 ("catalogue",),
                 tuple(catalogue.IMAGE_LIMITS),
             ),
+        ]
+
+    def _for_servers(self) -> list[Task]:
+        return [
             Task(
                 "compute-node",
                 "This node takes servers",
@@ -134,6 +171,10 @@ class Content:
                 (self.cloud.projects, networks.GROUP_RULES),
                 there=lambda: networks.there(self.sdk),
             ),
+        ]
+
+    def _image(self) -> list[Task]:
+        return [
             Task(
                 "tiny-image",
                 "ARM image made from Debian's packages",
@@ -149,36 +190,6 @@ class Content:
                 there=lambda: image.whole(self.sdk, TINY),
             ),
         ]
-
-    def first_server(self) -> list[Task]:
-        """A server that somebody can log in to."""
-        return [
-            self._kept(
-                "first-server",
-                "Server `first`",
-                self._first_server,
-                ("compute-node", "flavors", "key", "networks", "image", "ovn-agent"),
-                (),
-            ),
-            self._kept(
-                "login-prompt",
-                "Login prompt",
-                lambda step: first.await_prompt(self.sdk, step),
-                ("first-server",),
-                (),
-            ),
-            self._kept(
-                "ssh",
-                "SSH into the server",
-                lambda step: first.log_in(self.sdk, self.cloud, step),
-                ("login-prompt",),
-                (),
-            ),
-        ]
-
-    def await_node(self, step: Step) -> None:
-        """Until the cloud's own node takes servers."""
-        hypervisor.await_listed(self.sdk, self.plan.node.name, step)
 
     def _kept(
         self,
