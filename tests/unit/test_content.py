@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from io import StringIO
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from keystoneauth1.exceptions import ConnectFailure, Unauthorized
 
+from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.plan import Node, Plan
+from dozencloud.cloud.secret import Secrets
+from dozencloud.cloud.state import State
 from dozencloud.content import first, identity
+from dozencloud.content.tasks import Content
+from dozencloud.tasks.graph import Step, Task
 
 
 def test_a_login_that_hangs_is_tried_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,3 +46,31 @@ def test_only_a_password_that_is_not_taken_is_mended(
     else:
         assert identity.let_in(sdk) is let_in
     assert forgotten  # the catalogue that came with it
+
+
+def test_what_is_done_is_done_again_where_it_is_gone_or_its_inputs_are_others(
+    tmp_path: Path,
+) -> None:
+    cloud = Cloud(tmp_path)
+    cloud.lib.mkdir()
+    node = Node("node", "chassis", "qemu", "netdev", "x86_64", kvm_present=True)
+    plan = Plan(cloud, node, Secrets(cloud.secrets_file), tmp_path)
+    content = Content(plan, State.of(cloud), "code", lambda: True, lambda _step: None)
+    made: list[str] = []
+
+    def task(inputs: str) -> Task:
+        def run(_step: Step) -> None:
+            made.append(inputs)
+
+        return content._kept("thing", "A thing", run, (), inputs, there=lambda: bool(made))
+
+    def done(inputs: str) -> bool:
+        check = task(inputs).done
+        assert check is not None
+        return check()
+
+    assert not done("one")
+    task("one").run(Step(log=StringIO()))
+    assert (done("one"), done("other")) == (True, False)
+    made.clear()
+    assert not done("one")
