@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dozencloud.cloud.installation import REGION, Cloud
+from dozencloud.services import catalogued
 
 IMAGE_LIMITS: Mapping[str, int] = {
     "image_size_total": 10240,
@@ -18,14 +19,8 @@ IMAGE_LIMITS: Mapping[str, int] = {
 
 def register(identity: Any, cloud: Cloud) -> None:
     """Services and endpoints; corrects addresses that have changed."""
-    for name, kind, path in (
-        ("keystone", "identity", "/identity/v3"),
-        ("glance", "image", "/image"),
-        ("placement", "placement", "/placement"),
-        ("nova", "compute", "/compute/v2.1"),
-        ("neutron", "network", "/network"),
-    ):
-        _endpoint(identity, cloud, name, kind, path)
+    for api in catalogued():
+        _endpoint(identity, cloud, api.name, api.kind, f"/{api.path}{api.version}")
 
 
 def limit_images(identity: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from dozencloud.access.administrator import connect
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.secret import Secrets
-from dozencloud.services import accounts
+from dozencloud.services import accounts, keystone_users
 
 
 def let_in(sdk: Any) -> bool:
@@ -43,7 +43,7 @@ def make_accounts(identity: Any, secrets: Secrets) -> None:
     there = {user.name: user.id for user in identity.users(domain_id="default")}
     in_project = held_roles(identity.role_assignments(scope_project_id=project.id))
     in_all = held_roles(identity.role_assignments(scope_system="all"))
-    for account in accounts.ACCOUNTS:
+    for account in keystone_users():
         name = account.name
         if name not in there:
             made = identity.create_user(

@@ -32,7 +32,7 @@ from dozencloud.content import (
 from dozencloud.host.network import uplink
 from dozencloud.images.inspection.model import Inspection
 from dozencloud.images.tiny import direct
-from dozencloud.services import accounts
+from dozencloud.services import catalogued, keystone_users
 from dozencloud.tasks.graph import Step, Task
 
 TINY = "aarch64"
@@ -80,7 +80,7 @@ class Content:
                 "Accounts of the services",
                 lambda _step: identity.make_accounts(self.keystone, self.plan.secrets),
                 ("administrator",),
-                accounts.ACCOUNTS,
+                keystone_users(),
             ),
         ]
 
@@ -125,7 +125,10 @@ class Content:
                 "Service catalogue",
                 lambda _step: catalogue.register(self.keystone, self.cloud),
                 ("accounts",),
-                (self.cloud.public_url, self.cloud.internal_url),
+                (
+                    *(self.cloud.public_url, self.cloud.internal_url),
+                    [(api.kind, api.name, api.path, api.version) for api in catalogued()],
+                ),
             ),
             self._kept(
                 "image-limits",

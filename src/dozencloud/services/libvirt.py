@@ -10,12 +10,12 @@ from pathlib import Path
 
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import LIBVIRT_PORT, MIGRATION_PORTS, Cloud
-from dozencloud.cloud.plan import Plan
+from dozencloud.cloud.plan import Plan, Role
 from dozencloud.cloud.settings import SCREEN_PORTS
 from dozencloud.host import users
 from dozencloud.host.confinement import Unconfined
 from dozencloud.supervision.ready import accepting
-from dozencloud.supervision.service import File, Folder, Role, Service
+from dozencloud.supervision.service import Definition, File, Folder, Service
 from dozencloud.tasks.graph import Step
 
 USER = "dozen-qemu"
@@ -142,9 +142,7 @@ def _common(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
 def log_daemon(plan: Plan) -> Service:
     dirs, files = _common(plan)
     return Service(
-        name="virtlogd",
-        title="Console logs (virtlogd)",
-        role=Role.COMPUTE,
+        LOG,
         command=_command(plan, "virtlogd", "--pid-file", f"{plan.cloud.run}/libvirt/virtlogd.pid"),
         environment=_environment(plan),
         folders=dirs,
@@ -179,9 +177,7 @@ def daemon(plan: Plan) -> Service:
         step.run(["virsh", f"--connect={plan.cloud.libvirt_uri}", "capabilities"])
 
     return Service(
-        name="libvirtd",
-        title="Virtual machines (libvirtd)",
-        role=Role.COMPUTE,
+        LIBVIRTD,
         # --listen: where libvirtd.conf says.
         command=_command(
             plan, "libvirtd", "--listen", "--pid-file", f"{cloud.run}/libvirt/libvirtd.pid"
@@ -197,3 +193,30 @@ def daemon(plan: Plan) -> Service:
         ready=accepting(cloud.run / "libvirt" / "libvirt-sock"),
         listens=f"unix, {given.address}:{LIBVIRT_PORT}" if given else "unix",
     )
+
+
+LIBVIRTD = Definition(
+    name="libvirtd",
+    title="Virtual machines (libvirtd)",
+    describe=daemon,
+    roles=frozenset((Role.COMPUTE,)),
+    root="starts QEMU, in a mount namespace of its own",
+    packages={
+        "ipxe-qemu": "ROM of virtio-net; QEMU refuses to start without the file",
+        "libvirt-clients": "`virsh`: asks libvirt to look at the emulators before Nova does",
+        "libvirt-daemon": "libvirtd and virtlogd",
+        "libvirt-daemon-driver-qemu": "QEMU for libvirt",
+        "qemu-efi-aarch64": "UEFI for AArch64 servers",
+        "qemu-efi-arm": "UEFI for ARMv7 servers",
+        "qemu-system-arm": "the ARM machines",
+    },
+    foundation=True,
+)
+LOG = Definition(
+    name="virtlogd",
+    title="Console logs (virtlogd)",
+    describe=log_daemon,
+    roles=frozenset((Role.COMPUTE,)),
+    root="writes the consoles of servers",
+    foundation=True,
+)
