@@ -17,8 +17,7 @@ from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.plan import Plan
 from dozencloud.cloud.secret import Secrets
 from dozencloud.cloud.settings import Settings, parse
-from dozencloud.cloud.state import State
-from dozencloud.content.networks import REGISTERED
+from dozencloud.cloud.state import REGISTERED, State
 from dozencloud.facts.cpu import Cluster
 from dozencloud.lifecycle.bringup import Bringup
 from dozencloud.lifecycle.node import decide_node

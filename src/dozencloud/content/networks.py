@@ -12,8 +12,6 @@ from dozencloud.services.neutron import EXTERNAL
 
 PRIVATE, ROUTER, SECURITY_GROUP = "private", "router", "ssh"
 DEFAULT_GROUP, POOL = "default", "projects"
-REGISTERED = "registered"
-"""In the cloud's state: `Cloud.registered` when the first networks were made."""
 GROUP_RULES: tuple[Mapping[str, Any], ...] = (
     {"ether_type": "IPv4", "protocol": "icmp"},
     {"ether_type": "IPv6", "protocol": "ipv6-icmp"},

@@ -17,7 +17,7 @@ from dozencloud.access.administrator import connect
 from dozencloud.access.ssh import KeyFiles
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.plan import Plan
-from dozencloud.cloud.state import State, digest
+from dozencloud.cloud.state import REGISTERED, State, digest
 from dozencloud.content import (
     catalogue,
     first,
@@ -222,7 +222,7 @@ class Content:
     def _networks(self, _step: Step) -> None:
         networks.make(self.sdk, self.cloud)
         self.state.set(uplink.STATE, self.cloud.settings.network.provider_interface)
-        self.state.set(networks.REGISTERED, self.cloud.registered)
+        self.state.set(REGISTERED, self.cloud.registered)
 
     @cached_property
     def image_inputs(self) -> str:

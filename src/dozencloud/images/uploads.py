@@ -48,8 +48,7 @@ class Uploads:
     """Those of the connection's own project; other projects may give any name to theirs."""
 
     def __init__(self, sdk: Any, progress: Progress) -> None:
-        self._images, self.progress = sdk.image, progress
-        self._project = sdk.current_project_id
+        self._sdk, self._images, self.progress = sdk, sdk.image, progress
 
     def put(self, part: Part, *, public: bool) -> Stored:
         """The image of that name with that content; the same content again changes nothing.
@@ -73,7 +72,8 @@ class Uploads:
                     self._images.delete_image(image)
 
     def _named(self, name: str, *, but: str = "", **more: Any) -> list[Any]:
-        found = self._images.images(name=name, owner=self._project, **more)
+        owner = self._sdk.current_project_id
+        found = self._images.images(name=name, owner=owner, **more)
         return [image for image in found if image.id != but]
 
     def _same(self, part: Part, *, public: bool) -> str:

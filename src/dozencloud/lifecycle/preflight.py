@@ -15,8 +15,7 @@ from dozencloud.checks import doctor, frontdoor
 from dozencloud.cloud.installation import INTEGRATION_BRIDGE, Cloud
 from dozencloud.cloud.membership import Member, members, membership_file
 from dozencloud.cloud.settings import GENEVE, Internal, parse_cpus
-from dozencloud.cloud.state import State
-from dozencloud.content.networks import REGISTERED
+from dozencloud.cloud.state import REGISTERED, State
 from dozencloud.errors import Problem
 from dozencloud.facts.reach import Target
 from dozencloud.host import packages
