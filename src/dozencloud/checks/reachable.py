@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from dozencloud.cloud.installation import Cloud
+from dozencloud.content.networks import EXTERNAL
 from dozencloud.errors import Problem
 from dozencloud.facts.run import ask
 from dozencloud.host.network import switching
-from dozencloud.services.neutron import EXTERNAL
 from dozencloud.tasks.graph import Step
 
 OUTSIDE = "neutron:is_ext_gw"

@@ -8,9 +8,8 @@ from typing import Any
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.settings import PROJECT_PREFIX
 from dozencloud.services import accounts
-from dozencloud.services.neutron import EXTERNAL
 
-PRIVATE, ROUTER, SECURITY_GROUP = "private", "router", "ssh"
+EXTERNAL, PRIVATE, ROUTER, SECURITY_GROUP = "public", "private", "router", "ssh"
 DEFAULT_GROUP, POOL = "default", "projects"
 GROUP_RULES: tuple[Mapping[str, Any], ...] = (
     {"ether_type": "IPv4", "protocol": "icmp"},
@@ -45,7 +44,7 @@ def make(sdk: Any, cloud: Cloud) -> None:
         project_id=owner,
         is_router_external=True,
         provider_network_type="flat",
-        provider_physical_network=EXTERNAL,
+        provider_physical_network="public",
     )
     if not any(each.is_default for each in network.networks(is_router_external=True)):
         network.update_network(outer, is_default=True)

@@ -29,6 +29,7 @@ from dozencloud.host import environments, processes
 from dozencloud.lifecycle import lock, preflight
 from dozencloud.lifecycle.bringup import Bringup
 from dozencloud.lifecycle.node import make_plan
+from dozencloud.lifecycle.services import configure
 from dozencloud.nodes.joined import joining, peers
 from dozencloud.nodes.joined.client import Controller
 from dozencloud.nodes.tokens import Token
@@ -116,7 +117,7 @@ def take_nodes(cloud: Cloud) -> None:
         found = facts.gather()
         bringup = Bringup(make_plan(cloud, found), found)
         client.need_started(cloud)
-        process = bringup.supervisor.processes().get("nodes")
+        process = bringup.running.supervisor.processes().get("nodes")
         if process is None or process.state != "running":
             run(cloud, bringup.control_tasks(), "start", found, stderr=True)
 
@@ -172,8 +173,8 @@ def restart(cloud: Cloud, names: Sequence[str], *, verbose: bool) -> Outcome:
 
 def _again(bringup: Bringup, task: Task, step: Step) -> None:
     step.note("to stop")
-    bringup.supervisor.stop(task.name)
-    bringup.configure([s for s in bringup.services if s.name == task.name], step)
+    bringup.running.supervisor.stop(task.name)
+    configure([s for s in bringup.services if s.name == task.name], step)
     task.run(step)
 
 

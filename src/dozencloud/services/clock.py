@@ -28,5 +28,5 @@ CLOCK = Definition(
     describe=describe,
     roles=frozenset(Role),
     wanted=lambda plan: plan.node.keeps_time,
-    root="TODO",
+    root="sets the clock, and becomes `_chrony`",
 )

@@ -40,8 +40,6 @@ from dozencloud.supervision.service import (
 USER = "dozen-neutron"
 METADATA_USER = "dozen-metadata"
 """haproxy in each network, which speaks to servers, runs as this user."""
-EXTERNAL = "public"
-"""Name of the network of the floating IPs, and of the physical network that carries it."""
 RULES: Mapping[str, str] = {
     # Nova shows the floating IPs of a server, which it looks up with its own account.
     "get_floatingip": "(rule:admin_only) or (role:reader and project_id:%(project_id)s) "
@@ -99,7 +97,7 @@ def _config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
             "extension_drivers": EXTENSION_DRIVERS,
             "overlay_ip_version": 4,
         },
-        "ml2_type_flat": {"flat_networks": EXTERNAL},
+        "ml2_type_flat": {"flat_networks": "public"},
         "ml2_type_geneve": {"vni_ranges": "1:65536", "max_header_size": 38},
         "securitygroup": {"enable_security_group": True},
         "ovn": {
@@ -254,7 +252,7 @@ AGENT = Definition(
     title="Metadata for servers (Neutron OVN agent)",
     describe=agent,
     roles=frozenset((Role.CONTROL,)),
-    root="TODO",
+    root="makes a network namespace with a metadata proxy for each network",
     packages={
         "haproxy": "metadata proxy in each network; Neutron's agent starts it, as the user "
         "`dozen-metadata`",
