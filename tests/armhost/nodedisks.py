@@ -19,7 +19,7 @@ import disks
 from disks import CHECKOUT, INSIDE, PYTHONS, Disks
 
 from dozencloud.cloud.state import digest
-from dozencloud.host import packages
+from dozencloud.host.distributions.debian import Debian
 
 BASE = (
     *("apt", "base-files", "base-passwd", "bash", "bsdutils", "busybox-static", "coreutils"),
@@ -98,7 +98,7 @@ def build(
 
     architecture: the kernel's name of it, aarch64 or armv7l.
     """
-    wanted = packages.wanted("debian", DEBIANS[suite], architecture, control=False, time=True)
+    wanted = Debian(DEBIANS[suite]).wanted(architecture, control=False, time=True)
     if architecture == "armv7l":
         wanted += tuple(_launcher('echo "$armhf_packages"').split())
     kind = disks.System(

@@ -16,13 +16,10 @@ from dozencloud.errors import Exit, Problem
 from dozencloud.facts import Cpu, Datapath, Facts, KvmState, Traces, Wall
 from dozencloud.facts.capabilities import HELPFUL
 from dozencloud.facts.reach import Outcome
-from dozencloud.facts.system import (
-    FOR_BOARDS_NAME,
-    RELEASE_YEAR,
-    SUPPORTED_ARCHITECTURES,
-    SUPPORTED_NAMES,
-    Architecture,
-)
+from dozencloud.facts.system import RELEASE_YEAR, Architecture
+from dozencloud.host.distributions import registry
+from dozencloud.host.distributions.base import Distribution
+from dozencloud.host.distributions.needs import Need
 from dozencloud.verdicts import Level, Verdict
 
 NO_TRACES = Traces()
@@ -178,21 +175,29 @@ def _system(facts: Facts, needs: Needs) -> Iterator[Verdict]:
         )
 
     found, architecture = system.distribution, system.architecture
-    if found.supported:
+    distribution = registry.find(found)
+    if registry.is_supported(found) and distribution.untried:
+        yield Verdict(
+            "system",
+            Level.WARN,
+            f"The system is {found.pretty}; {distribution.untried}.",
+            f"Tell us how it went. What has to work today: {registry.supported_names(tried=True)}.",
+        )
+    elif registry.is_supported(found):
         yield Verdict("system", Level.OK, f"The system is {found.pretty}.")
     else:
         yield Verdict(
             "system",
             Level.BAD,
-            f"This is {found.pretty}; {SUPPORTED_NAMES} are supported.",
+            f"This is {found.pretty}; {registry.supported_names()} are supported.",
             "Install one of these, or use a virtual machine with one of them.",
         )
 
-    if architecture.supported or (needs.node and system.board):
+    if distribution.fit(architecture, node=needs.node):
         kinds = f"{architecture.packages} ({architecture.kernel} kernel)"
         yield Verdict("architecture", Level.OK, f"The architecture is {kinds}.")
     else:
-        supported = " and ".join(sorted(SUPPORTED_ARCHITECTURES))
+        supported = " and ".join(distribution.architectures)
         packages = architecture.packages or "unknown"
         yield Verdict(
             "architecture",
@@ -278,13 +283,15 @@ def _clock(facts: Facts, needs: Needs) -> Verdict:
 def _keep_clock(facts: Facts) -> str:
     """The command after which something keeps the clock."""
     idle = next(iter(facts.clock.idle), "")
+    distribution = registry.find(facts.system.distribution)
+    install = f"sudo {distribution.to_install(Need.TIME)}"
     if facts.system.systemd:
         return {
-            "": "sudo apt install chrony",
-            "chronyd": "sudo systemctl enable --now chrony",
+            "": install,
+            "chronyd": f"sudo systemctl enable --now {distribution.time.unit}",
         }.get(idle, "sudo timedatectl set-ntp true")
     if idle in ("", "systemd-timesyncd"):  # the latter is systemd's
-        return "sudo apt install chrony; sudo chronyd"
+        return f"{install}; sudo chronyd"
     return f"sudo {idle}"
 
 
@@ -292,7 +299,8 @@ def _another_architecture(here: Architecture) -> str:
     if here.kernel in {"aarch64", "x86_64"}:
         return "Install the 64-bit edition of the system."
     if here.small:
-        return f"Use a 64-bit machine. With {FOR_BOARDS_NAME} this one can be a node of its cloud."
+        boards = registry.for_boards()
+        return f"Use a 64-bit machine. With {boards} this one can be a node of its cloud."
     return "Use a 64-bit machine."
 
 
@@ -419,9 +427,10 @@ def dedicated_cpus(cpu: Cpu, dedicated: frozenset[int], settings: Path) -> Verdi
 
 def _packages(facts: Facts, needs: Needs) -> Iterator[Verdict]:
     packages = facts.packages
+    manager = registry.find(facts.system.distribution).manager
     if not packages.present:
-        fact = "There is no apt-get and dpkg here."
-        yield Verdict("packages", Level.BAD, fact, f"Use {SUPPORTED_NAMES}.")
+        fact = f"There is no {manager.programs} here."
+        yield Verdict("packages", Level.BAD, fact, f"Use {registry.supported_names()}.")
         return
     if packages.lock:
         yield Verdict(
@@ -441,7 +450,7 @@ def _packages(facts: Facts, needs: Needs) -> Iterator[Verdict]:
             "packages",
             Level.BAD,
             f"{_named(packages.damaged)} {_is(packages.damaged)} only half installed.",
-            f"Run: sudo apt-get install --reinstall {' '.join(packages.damaged)}",
+            f"Run: sudo {manager.to_reinstall(*packages.damaged)}",
         )
     if packages.unconfigured:
         yield Verdict(
@@ -449,7 +458,7 @@ def _packages(facts: Facts, needs: Needs) -> Iterator[Verdict]:
             Level.BAD,
             f"{_named(packages.unconfigured)} {_is(packages.unconfigured)} installed but not "
             "configured.",
-            "Run: sudo dpkg --configure -a",
+            f"Run: sudo {manager.to_configure()}",
         )
     # A half-installed package breaks dependencies too; its own mend comes first.
     if packages.broken and not (packages.damaged or packages.unconfigured):
@@ -457,7 +466,7 @@ def _packages(facts: Facts, needs: Needs) -> Iterator[Verdict]:
             "packages",
             Level.BAD,
             f"Installed packages do not fit together ({packages.broken}).",
-            "Run: sudo apt-get --fix-broken install",
+            f"Run: sudo {manager.to_fit()}",
         )
     if not (packages.damaged or packages.unconfigured or packages.broken):
         yield Verdict("packages", Level.OK, "The package system is in order.")
@@ -561,17 +570,17 @@ def _outside(facts: Facts, needs: Needs) -> Iterator[Verdict]:
                 name,
                 Level.NOTE if needs.installed else Level.BAD,
                 f"The {what} {outcome.url} cannot be reached{through}: {outcome.reason}.",
-                _mend_reach(outcome),
+                _mend_reach(outcome, registry.find(facts.system.distribution)),
             )
 
 
-def _mend_reach(outcome: Outcome) -> str:
+def _mend_reach(outcome: Outcome, system: Distribution) -> str:
     if "resolve" in outcome.reason:
         return "Set a name server that works in /etc/resolv.conf."
     if "certificate" in outcome.reason:
         return "Check the clock (date -u), and whether a proxy with its own CA is in between."
     if outcome.proxy:
-        return "Check the proxy settings (http_proxy, https_proxy, /etc/apt/apt.conf.d)."
+        return f"Check the proxy settings (http_proxy, https_proxy, {system.manager.proxy})."
     return f"Try: curl -I {outcome.url}; behind a proxy, set https_proxy and http_proxy."
 
 

@@ -27,7 +27,7 @@ from dozencloud.facts.packages import Packages, packages
 from dozencloud.facts.ports import Listener, Protocol, listeners, owner_in, port_owner
 from dozencloud.facts.reach import Reach, Target, reach
 from dozencloud.facts.routes import Route, name_servers, routes
-from dozencloud.facts.system import System, system
+from dozencloud.facts.system import System, os_release, system
 from dozencloud.facts.traces import Markers, Trace, Traces, find_traces
 
 __all__ = [
@@ -132,7 +132,7 @@ def _gathered(paths: tuple[Path, ...], targets: tuple[Target, ...]) -> Facts:
 def _local() -> Facts:
     with ThreadPoolExecutor() as pool:
         # They wait for programs; the rest reads files meanwhile.
-        packages_ = pool.submit(packages)
+        packages_ = pool.submit(packages, os_release().family)
         network_ = pool.submit(network)
         system_ = pool.submit(system)
         walls_ = pool.submit(walls)

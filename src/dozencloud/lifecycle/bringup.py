@@ -30,6 +30,7 @@ from dozencloud.content import schema, seed
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts import Cpu, Facts
 from dozencloud.host import environments, machine, packages, processes, users
+from dozencloud.host.distributions import registry
 from dozencloud.host.network import namespace, uplink
 from dozencloud.images.tiny import direct
 from dozencloud.lifecycle import preflight, stop
@@ -157,7 +158,7 @@ class Bringup:
         else:
             seeds = self._seed_tasks(first_server=first_server)
         return [
-            Task("packages", "Debian packages", self._packages, done=self._packages_there),
+            Task("packages", "packages of the system", self._packages, done=self._packages_there),
             Task(
                 "bytecode",
                 "Python environment compiled",
@@ -420,10 +421,11 @@ class Bringup:
 
     def _packages(self, step: Step) -> None:
         packages.install(step, self.packages, self.state)
-        if packages.TIME in self.packages and self.facts.system.systemd:
+        system = registry.here()
+        if packages.keeps_time(self.cloud, self.facts) and self.facts.system.systemd:
             # No unit of ours: the machine's clock is kept also while the cloud is stopped.
-            step.run(["systemctl", "enable", "--now", "--quiet", "chrony.service"])
-        packages.link_bindings(self.plan.environment)
+            step.run(["systemctl", "enable", "--now", "--quiet", system.time.unit])
+        system.bind(self.plan.environment)
         self._packages_done.set()
 
     def _packages_there(self) -> bool:
@@ -674,7 +676,7 @@ class Bringup:
 
         def tools() -> None:
             if not self._packages_there():
-                step.note("the Debian packages")
+                step.note("the packages of the system")
                 step.until(self._packages_done.is_set, seconds=1800, what="Their installation")
 
         direct.build(

@@ -1,16 +1,15 @@
 """chrony, where nothing keeps the machine's clock on time and no systemd could start it.
 
-With Debian's own settings (/etc/chrony): with systemd it runs as the machine's own service.
+With the distribution's own settings: with systemd it runs as the machine's own service.
 """
 
 from __future__ import annotations
 
 from dozencloud.cloud.plan import Plan
 from dozencloud.host.confinement import Unconfined
+from dozencloud.host.distributions import registry
 from dozencloud.supervision.ready import running_since
 from dozencloud.supervision.service import Role, Service
-
-USER = "_chrony"
 
 
 def service(plan: Plan) -> Service:
@@ -18,7 +17,7 @@ def service(plan: Plan) -> Service:
         name="clock",
         title="Time (chrony)",
         role=Role.COMPUTE,
-        command=["/usr/sbin/chronyd", "-d", "-u", USER],
+        command=["/usr/sbin/chronyd", "-d", "-u", registry.here().time.user],
         confinement=Unconfined("sets the clock, and becomes its own user"),
         ready=running_since(plan.cloud, "clock", seconds=1),
     )

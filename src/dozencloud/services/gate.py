@@ -9,7 +9,7 @@ from __future__ import annotations
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import CONSOLE_USER, NODE_CONSOLES_PORT
 from dozencloud.cloud.plan import Plan
-from dozencloud.services.gateway import HEAD_SECONDS, LAST, LOAD_STREAM, NGINX, TLS, reload
+from dozencloud.services.gateway import HEAD_SECONDS, LAST, NGINX, TLS, load_stream, reload
 from dozencloud.supervision.ready import listening
 from dozencloud.supervision.service import GROUP, File, Folder, Role, Service
 
@@ -22,7 +22,7 @@ def service(plan: Plan) -> Service:
     etc, run = cloud.etc / "gate", cloud.run / "gate"
     own = tls.folder(cloud) / "node"
     config = f"""\
-{LOAD_STREAM}\
+{load_stream()}\
 daemon off;
 user {CONSOLE_USER} {GROUP};
 worker_processes 1;

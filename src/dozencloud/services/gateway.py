@@ -18,6 +18,7 @@ from dozencloud.cloud.membership import nodes_folder
 from dozencloud.cloud.plan import Plan
 from dozencloud.hooks.transfers import AT_A_TIME
 from dozencloud.host.confinement import Confinement
+from dozencloud.host.distributions import registry
 from dozencloud.host.processes import alive, children, read
 from dozencloud.services.options import IMAGE_DATA, LOGINS
 from dozencloud.supervision.ready import listening
@@ -243,7 +244,10 @@ def _consoles(port: int) -> str:
 {sockets}"""
 
 
-LOAD_STREAM = "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\n"
+def load_stream() -> str:
+    """The first line of an nginx.conf that has a `stream` in it."""
+    return f"load_module {registry.here().paths.nginx_modules}/ngx_stream_module.so;\n"
+
 
 CONNECTIONS = 8192
 """Of clients, slow ones included, and to services; each costs half a KiB beforehand."""
@@ -335,7 +339,7 @@ def service(plan: Plan) -> Service:
     nodes = NODES if plan.takes_nodes else ""
     port = cloud.settings.gateway.port
     config = f"""\
-{LOAD_STREAM if plan.has_nodes else ""}\
+{load_stream() if plan.has_nodes else ""}\
 daemon off;
 user {USER} {GROUP};
 worker_processes 1;

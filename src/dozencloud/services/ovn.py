@@ -3,7 +3,7 @@
 All on Unix sockets, but for the southbound database of a cloud that has nodes: they reach it over
 TLS, each with a certificate whose subject is its chassis, in a role that may do little (RBAC).
 
-Options follow ovs-ctl and ovn-ctl of the Debian packages, which cannot be used: they know one
+Options follow ovs-ctl and ovn-ctl of the packages, which cannot be used: they know one
 set of paths per machine.
 """
 
@@ -20,6 +20,7 @@ from dozencloud.cloud.installation import INTEGRATION_BRIDGE, Cloud
 from dozencloud.cloud.membership import nodes_folder
 from dozencloud.cloud.plan import Plan
 from dozencloud.host.confinement import Confinement, Unconfined
+from dozencloud.host.distributions import registry
 from dozencloud.host.network import namespace, tunnels, uplink
 from dozencloud.private import write_private
 from dozencloud.services import ovnseries
@@ -28,12 +29,10 @@ from dozencloud.supervision.service import GROUP, Folder, Role, Service
 from dozencloud.tasks.graph import Step
 
 USER = "dozen-ovn"
-OVS_SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 USERSPACE = Path(__file__).parent / "userspace-switch.sh"
 """Starts a switch that moves packets in user space."""
 PROBE = 30_000
 """ms after which a silent peer is asked whether it lives; 5 s is little for a busy board."""
-OVN_SCHEMAS = {"nb": "/usr/share/ovn/ovn-nb.ovsschema", "sb": "/usr/share/ovn/ovn-sb.ovsschema"}
 
 
 def switch_socket(cloud: Cloud) -> Path:
@@ -67,16 +66,17 @@ def vsctl(cloud: Cloud, *words: str) -> list[str]:
 LOGGING = ("-vconsole:info", "-vsyslog:off", "-vfile:off")
 
 
-def _database(step: Step, path: Path, schema: str, owner: str) -> None:
+def _database(step: Step, path: Path, schema: Path, owner: str) -> None:
     """Create the database, or convert it to the schema of the installed packages."""
     as_owner = [] if owner == "root" else ["setpriv", f"--reuid={owner}", f"--regid={GROUP}"]
     as_owner += ["--clear-groups"] if as_owner else []
     if not path.exists():
-        step.run([*as_owner, "ovsdb-tool", "create", str(path), schema])
+        step.run([*as_owner, "ovsdb-tool", "create", str(path), str(schema)])
     elif (
-        step.run([*as_owner, "ovsdb-tool", "needs-conversion", str(path), schema]).stdout == "yes\n"
+        step.run([*as_owner, "ovsdb-tool", "needs-conversion", str(path), str(schema)]).stdout
+        == "yes\n"
     ):
-        step.run([*as_owner, "ovsdb-tool", "convert", str(path), schema])
+        step.run([*as_owner, "ovsdb-tool", "convert", str(path), str(schema)])
 
 
 def tunnel_address(plan: Plan) -> str:
@@ -163,7 +163,7 @@ def switch_database(plan: Plan) -> Service:
         ),
         reads=(cloud.lib / "node.json",),
         reload=reload,
-        prepare=lambda step: _database(step, data, OVS_SCHEMA, "root"),
+        prepare=lambda step: _database(step, data, registry.here().paths.switch_schema, "root"),
         settle=settle,
         ready=accepting(socket),
         listens="unix",
@@ -265,6 +265,7 @@ def switch(plan: Plan) -> Service:
 def _ovn_database(plan: Plan, kind: str, title: str, *more: str) -> Service:
     cloud = plan.cloud
     data, socket = cloud.lib / "ovn" / f"{kind}.db", cloud.run / "ovn" / f"{kind}.sock"
+    schema = registry.here().paths.ovn_schemas / f"ovn-{kind}.ovsschema"
     return Service(
         name=f"ovn-{kind}",
         title=title,
@@ -280,7 +281,7 @@ def _ovn_database(plan: Plan, kind: str, title: str, *more: str) -> Service:
             Folder(cloud.run / "ovn", USER, GROUP, 0o2750),
             Folder(data.parent, USER, USER),
         ),
-        prepare=lambda step: _database(step, data, OVN_SCHEMAS[kind], USER),
+        prepare=lambda step: _database(step, data, schema, USER),
         ready=accepting(socket),
         listens="unix",
     )

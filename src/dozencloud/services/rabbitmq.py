@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 from dozencloud.cloud.installation import BROKER_ANSWERS, Cloud
 from dozencloud.cloud.plan import Plan
+from dozencloud.host.distributions import registry
 from dozencloud.services.options import to_json
 from dozencloud.supervision.ready import listening
 from dozencloud.supervision.service import File, Folder, Role, Service
@@ -162,7 +163,7 @@ log.file = false
         name="rabbitmq",
         title="Message broker (RabbitMQ)",
         role=Role.CONTROL,
-        command=["/usr/lib/rabbitmq/bin/rabbitmq-server"],
+        command=[str(registry.here().paths.rabbitmq / "rabbitmq-server")],
         user=USER,
         environment={
             **environment(cloud),
