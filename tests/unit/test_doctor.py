@@ -483,7 +483,7 @@ FEDORA = replace(GOOD, system=replace(GOOD.system, distribution=OsRelease("fedor
 
 def test_what_nobody_tried_is_said_and_stops_nothing() -> None:
     verdicts = examine(FEDORA, NEEDS)
-    preflight(verdicts)
+    need_fit(verdicts)
     assert judge("system", FEDORA) == Verdict(
         "system",
         Level.WARN,

@@ -158,8 +158,8 @@ def dnf_explains(said: str) -> str:
     [
         # dnf 4.14
         (
-            "Errors during downloading metadata for repository 'fedora':\n  - Curl error (6): Couldn't"
-            " resolve host name for https://mirrors.fedoraproject.org/metalink",
+            "Errors during downloading metadata for repository 'fedora':\n  - Curl error (6):"
+            " Couldn't resolve host name for https://mirrors.fedoraproject.org/metalink",
             OFFLINE,
         ),
         ("Error: Failed to download metadata for repo 'updates': Cannot prepare", OFFLINE),
@@ -168,8 +168,8 @@ def dnf_explains(said: str) -> str:
         ("[Errno 28] No space left on device: '/var/cache/dnf/x'", FULL),
         ("Failed to obtain the transaction lock (logged in as: root).", BUSY),
         (
-            "Error: \n Problem: package a-1 requires b, but none of the providers can be installed\n"
-            "  - conflicting requests",
+            "Error: \n Problem: package a-1 requires b, but none of the providers can be"
+            " installed\n  - conflicting requests",
             BROKEN,
         ),
         # dnf 5, as quoted in its issues 2435, 538 and in others

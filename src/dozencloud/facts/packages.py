@@ -135,7 +135,7 @@ def parse_verify(output: str) -> str:
     return ""
 
 
-def rpm_packages(root: Path = Path("/")) -> Packages:
+def rpm_packages(root: Path = Path("/"), locks: tuple[Path, ...] = RPM_LOCKS) -> Packages:
     """Of dnf and rpm. root: where the packages are."""
     query = ("rpm", "--root", str(root), "--verify", "--all")
     leave_out = ("--nofiles", "--noscripts", "--nodigest", "--nosignature")
@@ -146,7 +146,7 @@ def rpm_packages(root: Path = Path("/")) -> Packages:
         unconfigured=(),
         damaged=(),
         broken=parse_verify(verified.output),
-        lock=first_lock(root / path.relative_to("/") for path in RPM_LOCKS),
+        lock=first_lock(locks),
     )
 
 
