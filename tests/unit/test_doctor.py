@@ -37,6 +37,7 @@ from dozencloud.facts import (
 )
 from dozencloud.facts.cpu import Cluster, Cpu
 from dozencloud.facts.datapath import Network
+from dozencloud.facts.firewalld import Entrance
 from dozencloud.facts.firmware import Emulators
 from dozencloud.facts.packages import Lock, Packages
 from dozencloud.facts.ports import Listener
@@ -419,6 +420,17 @@ BRIDGE = "br-dozen-ex"
             f'Run: sudo nft insert rule inet fw forward iifname "{BRIDGE}" accept; '
             f'sudo nft insert rule inet fw forward oifname "{BRIDGE}" accept',
         ),
+        (
+            Wall("firewall-cmd", "filter_FORWARD", frozenset({BRIDGE}), frozenset()),
+            Level.WARN,
+            # As tried with firewalld 1.3.3: after it both directions are let through.
+            f"Run: sudo firewall-cmd --permanent --zone=trusted --add-interface={BRIDGE}; "
+            "sudo firewall-cmd --permanent --new-policy=dozencloud; "
+            "sudo firewall-cmd --permanent --policy=dozencloud --add-ingress-zone=ANY; "
+            "sudo firewall-cmd --permanent --policy=dozencloud --add-egress-zone=trusted; "
+            "sudo firewall-cmd --permanent --policy=dozencloud --set-target=ACCEPT; "
+            "sudo firewall-cmd --reload",
+        ),
         (Wall("iptables", "FORWARD", frozenset({"br-*"}), frozenset({BRIDGE})), Level.OK, ""),
     ],
 )
@@ -427,6 +439,33 @@ def test_a_firewall_that_drops_what_passes(wall: Wall, level: Level, mend: str) 
     verdict = judge("forwarding", replace(GOOD, walls=(wall,)), needs)
     assert (verdict.level, verdict.mend) == (level, mend)
     assert BRIDGE in verdict.fact
+
+
+@pytest.mark.parametrize(
+    ("entrance", "closed"),
+    [
+        (None, False),
+        (Entrance(frozenset({(22, 22)}), frozenset()), True),
+        (Entrance(frozenset({(22, 22), (400, 500)}), frozenset()), False),
+        (Entrance(frozenset(), frozenset({"eth0"})), False),
+        (Entrance(frozenset(), frozenset({BRIDGE})), True),  # the cloud's own
+    ],
+)
+def test_firewalld_in_front_of_the_gateway(entrance: Entrance | None, closed: bool) -> None:
+    needs = replace(NEEDS, public=(443,), passing=(BRIDGE,))
+    found = [v for v in examine(replace(GOOD, entrance=entrance), needs) if v.name == "firewalld"]
+    assert bool(found) is closed
+    for verdict in found:
+        assert verdict.level is Level.WARN
+        assert "to port 443" in verdict.fact
+        assert "--add-port=443/tcp; sudo firewall-cmd --reload" in verdict.mend
+
+
+def test_selinux_is_named_where_it_enforces() -> None:
+    assert not [v for v in examine(GOOD, NEEDS) if v.name == "selinux"]
+    verdict = judge("selinux", replace(GOOD, selinux=True))
+    assert verdict.level is Level.WARN
+    assert "ausearch" in verdict.mend
 
 
 def test_our_own_processes_may_hold_our_ports() -> None:

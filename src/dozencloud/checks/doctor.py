@@ -84,6 +84,7 @@ class Needs:
     node: the machine joins a cloud, or did.
     keeps_time: `up` sees to the clock where nothing else does.
     passing: devices of the cloud from and to which packets go through this machine.
+    public: TCP ports of this machine that others are to reach.
     ranges: addresses that the cloud takes.   own: its devices, which may lead there.
     environment: where the Python environment is to be made; None where it is there.
     command: how a person begins a command for this cloud.
@@ -107,6 +108,7 @@ class Needs:
     node: bool = False
     keeps_time: bool = True
     passing: tuple[str, ...] = ()
+    public: tuple[int, ...] = ()
     ranges: tuple[Range, ...] = ()
     own: frozenset[str] = frozenset()
     far: tuple[tuple[str, str], ...] = ()
@@ -129,6 +131,7 @@ def examine(facts: Facts, needs: Needs) -> list[Verdict]:
         *_packages(facts, needs),
         *_network(facts, needs),
         *forwarding(facts, needs),
+        *_entrance(facts, needs),
         *_outside(facts, needs),
         *_ranges(facts, needs),
         *_ports(facts, needs),
@@ -208,6 +211,14 @@ def _system(facts: Facts, needs: Needs) -> Iterator[Verdict]:
         )
 
     yield from _capabilities(facts)
+    if facts.selinux:
+        yield Verdict(
+            "selinux",
+            Level.WARN,
+            "SELinux enforces its policy here, and DozenCloud was not tried with it.",
+            "If a service does not start, see what was forbidden: sudo ausearch -m avc -ts recent. "
+            "To allow it until this machine starts again: sudo setenforce 0",
+        )
     yield Verdict(
         "init",
         Level.OK,
@@ -533,8 +544,41 @@ def forwarding(facts: Facts, needs: Needs) -> Iterator[Verdict]:
         yield Verdict("forwarding", Level.OK, fact)
 
 
+def _entrance(facts: Facts, needs: Needs) -> Iterator[Verdict]:
+    """Whether firewalld lets others in to what the cloud offers them."""
+    if facts.entrance is None:
+        return
+    own = {*needs.own, *needs.passing}
+    closed = [port for port in needs.public if not facts.entrance.lets(port, own)]
+    for port in closed:
+        yield Verdict(
+            "firewalld",
+            Level.WARN,
+            f"firewalld rejects what other machines send to port {port}: they do not reach the"
+            " cloud.",
+            f"Run: sudo firewall-cmd --permanent --add-port={port}/tcp; sudo firewall-cmd --reload "
+            "(the ports of nodes: docs/nodes.md)",
+        )
+
+
+FIREWALLD_POLICY = "dozencloud"
+
+
 def _let_through(wall: Wall, device: str) -> str:
     """Commands that let pass what comes from and goes to the device."""
+    if wall.program == "firewall-cmd":
+        rule = "sudo firewall-cmd --permanent"
+        policy = f"{rule} --policy={FIREWALLD_POLICY}"
+        return "; ".join(
+            [
+                f"{rule} --zone=trusted --add-interface={device}",
+                f"{rule} --new-policy={FIREWALLD_POLICY}",
+                f"{policy} --add-ingress-zone=ANY",
+                f"{policy} --add-egress-zone=trusted",
+                f"{policy} --set-target=ACCEPT",
+                "sudo firewall-cmd --reload",
+            ]
+        )
     if wall.program == "nft":
         rule = f"sudo nft insert rule {wall.chain}"
         return f'{rule} iifname "{device}" accept; {rule} oifname "{device}" accept'
