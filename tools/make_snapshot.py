@@ -20,8 +20,9 @@ from dozencloud import facts
 from dozencloud.cloud import installation
 from dozencloud.cloud.plan import Plan
 from dozencloud.content import schema
-from dozencloud.lifecycle import stop
-from dozencloud.lifecycle.bringup import Bringup, make_plan
+from dozencloud.lifecycle import destroy
+from dozencloud.lifecycle.bringup import Bringup
+from dozencloud.lifecycle.node import make_plan
 from dozencloud.services import mariadb
 from dozencloud.tasks.graph import Graph, Task
 from dozencloud.tasks.view import make_listener
@@ -90,7 +91,7 @@ def build() -> str:
             graph.run(make_listener(graph), log_dir=scratch.log / "up")
             return dump(plan)
         finally:
-            stop.destroy(scratch)
+            destroy.destroy(scratch)
 
 
 def main() -> None:

@@ -21,8 +21,8 @@ from dozencloud import RELEASE, facts
 from dozencloud.cloud.installation import LIBVIRT_PORT
 from dozencloud.cloud.membership import Membership, members
 from dozencloud.errors import Exit
+from dozencloud.host.network import switching
 from dozencloud.lifecycle import preflight
-from dozencloud.services import ovn
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -373,7 +373,7 @@ def tunnels(machine: TestCloud) -> list[str]:
     """Kinds of its tunnels to the other machines."""
     ask = ("--bare", "--columns=type", "find", "interface", "options:key=flow")
     said = subprocess.run(
-        ovn.vsctl(machine.cloud, *ask), check=True, capture_output=True, text=True
+        switching.vsctl(machine.cloud, *ask), check=True, capture_output=True, text=True
     ).stdout
     return sorted(said.split())
 

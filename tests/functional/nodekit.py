@@ -22,8 +22,8 @@ from dozencloud.cloud.plan import Node, Plan
 from dozencloud.cloud.secret import Secrets
 from dozencloud.facts.routes import routes
 from dozencloud.host import users
-from dozencloud.host.network import namespace
-from dozencloud.lifecycle import stop
+from dozencloud.host.network import namespace, wayout
+from dozencloud.lifecycle import destroy
 from dozencloud.lifecycle.bringup import make_folder
 from dozencloud.nodes.controller import authority
 from dozencloud.services import ovn
@@ -75,7 +75,7 @@ def machine(plan: Plan, services: Sequence[Service]) -> Iterator[Machine]:
         for folder in [folder for service in services for folder in service.folders]:
             make_folder(folder)
         namespace.make_namespace(cloud, STEP, floating=plan.membership is None)
-        namespace.open_way_out(cloud, STEP)
+        wayout.open_way_out(cloud, STEP)
         supervisor.write_config(services)
         daemon = [sys.executable, "-P", "-m", "dozencloud.supervision.daemon", "-c"]
         subprocess.run(
@@ -92,7 +92,7 @@ def _clear(cloud: Cloud, supervisor: Supervisor) -> None:
     supervisor.shutdown(20)
     if pid and Path("/proc", str(pid)).exists():
         os.kill(pid, signal.SIGKILL)
-    namespace.close_way_out(cloud, last=not stop.other_clouds(cloud))
+    wayout.close_way_out(cloud, last=not destroy.other_clouds(cloud))
     namespace.remove_devices(cloud, [])
 
 

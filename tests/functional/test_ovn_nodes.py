@@ -36,7 +36,7 @@ from dozencloud.cloud import tls
 from dozencloud.cloud.membership import Member
 from dozencloud.cloud.settings import GENEVE, VXLAN
 from dozencloud.facts import gather
-from dozencloud.host.network import tunnels
+from dozencloud.host.network import switching, tunnels
 from dozencloud.lifecycle.bringup import Bringup
 from dozencloud.nodes.controller import authority
 from dozencloud.services import ovn
@@ -113,7 +113,7 @@ def plug(machine: Machine, chassis: str) -> None:
     machine.run("ip", "netns", "exec", name, "ethtool", "-K", "eth0", "tx", "off")
     port = ("add-port", "br-int", f"{name}-o")
     interface = ("set", "interface", f"{name}-o", f"external-ids:iface-id={name}")
-    machine.run(*ovn.vsctl(machine.cloud, *port, "--", *interface))
+    machine.run(*switching.vsctl(machine.cloud, *port, "--", *interface))
 
 
 def pings(machine: Machine, name: str, to: str, *words: str) -> bool:
@@ -191,14 +191,16 @@ def test_what_a_killed_up_left_unsettled_is_settled_by_the_next(pair: Pair) -> N
         return done
 
     (machine.cloud.lib / "node.json").touch()
-    wished = machine.run(*ovn.vsctl(machine.cloud, *known)).stdout
-    machine.run(*ovn.vsctl(machine.cloud, "remove", "open", ".", "external_ids", "ovn-remote"))
+    wished = machine.run(*switching.vsctl(machine.cloud, *known)).stdout
+    machine.run(
+        *switching.vsctl(machine.cloud, "remove", "open", ".", "external_ids", "ovn-remote")
+    )
     machine.supervisor.stop(database.name)
     with pytest.raises(Killed):
         up(replace(database, settle=killed))
     pid = machine.supervisor.process(database.name).pid
     assert not up(database)
-    assert machine.run(*ovn.vsctl(machine.cloud, *known)).stdout == wished
+    assert machine.run(*switching.vsctl(machine.cloud, *known)).stdout == wished
     assert machine.supervisor.process(database.name).pid == pid
     assert up(database)
 
@@ -288,7 +290,7 @@ def test_a_chassis_that_takes_up_nothing_is_told_from_one_that_does(pair: Pair) 
 
 def test_only_the_controller_is_the_way_out(pair: Pair) -> None:
     for each, expected in ((pair.controller, True), (pair.node, False)):
-        known = each.run(*ovn.vsctl(each.cloud, "get", "open", ".", "external-ids")).stdout
+        known = each.run(*switching.vsctl(each.cloud, "get", "open", ".", "external-ids")).stdout
         assert ("enable-chassis-as-gw" in known) is expected
         assert ("ovn-bridge-mappings" in known) is expected
         assert (each.cloud.provider_bridge in each.run("ip", "link").stdout) is expected
@@ -321,7 +323,8 @@ def joined(servers: Pair, request: pytest.FixtureRequest) -> Iterator[Pair]:
     def changed() -> bool:
         ask = ("--bare", "--columns=type", "find", "interface", "options:key=flow")
         types = [
-            each.run(*ovn.vsctl(each.cloud, *ask)).stdout.split() for each in (controller, node)
+            each.run(*switching.vsctl(each.cloud, *ask)).stdout.split()
+            for each in (controller, node)
         ]
         return types == [[kind], [kind]]
 

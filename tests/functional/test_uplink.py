@@ -24,9 +24,8 @@ from nodekit import CENTRE, CHASSIS, STEP, Machine, controller_plan, machine
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.settings import Network, Settings
 from dozencloud.errors import Problem
-from dozencloud.host.network import namespace, uplink
+from dozencloud.host.network import namespace, switching, uplink
 from dozencloud.lifecycle import stop
-from dozencloud.services import ovn
 from dozencloud.verdicts import Level
 
 pytestmark = [pytest.mark.functional, pytest.mark.timeout(120)]
@@ -436,7 +435,7 @@ def _server(site: Site) -> None:
     ):
         site.machine.run(*line.split())
     port = ("add-port", "br-int", "a-o", "--", "set", "interface", "a-o")
-    site.machine.run(*ovn.vsctl(site.cloud, *port, "external-ids:iface-id=a"))
+    site.machine.run(*switching.vsctl(site.cloud, *port, "external-ids:iface-id=a"))
 
 
 def test_a_session_goes_on_when_the_switch_dies(site: Site) -> None:

@@ -15,7 +15,7 @@ from dozencloud.errors import Problem
 from dozencloud.facts import Facts
 from dozencloud.facts.cpu import Cluster
 from dozencloud.facts.kvm import Kvm, KvmState
-from dozencloud.lifecycle.bringup import decide_node
+from dozencloud.lifecycle.node import decide_node
 
 BOARD = replace(GOOD, system=ARM, kvm=Kvm(KvmState.USABLE))
 

@@ -10,17 +10,9 @@ from typing import Any
 
 import pytest
 
-from dozencloud.checks.explain import (
-    Action,
-    Explanation,
-    boot_method,
-    from_fault,
-    judge,
-    lines,
-    of_its_node,
-)
+from dozencloud.checks.explain import Action, Explanation, boot_method, from_fault, judge, lines
 from dozencloud.compute.hang import symptoms, watchdog
-from dozencloud.nodes.listing import Condition, Row
+from dozencloud.nodes.listing import Condition, Row, of_its_node
 
 CREATED = Action("2026-11-22 17:00:00", "create", "")
 HUNG = Action("2026-11-22 17:00:31", "hang", "Its kernel is for another architecture. Mend it.")

@@ -12,16 +12,13 @@ from pathlib import Path
 import pytest
 
 from dozencloud import facts
-from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.installation import ETHERNET, Cloud
 from dozencloud.cloud.settings import Network, Settings
 from dozencloud.facts import Datapath
+from dozencloud.host.network.dataplane import encapsulation
 from dozencloud.host.network.namespace import (
     ENTER_SCRIPT,
-    ETHERNET,
-    drop_tables,
-    encapsulation,
     enter,
-    guard,
     inside,
     ip,
     linked,
@@ -29,10 +26,10 @@ from dozencloud.host.network.namespace import (
     mtu_of,
     namespace_exists,
     nft,
-    ruleset,
     switch_devices,
     within,
 )
+from dozencloud.host.network.wayout import drop_tables, guard, ruleset
 
 MACHINE = Cloud()
 ROOTED = Cloud(Path("/srv/plumbing-test"))

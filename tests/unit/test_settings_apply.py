@@ -19,7 +19,8 @@ from dozencloud.cloud.secret import Secrets
 from dozencloud.cloud.settings import Settings, parse
 from dozencloud.cloud.state import State
 from dozencloud.facts.cpu import Cluster
-from dozencloud.lifecycle.bringup import Bringup, decide_node
+from dozencloud.lifecycle.bringup import Bringup
+from dozencloud.lifecycle.node import decide_node
 from dozencloud.lifecycle.preflight import REGISTERED, kept_settings, ranges
 from dozencloud.services import services
 from dozencloud.supervision.client import variables

@@ -10,7 +10,6 @@ from typing import Any
 
 from dozencloud.compute.hang import symptoms
 from dozencloud.compute.hang.symptoms import ARCHITECTURES, HANG, Finding
-from dozencloud.nodes.listing import Condition, Row
 
 POWER_ON = frozenset(
     (
@@ -249,21 +248,6 @@ def explain(sdk: Any, server: Any) -> Explanation:
         finding=finding,
         note=note,
     )
-
-
-def of_its_node(row: Row, status: str) -> Finding | None:
-    """What is wrong with a server because of the node that it is on; only an administrator sees."""
-    if status != "ACTIVE":
-        return None
-    if row.condition is Condition.CUT_OFF:
-        return Finding("no-network", row.troubles[0], "")
-    if row.condition is Condition.DOWN:
-        return Finding(
-            "node-down",
-            f"Nova has heard nothing of its node {row.name} for more than a minute.",
-            "See: dozen node list, and docs/nodes.md, When a node has trouble.",
-        )
-    return None
 
 
 def _image(sdk: Any, server: Any) -> tuple[str, Mapping[str, Any]]:

@@ -17,7 +17,7 @@ from dozencloud.cloud.installation import Cloud
 from dozencloud.content.seed import EXTERNAL
 from dozencloud.errors import Problem
 from dozencloud.facts.run import ask
-from dozencloud.services import ovn
+from dozencloud.host.network import switching
 from dozencloud.tasks.graph import Step
 
 OUTSIDE = "neutron:is_ext_gw"
@@ -98,7 +98,9 @@ def _addresses(cloud: Cloud) -> tuple[str, ...]:
 
 def _rows(cloud: Cloud, program: str, *words: str) -> list[list[dict[str, Any]]]:
     """What ovn-nbctl or ovn-sbctl lists, a table for each command: columns by name, as lists."""
-    path = {"ovn-nbctl": ovn.northbound_socket, "ovn-sbctl": ovn.southbound_socket}[program](cloud)
+    path = {"ovn-nbctl": switching.northbound_socket, "ovn-sbctl": switching.southbound_socket}[
+        program
+    ](cloud)
     answer = ask(program, f"--db=unix:{path}", "--format=json", *words)
     if not answer.ok:
         return []
@@ -131,7 +133,7 @@ def behind(cloud: Cloud, chassis: Iterable[str], seconds: float = 5.0) -> frozen
     where OVN's databases, or what translates between them, do not answer.
     """
     wanted = frozenset(chassis)
-    where = f"--db=unix:{ovn.northbound_socket(cloud)}"
+    where = f"--db=unix:{switching.northbound_socket(cloud)}"
     # Numbers the configuration of now, and waits until it is in the southbound database.
     if not ask("ovn-nbctl", where, "--timeout=10", "--wait=sb", "sync", timeout=15).ok:
         return None

@@ -38,7 +38,7 @@ def destroy(invocation: Invocation, yes: bool, purge_packages: bool, environment
     from dozencloud import facts
     from dozencloud.checks.status import losses
     from dozencloud.cloud.guards import need_root
-    from dozencloud.lifecycle import stop
+    from dozencloud.lifecycle import destroy
     from dozencloud.lifecycle.lock import locked
     from dozencloud.lifecycle.preflight import markers
 
@@ -52,7 +52,7 @@ def destroy(invocation: Invocation, yes: bool, purge_packages: bool, environment
         with locked(cloud):
             if not yes:
                 _ask(losses(cloud), cloud.command("destroy", "--yes"))
-            removed = stop.destroy(cloud, lambda text: say(f"  {text}"))
+            removed = destroy.destroy(cloud, lambda text: say(f"  {text}"))
         left = facts.find_traces(signs)
         if not left.empty:
             raise Problem(

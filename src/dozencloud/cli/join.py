@@ -84,7 +84,7 @@ def leave(invocation: Invocation, yes: bool) -> None:
     """
     from dozencloud.cloud.membership import membership
     from dozencloud.errors import Exit, Problem
-    from dozencloud.lifecycle import stop
+    from dozencloud.lifecycle import destroy
     from dozencloud.lifecycle.lock import locked
     from dozencloud.nodes.joined import leaving
 
@@ -105,7 +105,7 @@ def leave(invocation: Invocation, yes: bool) -> None:
                 f"To lose them: {cloud.command('leave', '--yes')}",
                 detail="\n".join(here),
             )
-        stop.destroy(cloud, lambda text: say(f"  {text}"))
+        destroy.destroy(cloud, lambda text: say(f"  {text}"))
     say("This machine is no node any more.")
     if untold:
         say(f"{untold} On the controller, run: dozen node remove {given.node}")

@@ -43,10 +43,10 @@ def explain(ctx: click.Context, name: str, as_json: bool) -> None:
     server = client.find_server(sdk, name)
     told = explaining.explain(sdk, server)
     if not client.named() and server.compute_host:
-        from dozencloud.nodes import listing
+        from dozencloud.nodes import listing  # takes its time to load
 
         row = listing.find(invocation.cloud, server.compute_host)
-        if found := explaining.of_its_node(row, server.status):
+        if found := listing.of_its_node(row, server.status):
             told = replace(told, finding=found)
     if as_json:
         echo_json(told.to_json())

@@ -15,7 +15,11 @@ import zlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dozencloud.cloud.settings import CLOUD_FILE, Settings, parse
+from dozencloud.cloud.settings import (
+    CLOUD_FILE,
+    Settings,
+    parse,
+)
 from dozencloud.errors import Exit, Problem
 
 REGION = "RegionOne"
@@ -301,3 +305,7 @@ def load(root: Path | None) -> Cloud:
             f"{cloud.file} is not valid TOML: {error}.", "Mend that line.", code=Exit.USAGE
         ) from error
     return replace(cloud, settings=parse(data, str(cloud.file)))
+
+
+ETHERNET = 1500
+"""Bytes of a packet. More would need every wire and switch between the machines to take them."""

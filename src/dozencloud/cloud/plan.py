@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from dozencloud.cloud import installation
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import Member, Membership, members, membership, nodes_folder
 from dozencloud.cloud.secret import Secrets
 from dozencloud.cloud.settings import GENEVE, VXLAN
 from dozencloud.errors import Problem
-from dozencloud.host.network import namespace
 from dozencloud.releases import known
 
 
@@ -40,7 +40,7 @@ class Node:
     kvm_present: bool
     shared_cpus: str = ""
     dedicated_cpus: str = ""
-    mtu: int = namespace.ETHERNET
+    mtu: int = installation.ETHERNET
     keeps_time: bool = False
     encapsulation: str = GENEVE
 

@@ -1,4 +1,4 @@
-"""firewalld, from the rules that it has made: what it lets in, and what it lets pass. Changes nothing.
+"""firewalld, by the rules that it has made: what it lets in, and what it lets pass.
 
 Its tables, chains and zones are as version 1.3 makes them (src/firewall/core/nftables.py there).
 """

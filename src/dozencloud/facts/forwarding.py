@@ -26,8 +26,8 @@ DOCKER = "DOCKER-USER"
 class Wall:
     """A chain that drops what passes unless a rule lets it.
 
-    program: what changes it (iptables, iptables-legacy, nft, firewall-cmd).   chain: where a rule of a person's
-        belongs; for nft with family and table.
+    program: what changes it (iptables, iptables-legacy, nft, firewall-cmd).
+    chain: where a rule of a person's belongs; for nft with family and table.
     inward, outward: devices that packets are let in by, and out by; they may end with a star.
     """
 
@@ -83,11 +83,11 @@ def nft_walls(ruleset: Iterable[dict[str, Any]]) -> list[Wall]:
         found.append(Wall(program, name, frozenset(inward), frozenset(outward)))
     if firewalld.is_there(things):
         # Its chain's policy is to accept, and its last rule rejects.
-        inward, outward = (
-            frozenset(firewalld.accepted(things, firewalld.FORWARD, key))
-            for key in ("iifname", "oifname")
+        first = firewalld.FORWARD
+        from_, to = (
+            frozenset(firewalld.accepted(things, first, key)) for key in ("iifname", "oifname")
         )
-        found.append(Wall("firewall-cmd", firewalld.FORWARD, inward, outward))
+        found.append(Wall("firewall-cmd", first, inward=from_, outward=to))
     return found
 
 

@@ -9,29 +9,25 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import threading
-import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
 from dozencloud.access import administrator
-from dozencloud.checks import doctor, reachable
+from dozencloud.checks import reachable
 from dozencloud.cloud import folders, tls
 from dozencloud.cloud.installation import CONSOLE_USER, Cloud
 from dozencloud.cloud.membership import Membership
-from dozencloud.cloud.plan import Node, Plan
-from dozencloud.cloud.settings import parse_cpus, template
+from dozencloud.cloud.plan import Plan
 from dozencloud.cloud.state import State, digest
 from dozencloud.content import schema, seed
-from dozencloud.errors import Exit, Problem
-from dozencloud.facts import Cpu, Facts
-from dozencloud.host import environments, machine, packages, processes, users
+from dozencloud.facts import Facts
+from dozencloud.host import environments, packages, processes, users
 from dozencloud.host.distributions import registry
-from dozencloud.host.network import namespace, uplink
+from dozencloud.host.network import namespace, uplink, wayout
 from dozencloud.images.tiny import direct
 from dozencloud.lifecycle import preflight, stop
 from dozencloud.nodes.controller import authority, broker
@@ -49,59 +45,6 @@ from dozencloud.tasks.graph import Step, Task
 
 TINY = "aarch64"
 """Architecture of the image that a new cloud has."""
-
-
-def decide_node(cloud: Cloud, facts: Facts) -> Node:
-    """What this machine is for the cloud: decided at the first `up`, then kept where it must."""
-    path = cloud.lib / "node.json"
-    kept = json.loads(path.read_text()) if path.exists() else {}
-    virt_type = cloud.settings.compute.virt_type
-    architecture = facts.system.architecture.kernel
-    if virt_type == "auto":
-        # KVM of another architecture than ARM cannot run ARM servers.
-        virt_type = "kvm" if facts.kvm.for_servers and architecture != "x86_64" else "qemu"
-    shared, dedicated = divide_cpus(cloud, facts.cpu)
-    return Node(
-        name=kept.get("name") or socket.gethostname(),
-        chassis=kept.get("chassis") or str(uuid.uuid4()),
-        virt_type=virt_type,
-        datapath=namespace.datapath(cloud, facts.network),
-        encapsulation=namespace.encapsulation(cloud, facts.network),
-        architecture=architecture,
-        kvm_present=Path("/dev/kvm").exists(),
-        shared_cpus=shared,
-        dedicated_cpus=dedicated,
-        mtu=namespace.mtu_of(namespace.own_address(cloud)),
-        keeps_time=packages.keeps_time(cloud, facts) and not facts.system.systemd,
-    )
-
-
-def divide_cpus(cloud: Cloud, cpu: Cpu) -> tuple[str, str]:
-    """CPUs that servers share, and those that they get alone; both empty where nothing is said."""
-    dedicated = parse_cpus(cloud.settings.compute.dedicated_cpus, str(cloud.file))
-
-    def numbers(cpus: Iterable[int]) -> str:
-        return ",".join(map(str, sorted(cpus)))
-
-    if not dedicated:
-        return "", ""
-    if wrong := doctor.dedicated_cpus(cpu, dedicated, cloud.file):
-        raise Problem(wrong.fact, wrong.mend, code=Exit.UNFIT)
-    return numbers(cpu.numbers - dedicated), numbers(dedicated)
-
-
-def make_plan(cloud: Cloud, facts: Facts) -> Plan:
-    """The plan of this node; its secrets and its identity are written at once."""
-    folders.make_folders(cloud, GROUP)
-    machine.enter(cloud)
-    if not cloud.file.exists():
-        write_private(cloud.file, template(cloud.settings), 0o644)
-    node = decide_node(cloud, facts)
-    text = json.dumps(asdict(node), indent=2) + "\n"
-    path = cloud.lib / "node.json"
-    if not path.exists() or path.read_text() != text:
-        write_private(path, text)
-    return Plan.of(cloud, node)
 
 
 def make_folder(folder: Folder) -> None:
@@ -472,11 +415,11 @@ class Bringup:
 
     def _network(self, step: Step) -> None:
         namespace.make_namespace(self.cloud, step, floating=self.plan.membership is None)
-        namespace.open_way_out(self.cloud, step)
+        wayout.open_way_out(self.cloud, step)
 
     def _network_there(self) -> bool:
         linked = namespace.linked(self.cloud, floating=self.plan.membership is None)
-        return linked and namespace.way_out_is_open(self.cloud)
+        return linked and wayout.way_out_is_open(self.cloud)
 
     def _configuration(self, step: Step) -> None:
         folders.make_folders(self.cloud, GROUP)  # the group is there now

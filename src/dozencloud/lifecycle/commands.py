@@ -26,7 +26,8 @@ from dozencloud.cloud.membership import Membership
 from dozencloud.errors import Exit, Problem
 from dozencloud.host import environments, processes
 from dozencloud.lifecycle import lock, preflight
-from dozencloud.lifecycle.bringup import Bringup, make_plan
+from dozencloud.lifecycle.bringup import Bringup
+from dozencloud.lifecycle.node import make_plan
 from dozencloud.nodes.joined import joining, peers
 from dozencloud.nodes.joined.client import Controller
 from dozencloud.nodes.tokens import Token

@@ -19,7 +19,7 @@ from dozencloud.cloud.state import State
 from dozencloud.errors import Problem
 from dozencloud.facts.reach import Target
 from dozencloud.host import packages
-from dozencloud.host.network import namespace, tunnels, uplink
+from dozencloud.host.network import dataplane, namespace, tunnels, uplink
 from dozencloud.lifecycle.lock import are_ours, foreign_folders, is_used
 from dozencloud.supervision.client import Supervisor, log_file
 from dozencloud.verdicts import Level, Verdict
@@ -81,7 +81,7 @@ def passing(cloud: Cloud, found: facts.Facts, *, node: bool) -> tuple[str, ...]:
     if cloud.namespace:
         return (cloud.link_devices[0],)
     name, devices = cloud.settings.network.provider_interface, []
-    if namespace.datapath(cloud, found.network) == "netdev" and (node or members(cloud)):
+    if dataplane.datapath(cloud, found.network) == "netdev" and (node or members(cloud)):
         devices.append(tunnels.link_devices(cloud)[0])
     if not node and not name:
         devices.append(cloud.provider_bridge)

@@ -25,8 +25,9 @@ from dozencloud.facts.memory import disk
 from dozencloud.facts.run import ask
 from dozencloud.lifecycle import backups, commands, lock, preflight, stop
 from dozencloud.lifecycle.backups import Backup
-from dozencloud.lifecycle.bringup import Bringup, make_plan
+from dozencloud.lifecycle.bringup import Bringup
 from dozencloud.lifecycle.commands import Outcome
+from dozencloud.lifecycle.node import make_plan
 from dozencloud.lifecycle.preflight import GIB
 from dozencloud.nodes import reports
 from dozencloud.nodes.joined.client import Controller

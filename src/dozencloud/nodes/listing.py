@@ -15,6 +15,7 @@ from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import Member, members
 from dozencloud.cloud.plan import Plan
 from dozencloud.cloud.settings import OLDEST_OVN
+from dozencloud.compute.hang.symptoms import Finding
 from dozencloud.errors import Exit, Problem
 from dozencloud.nodes import reports
 from dozencloud.nodes.joined import agent
@@ -223,3 +224,18 @@ def ago(seconds: float | None) -> str:
         if seconds >= 2 * length:
             return f"{seconds // length:.0f} {unit} ago"
     return f"{seconds:.0f} s ago"
+
+
+def of_its_node(row: Row, status: str) -> Finding | None:
+    """What is wrong with a server because of the node that it is on; only an administrator sees."""
+    if status != "ACTIVE":
+        return None
+    if row.condition is Condition.CUT_OFF:
+        return Finding("no-network", row.troubles[0], "")
+    if row.condition is Condition.DOWN:
+        return Finding(
+            "node-down",
+            f"Nova has heard nothing of its node {row.name} for more than a minute.",
+            "See: dozen node list, and docs/nodes.md, When a node has trouble.",
+        )
+    return None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dozencloud.cloud.plan import Plan
 from dozencloud.host.confinement import Unconfined
-from dozencloud.services import ovn, privsep
+from dozencloud.host.network import switching
+from dozencloud.services import privsep
 from dozencloud.services.options import (
     LOG_OPTIONS,
     NO_NOTIFICATIONS,
@@ -87,8 +88,8 @@ def _config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
         "ml2_type_geneve": {"vni_ranges": "1:65536", "max_header_size": 38},
         "securitygroup": {"enable_security_group": True},
         "ovn": {
-            "ovn_nb_connection": f"unix:{ovn.northbound_socket(cloud)}",
-            "ovn_sb_connection": f"unix:{ovn.southbound_socket(cloud)}",
+            "ovn_nb_connection": f"unix:{switching.northbound_socket(cloud)}",
+            "ovn_sb_connection": f"unix:{switching.southbound_socket(cloud)}",
             "ovn_metadata_enabled": True,
             # Only the controller has the network of the floating IPs.
             "enable_distributed_floating_ip": False,
@@ -188,8 +189,8 @@ def agent(plan: Plan) -> Service:
             "networks": networks,
         },
         **{name: {"helper_command": helper} for name in PRIVSEP_SECTIONS},
-        "ovn": {"ovn_sb_connection": f"unix:{ovn.southbound_socket(cloud)}"},
-        "ovs": {"ovsdb_connection": f"unix:{ovn.switch_socket(cloud)}"},
+        "ovn": {"ovn_sb_connection": f"unix:{switching.southbound_socket(cloud)}"},
+        "ovs": {"ovsdb_connection": f"unix:{switching.switch_socket(cloud)}"},
         "oslo_concurrency": {"lock_path": state / "lock"},
     }
     return Service(

@@ -10,8 +10,7 @@ set of paths per machine.
 from __future__ import annotations
 
 import os
-import socket as sockets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +21,16 @@ from dozencloud.cloud.plan import Plan
 from dozencloud.host.confinement import Confinement, Unconfined
 from dozencloud.host.distributions import registry
 from dozencloud.host.network import namespace, tunnels, uplink
+from dozencloud.host.network.switching import (
+    environment,
+    node_identity,
+    northbound_socket,
+    southbound_remote,
+    southbound_socket,
+    switch_socket,
+    tunnel_address,
+    vsctl,
+)
 from dozencloud.private import write_private
 from dozencloud.services import ovnseries
 from dozencloud.supervision.ready import accepting
@@ -33,34 +42,6 @@ USERSPACE = Path(__file__).parent / "userspace-switch.sh"
 """Starts a switch that moves packets in user space."""
 PROBE = 30_000
 """ms after which a silent peer is asked whether it lives; 5 s is little for a busy board."""
-
-
-def switch_socket(cloud: Cloud) -> Path:
-    return cloud.run / "openvswitch" / "db.sock"
-
-
-def northbound_socket(cloud: Cloud) -> Path:
-    return cloud.run / "ovn" / "nb.sock"
-
-
-def southbound_socket(cloud: Cloud) -> Path:
-    return cloud.run / "ovn" / "sb.sock"
-
-
-def environment(cloud: Cloud) -> Mapping[str, str]:
-    """What makes every Open vSwitch and OVN program look below our own folders."""
-    return {
-        "OVS_RUNDIR": str(cloud.run / "openvswitch"),
-        "OVS_LOGDIR": str(cloud.log),
-        "OVS_DBDIR": str(cloud.lib / "openvswitch"),
-        "OVN_RUNDIR": str(cloud.run / "ovn"),
-        "OVN_LOGDIR": str(cloud.log),
-        "OVN_DBDIR": str(cloud.lib / "ovn"),
-    }
-
-
-def vsctl(cloud: Cloud, *words: str) -> list[str]:
-    return ["ovs-vsctl", f"--db=unix:{switch_socket(cloud)}", "--timeout=30", *words]
 
 
 LOGGING = ("-vconsole:info", "-vsyslog:off", "-vfile:off")
@@ -77,26 +58,6 @@ def _database(step: Step, path: Path, schema: Path, owner: str) -> None:
         == "yes\n"
     ):
         step.run([*as_owner, "ovsdb-tool", "convert", str(path), str(schema)])
-
-
-def tunnel_address(plan: Plan) -> str:
-    """Where the other nodes' tunnels to this one end; loopback as long as there are none."""
-    if plan.membership:
-        return plan.membership.address
-    return namespace.own_address(plan.cloud) if plan.has_nodes else "127.0.0.1"
-
-
-def southbound_remote(plan: Plan) -> str:
-    if not plan.membership:
-        return f"unix:{southbound_socket(plan.cloud)}"
-    # OVN takes no host names.
-    return f"ssl:{sockets.gethostbyname(plan.membership.host)}:{plan.membership.southbound}"
-
-
-def node_identity(plan: Plan) -> tuple[Path, Path, Path] | None:
-    """Key, certificate and authority for the southbound database, on a node that joined."""
-    place = tls.folder(plan.cloud)
-    return (place / "node.key", place / "node.crt", plan.cloud.ca) if plan.membership else None
 
 
 def _chassis(plan: Plan) -> dict[str, str]:

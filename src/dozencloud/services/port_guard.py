@@ -7,15 +7,15 @@ import subprocess
 
 from dozencloud.cloud.installation import INTEGRATION_BRIDGE
 from dozencloud.cloud.plan import Plan
+from dozencloud.host.network import switching
 from dozencloud.host.network.portflows import COOKIE
-from dozencloud.services import ovn
 from dozencloud.supervision.service import Role, Service, python_main
 
 
 def service(plan: Plan) -> Service:
     """Root: it writes flows through root's socket of the switch."""
     cloud = plan.cloud
-    environment = ovn.environment(cloud)
+    environment = switching.environment(cloud)
     flows = ("ovs-ofctl", "--timeout=5", "dump-flows", INTEGRATION_BRIDGE, f"cookie={COOKIE:#x}/-1")
 
     def ready() -> bool:

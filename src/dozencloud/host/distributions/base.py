@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from dozencloud.errors import Problem
 from dozencloud.facts.system import Architecture
-from dozencloud.host.distributions.needs import CONTROL, Need
+from dozencloud.host.distributions.needs import CONTROL, ON_DEMAND, Need
 from dozencloud.host.packagemanagers.base import PackageManager
 
 Pairs = tuple[tuple[Path, Path], ...]
@@ -106,9 +106,7 @@ class Distribution(ABC):
 
         control: false on a node that joins a cloud.   time: nothing else keeps the clock.
         """
-        without = set() if control else {*CONTROL}
-        if not time:
-            without.add(Need.TIME)
+        without = {*ON_DEMAND, *(() if control else CONTROL), *(() if time else (Need.TIME,))}
         needs = (need for need in Need if need not in without)
         return tuple(sorted({name for need in needs for name in self.packages(need, machine)}))
 

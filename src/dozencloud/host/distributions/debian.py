@@ -46,6 +46,7 @@ PACKAGES = {
     Need.SSH: ("openssh-client",),
     Need.OVN_CENTRAL: ("ovn-central",),
     Need.BROKER: ("rabbitmq-server",),
+    Need.IMAGE_BUILDER: ("mmdebstrap", "arch-test"),
     Need.TIME: ("chrony",),
 }
 BY_MACHINE = {"x86_64": {Need.OWN_EMULATOR: ("qemu-system-x86",)}}

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from dozencloud.errors import Problem
+from dozencloud.errors import Exit, Problem
 from dozencloud.host.distributions.base import Distribution, Paths, TimeService
 from dozencloud.host.distributions.needs import Need
 from dozencloud.host.packagemanagers.dnf import Dnf
@@ -59,6 +59,18 @@ PACKAGES = {
     Need.TIME: ("chrony",),
 }
 BY_MACHINE = {"x86_64": {Need.OWN_EMULATOR: ("qemu-system-x86-core",)}}
+
+LACKS = {
+    Need.FIRMWARE_ARMV7: (
+        "Fedora has no UEFI firmware for 32-bit ARM servers (edk2-arm is gone since 42).",
+        "Take an image whose kernel is apart from its disk, or a node with Debian.",
+    ),
+    Need.IMAGE_BUILDER: (
+        "Fedora has no mmdebstrap, which makes the root of a Debian image.",
+        "Build the image on a machine with Debian, then import its file: dozen image import",
+    ),
+}
+"""What is wrong, and what to do."""
 
 
 class Fedora(Distribution):
@@ -125,12 +137,7 @@ class Fedora(Distribution):
         return BY_MACHINE.get(machine, {}).get(need, PACKAGES.get(need, ()))
 
     def lacks(self, need: Need) -> Problem | None:
-        if need is Need.FIRMWARE_ARMV7:
-            return Problem(
-                "Fedora has no UEFI firmware for 32-bit ARM servers (edk2-arm is gone since 42).",
-                "Take an image whose kernel is apart from its disk, or a node with Debian.",
-            )
-        return None
+        return Problem(*LACKS[need], code=Exit.UNFIT) if need in LACKS else None
 
     def bind(self, environment: Path) -> None:
         """Nothing: the launcher compiles it for python3.13, which Fedora's own is not for."""

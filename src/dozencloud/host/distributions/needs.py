@@ -52,6 +52,7 @@ class Need(StrEnum):
     SSH = "logs in to servers"
     OVN_CENTRAL = "OVN's databases and northd"
     BROKER = "calls among the services"
+    IMAGE_BUILDER = "makes the root of a Debian image (`dozen image build`)"
     TIME = "keeps the clock, where nothing else does: certificates have times in them"
 
 
@@ -73,3 +74,5 @@ CONTROL = frozenset(
     }
 )
 """On a controller only; a node that joined does without."""
+ON_DEMAND = frozenset({Need.IMAGE_BUILDER})
+"""Not installed; the command that needs it says so."""

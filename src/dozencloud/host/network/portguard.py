@@ -17,8 +17,8 @@ from typing import Any
 from dozencloud.cloud.installation import INTEGRATION_BRIDGE, load
 from dozencloud.cloud.plan import Plan
 from dozencloud.host.distributions import registry
+from dozencloud.host.network import switching
 from dozencloud.host.network.portflows import COOKIE, flows, free_ports, secured
-from dozencloud.services import ovn
 
 RETRY_MS = 50
 WRITE_SECONDS = 10
@@ -162,13 +162,13 @@ def keep(plan: Plan) -> None:
     """Hold the flows of the running switch to what they should be; for ever."""
     from ovs import poller, stream
 
-    local = _local(f"unix:{ovn.switch_socket(plan.cloud)}")
-    if identity := ovn.node_identity(plan):
+    local = _local(f"unix:{switching.switch_socket(plan.cloud)}")
+    if identity := switching.node_identity(plan):
         key, certificate, authority = map(str, identity)
         stream.Stream.ssl_set_private_key_file(key)
         stream.Stream.ssl_set_certificate_file(certificate)
         stream.Stream.ssl_set_ca_cert_file(authority)
-    south = _south(ovn.southbound_remote(plan))
+    south = _south(switching.southbound_remote(plan))
     switch, said = Switch(), ""
     there: list[str] | None = None
     while True:

@@ -15,7 +15,7 @@ from pathlib import Path
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.settings import GENEVE, VXLAN
 from dozencloud.facts.run import ask
-from dozencloud.host.network import namespace
+from dozencloud.host.network import namespace, wayout
 from dozencloud.tasks.graph import Step
 
 PORTS = {GENEVE: 6081, VXLAN: 4789}
@@ -133,7 +133,7 @@ def remove(cloud: Cloud) -> None:
     """What is left of it on the machine; in a namespace of its own it goes with that."""
     if cloud.namespace:
         return
-    namespace.drop_tables(table(cloud))
+    wayout.drop_tables(table(cloud))
     device = link_devices(cloud)[0]
     if Path("/sys/class/net", device).exists():
         ask("ip", "link", "delete", device, timeout=namespace.SECONDS)
