@@ -26,8 +26,9 @@ from dozencloud.cloud.secret import Secrets
 from dozencloud.cloud.settings import Settings
 from dozencloud.errors import Exit
 from dozencloud.facts import gather
-from dozencloud.facts.system import SUPPORTED
-from dozencloud.host import packages
+from dozencloud.host.distributions import registry
+from dozencloud.host.distributions.base import Distribution
+from dozencloud.host.distributions.needs import CONTROL, ON_DEMAND, Need
 from dozencloud.lifecycle.bringup import Bringup
 from dozencloud.services import services
 
@@ -265,8 +266,10 @@ def test_every_verdict() -> None:
 
 def test_what_the_machine_needs() -> None:
     needs = section(read("README.md"), "What it needs")
-    for system, version in SUPPORTED:
-        assert f"{system.capitalize()} {version}" in needs
+    for distribution in registry.known().values():
+        for name in distribution.names():
+            assert name in needs
+        assert not distribution.untried or f"not tried on a real {distribution.name}" in needs
     assert f"Below {Needs().memory // 1024} GiB" in needs
 
 
@@ -291,18 +294,50 @@ def launcher_packages(path: str) -> set[str]:
     return {word for line in words for word in line.split()} - {"$packages"}
 
 
+def systems(named: str) -> list[Distribution]:
+    classes = registry.known()
+    return [classes[name](v) for name in named.split() for v in classes[name].versions]
+
+
+def packages_cell(need: Need, among: list[Distribution]) -> str:
+    """Names of the packages, each with the systems that have it where not all of them do."""
+    having: dict[str, list[str]] = {}
+    kinds: dict[str, set[str]] = {}
+    for system in among:
+        for machine, kind in (("x86_64", "amd64"), ("aarch64", "arm64")):
+            for name in system.packages(need, machine):
+                kinds.setdefault(name, set()).add(kind)
+                if f"{system.name} {system.version}" not in having.setdefault(name, []):
+                    having[name].append(f"{system.name} {system.version}")
+    words = []
+    for name, where in having.items():
+        only = where if len(where) < len(among) else []
+        only = [*only, *(sorted(kinds[name]) if len(kinds[name]) == 1 else [])]
+        words.append(f"`{name}`" + (f" ({', '.join(only)})" if only else ""))
+    return ", ".join(words)
+
+
+def packages_table() -> str:
+    lines = ["| why | Debian and Ubuntu | Fedora | |", "|---|---|---|---|"]
+    for need in sorted({*Need} - ON_DEMAND, key=list(Need).index):
+        cells = [packages_cell(need, systems(names)) for names in ("debian ubuntu", "fedora")]
+        lines.append(f"| {need} | {cells[0]} | {cells[1]} | {'controller' * (need in CONTROL)} |")
+    return "\n".join(lines)
+
+
+def test_packages_of_each_distribution() -> None:
+    text = section(read("docs/dependencies.md"), "Packages of the system that `up` installs")
+    assert packages_table() in text, f"The table is to be:\n{packages_table()}"
+
+
 DEPENDENCIES = {
     "Python packages of the cloud": lambda: bare(project()["cloud"]),
     "Building": lambda: bare(project()["build"]) | {"uv"},
     "Development and tests": lambda: bare(project()["dev"]),
-    "Debian packages that `up` installs": lambda: {
-        *packages.COMMON,
-        *packages.CONTROL,
-        packages.TIME,
-        *(name for names in packages.BY_MACHINE.values() for name in names),
-        *(name for names in packages.BY_DISTRIBUTION.values() for name in names),
-    },
-    "Debian packages of the launcher": lambda: launcher_packages("bootstrap/environment.sh"),
+    "Packages of the launcher": lambda: (
+        launcher_packages("bootstrap/distributions/debian.sh")
+        | launcher_packages("bootstrap/distributions/fedora.sh")
+    ),
     "Debian packages of the tests": lambda: launcher_packages("tests/run"),
 }
 
