@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shutil
 import struct
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -139,10 +140,9 @@ def rpm_packages(root: Path = Path("/"), locks: tuple[Path, ...] = RPM_LOCKS) ->
     """Of dnf and rpm. root: where the packages are."""
     query = ("rpm", "--root", str(root), "--verify", "--all")
     leave_out = ("--nofiles", "--noscripts", "--nodigest", "--nosignature")
-    there = ask("dnf", "--version", timeout=RPM_SECONDS).code is not None
     verified = ask(*query, *leave_out, timeout=RPM_SECONDS)
     return Packages(
-        present=there and verified.code is not None,
+        present=shutil.which("dnf") is not None and verified.code is not None,
         unconfigured=(),
         damaged=(),
         broken=parse_verify(verified.output),
