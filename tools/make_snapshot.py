@@ -61,7 +61,7 @@ def dump(plan: Plan) -> str:
     for user, hashed in (line.split("\t") for line in rows.splitlines()):
         hidden[hashed] = schema.password_placeholder(user)
     blocks = []
-    for name in schema.DATABASES:
+    for name in schema.databases():
         options = ["--skip-comments", "--skip-add-locks", "--skip-tz-utc", "--single-transaction"]
         socket = f"--socket={plan.cloud.run}/mariadb/mariadb.sock"
         command = ["mariadb-dump", "--no-defaults", socket, "--user=root", *options, name]
@@ -72,7 +72,7 @@ def dump(plan: Plan) -> str:
         text = re.sub(r"^/\*M?!999999.*\n", "", text)
         blocks.append(f"{schema.HEADER}{name}\n{text}")
     whole = "".join(blocks)
-    for user in schema.USERS:
+    for user in schema.users():
         if schema.password_placeholder(user) not in whole:
             raise SystemExit(f"the password of {user} was not found in the dump")
     return whole

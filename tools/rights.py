@@ -1,6 +1,6 @@
 """Print what the accounts of the services may do, as the tables in docs/security.md.
 
-It asks the policies of the pinned releases themselves, with the rules of services/accounts.py.
+It asks the policies of the pinned releases themselves, with the rules of our services.
 
     ENVIRONMENT/bin/python tools/rights.py
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from oslo_config import cfg
 from oslo_policy import policy
 
-from dozencloud.services import accounts
+from dozencloud.services import ALL, accounts, keystone_users
 
 POLICIES: Mapping[str, str] = {
     "keystone": "keystone.common.policies",
@@ -32,7 +32,8 @@ TARGET = {"project_id": "another", "tenant_id": "another", "user_id": "another"}
 
 def enforcer(service: str, rules: Path) -> policy.Enforcer:
     """Upstream's policies of the service, with the policy file that a cloud gets."""
-    rules.write_text(json.dumps(dict(accounts.RULES.get(service, {}))))
+    (definition,) = (each for each in ALL if each.api and each.api.name == service)
+    rules.write_text(json.dumps(dict(definition.rules)))
     conf = cfg.ConfigOpts()
     conf([], project=service, default_config_files=[])
     found = policy.Enforcer(conf, policy_file=str(rules))
@@ -43,7 +44,7 @@ def enforcer(service: str, rules: Path) -> policy.Enforcer:
 
 def allowed(service: str, role: str) -> set[str]:
     """Operations of the API that somebody with that role alone may do to what is another's."""
-    whole = any(role in account.system for account in accounts.ACCOUNTS)
+    whole = any(role in account.system for account in keystone_users())
     scope = {"system_scope": "all"} if whole else {"project_id": accounts.PROJECT}
     who = {"roles": [role], "user_id": "account", **scope}
     with tempfile.TemporaryDirectory() as folder:
@@ -68,7 +69,7 @@ def tables() -> Iterator[str]:
     """Lines of Markdown."""
     yield "| account | roles | what for |"
     yield "|---|---|---|"
-    for account in accounts.ACCOUNTS:
+    for account in keystone_users():
         roles = ", ".join(f"`{role}`" for role in account.roles)
         roles += "".join(f", `{role}` of the whole cloud" for role in account.system)
         yield f"| `{account.name}` | {roles} | {account.uses} |"

@@ -17,7 +17,8 @@ from testcloud import IMAGE, Tenant, TestCloud
 
 from dozencloud.cloud.plan import Plan
 from dozencloud.cloud.secret import Secrets
-from dozencloud.services import accounts, mariadb
+from dozencloud.services import accounts, keystone_users, mariadb
+from dozencloud.supervision.service import Account
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -312,10 +313,8 @@ def as_account(cloud: TestCloud, name: str) -> Connection:
     )
 
 
-@pytest.mark.parametrize("account", accounts.ACCOUNTS, ids=lambda account: account.name)
-def test_each_account_may_do_its_work_and_nothing_else(
-    cloud: TestCloud, account: accounts.Account
-) -> None:
+@pytest.mark.parametrize("account", keystone_users(), ids=lambda account: account.name)
+def test_each_account_may_do_its_work_and_nothing_else(cloud: TestCloud, account: Account) -> None:
     """With the account's own token, against what the administrator's project has."""
     admin = cloud.sdk
     first = admin.compute.find_server("first").id
@@ -365,7 +364,7 @@ BASES = {
 def test_the_accounts_have_these_roles_and_no_others(cloud: TestCloud) -> None:
     identity = cloud.sdk.identity
     roles = {role.id: role.name for role in identity.roles()}
-    for account in accounts.ACCOUNTS:
+    for account in keystone_users():
         user = identity.find_user(account.name)
         held = [
             (roles[each.role["id"]], each.scope.get("project", {}).get("id"))

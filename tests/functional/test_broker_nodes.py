@@ -35,7 +35,7 @@ from dozencloud.host import users
 from dozencloud.host.network import namespace
 from dozencloud.nodes.controller import authority, broker
 from dozencloud.private import write_private
-from dozencloud.services import gate, gateway, ovn, rabbitmq
+from dozencloud.services import ALL, gate, gateway, ovn, rabbitmq
 from dozencloud.services.gateway import GROUP
 from dozencloud.services.gateway import USER as GATEWAY_USER
 from dozencloud.services.options import broker_over_tls, broker_url, ini
@@ -48,6 +48,7 @@ pytestmark = [
     pytest.mark.skipif(not shutil.which("nginx"), reason="nginx is not installed"),
 ]
 
+GATEWAY = ALL[0]
 PEER = Path(__file__).with_name("brokerpeer.py")
 MACHINE = Node("ctl", "chassis", "qemu", "netdev", "x86_64", kvm_present=False)
 ADDRESSES = {"arm-1": "192.0.2.11", "arm-2": "192.0.2.12"}
@@ -201,7 +202,8 @@ class Machines:
     def start_gate(self, name: str, plan: Plan, address: str) -> None:
         assert plan.membership
         at = replace(plan, membership=replace(plan.membership, address=address))
-        self.start(replace(gate.service(at), name=name))
+        made = gate.describe(at)
+        self.start(replace(made, definition=replace(made.definition, name=name)))
 
         self.wait(name, lambda: self.answers(address, NODE_CONSOLES_PORT))
 
@@ -264,8 +266,8 @@ def machines() -> Iterator[Machines]:
     with tempfile.TemporaryDirectory(prefix="dzb", dir="/var/tmp") as folder, ExitStack() as stack:
         made = Machines(Path(folder), stack)
         made.start(rabbitmq.names(made.plan))
-        made.start(rabbitmq.service(made.plan))
-        made.start(gateway.service(made.plan))
+        made.start(rabbitmq.describe(made.plan))
+        made.start(GATEWAY.describe(made.plan))
         made.start_gate("node-gate", made.nodes["arm-1"], ADDRESSES["arm-1"])
         made.wait("rabbitmq", made.services["rabbitmq"][0].ready)
         for name in ADDRESSES:
@@ -433,7 +435,7 @@ def test_a_reload_cuts_nothing(machines: Machines) -> None:
 
     with machines.amqp("arm-1") as connection:
         for members in ((), machines.plan.members):
-            machines.write(gateway.service(replace(machines.plan, members=members)))
+            machines.write(GATEWAY.describe(replace(machines.plan, members=members)))
             assert gateway.reload(nginx.pid)
             assert is_open() == bool(members)
             queue = connection.channel().queue_declare("compute.arm-1", passive=True)
@@ -553,7 +555,7 @@ def test_what_is_said_after_rabbitmq_was_killed_waits_for_who_is_to_hear_it(
         _, process = machines.services["rabbitmq"]
         os.killpg(process.pid, signal.SIGKILL)
         machines.stop("rabbitmq")
-        machines.start(rabbitmq.service(machines.plan))
+        machines.start(rabbitmq.describe(machines.plan))
         machines.wait("rabbitmq", machines.services["rabbitmq"][0].ready)
         api.ask("cast", "conductor", "", "early")
     finally:
@@ -565,7 +567,7 @@ def test_a_node_is_let_in_after_rabbitmq_was_started_anew(
     machines: Machines, conductor: Peer, compute: Peer
 ) -> None:
     machines.stop("rabbitmq")
-    machines.start(rabbitmq.service(machines.plan))
+    machines.start(rabbitmq.describe(machines.plan))
     machines.wait("rabbitmq", machines.services["rabbitmq"][0].ready)
 
     def called() -> bool:

@@ -61,7 +61,7 @@ def plan() -> Iterator[Plan]:
         cloud = Cloud(Path(folder))
         node = Node("node", "chassis", "qemu", "netdev", "x86_64", kvm_present=False)
         plan = Plan(cloud, node, Secrets(cloud.etc / "secrets.json"), Path(sys.prefix))
-        service = privsep.service(plan)
+        service = privsep.describe(plan)
         for item in service.folders:
             item.path.mkdir(parents=True, mode=item.mode)
         (cloud.run / "helper.conf").write_text("[DEFAULT]\nuse_stderr = true\n")

@@ -208,7 +208,7 @@ def plan() -> Iterator[Plan]:
             path.mkdir()
         node = Node("node", "chassis", "qemu", "netdev", "x86_64", kvm_present=False)
         plan = Plan(cloud, node, Secrets(cloud.etc / "secrets.json"), Path(sys.prefix))
-        service = mariadb.service(plan)
+        service = mariadb.describe(plan)
         added = users.missing({service.user: GROUP})
         users.create(step, {service.user: GROUP})
         for item in service.folders:
@@ -273,18 +273,18 @@ def test_the_passwords_are_those_of_the_cloud(plan: Plan) -> None:
         "SELECT u.name, p.password_hash FROM keystone.password p"
         " JOIN keystone.local_user u ON u.id = p.local_user_id",
     )
-    assert {name for name, _ in found} == set(schema.USERS)
+    assert {name for name, _ in found} == set(schema.users())
     for name, hashed in found:
         assert bcrypt.checkpw(plan.secrets[f"keystone.{name}"].encode(), hashed.encode()), name
 
 
 @pytest.mark.functional
-@pytest.mark.parametrize("user", sorted(set(schema.DATABASES.values())))
+@pytest.mark.parametrize("user", sorted(set(schema.databases().values())))
 def test_an_account_sees_its_own_databases_only(plan: Plan, user: str) -> None:
-    own = {database for database, owner in schema.DATABASES.items() if owner == user}
+    own = {database for database, owner in schema.databases().items() if owner == user}
     seen = ask(plan, user, "SHOW DATABASES")
     assert set(seen.stdout.split()) - {"information_schema"} == own, seen.stderr
-    for database in schema.DATABASES:
+    for database in schema.databases():
         done = ask(plan, user, f"SELECT COUNT(*) FROM {database}.alembic_version")  # noqa: S608
         if database in own:
             assert int(done.stdout) >= 1, database
@@ -326,7 +326,7 @@ def test_filling_again_mends_what_was_cut_off_and_leaves_the_rest(plan: Plan) ->
         "INSERT INTO keystone.region (id, description, extra) VALUES ('Kept', '', '{}')",
     )
     schema.from_snapshot(plan, step)
-    assert schema.loaded(plan, step) == set(schema.DATABASES)
+    assert schema.loaded(plan, step) == set(schema.databases())
     columns = [row[0] for row in as_root(plan, "SHOW COLUMNS FROM glance.images")]
     assert "disk_format" in columns
     assert "stray" not in columns

@@ -21,12 +21,13 @@ from typing import Any
 import pytest
 
 from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.plan import Role
 from dozencloud.errors import Problem
 from dozencloud.host import processes
 from dozencloud.host.confinement import Confinement, Unconfined
 from dozencloud.host.processes import alive
 from dozencloud.supervision.client import Supervisor, clean_environment, log_file
-from dozencloud.supervision.service import SERVE, Role, Service
+from dozencloud.supervision.service import SERVE, Definition, Service
 
 pytestmark = [pytest.mark.functional, pytest.mark.timeout(90)]
 
@@ -62,10 +63,9 @@ def refuse():
 
 
 def service(name: str, *command: str, user: str = "root", **more: Any) -> Service:
+    definition = Definition(name, name, lambda plan: service(name, *command), frozenset(Role))
     return Service(
-        name=name,
-        title=name,
-        role=Role.CONTROL,
+        definition,
         command=command,
         ready=lambda: True,
         user=user,

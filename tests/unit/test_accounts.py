@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from oslo_policy import policy
 
-from dozencloud.services import accounts
+from dozencloud.services import ALL, accounts, keystone_users, nova
 
 TOOLS = str(Path(__file__).resolve().parents[2] / "tools")
 OWN = {"project_id": "own", "tenant_id": "own", "owner": "own", "user_id": "me"}
@@ -24,7 +24,7 @@ PEOPLE: tuple[Mapping[str, Any], ...] = (
     {"roles": ["admin", "reader"], "is_admin": True, "system_scope": "all"},
     {"roles": ["reader"], "system_scope": "all"},
 )
-WRITTEN = [(service, rule) for service, rules in accounts.RULES.items() for rule in rules]
+WRITTEN = [(each.api.name, rule) for each in ALL if each.api for rule in each.rules]
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +37,13 @@ def rights() -> Any:
 
 
 def test_no_account_is_an_administrator() -> None:
-    held = {role for account in accounts.ACCOUNTS for role in (*account.roles, *account.system)}
+    held = {role for account in keystone_users() for role in (*account.roles, *account.system)}
     assert held == set(accounts.ROLES)
     assert "admin" not in held
 
 
 def test_the_token_that_nova_sends_has_the_role_service_alone() -> None:
-    (sends,) = (a for a in accounts.ACCOUNTS if a.name == accounts.NOVA_SENDS)
+    (sends,) = (a for a in keystone_users() if a.name == nova.SENDS)
     assert sends.roles == ("service",)
 
 

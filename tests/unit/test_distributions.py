@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dozencloud.cloud.plan import Role
 from dozencloud.facts.system import Architecture, OsRelease
 from dozencloud.host.distributions import registry
 from dozencloud.host.distributions.base import Distribution
@@ -14,6 +15,7 @@ from dozencloud.host.distributions.debian import Debian
 from dozencloud.host.distributions.fedora import Fedora
 from dozencloud.host.distributions.needs import CONTROL, Need
 from dozencloud.host.distributions.ubuntu import Ubuntu
+from dozencloud.services import ALL
 
 SUPPORTED = [each(version) for each in registry.known().values() for version in each.versions]
 LIBVIRT_11 = {"libvirt-daemon-driver-storage", "libvirt-daemon-log"}
@@ -55,6 +57,14 @@ def test_what_a_node_does_without(system: Distribution, machine: str) -> None:
     assert {*all_of_it} - {*node} == for_control
     timed = system.wanted(machine, control=False, time=True)
     assert {*timed} - {*node} == {"chrony"}
+
+
+def test_a_node_has_what_its_services_need() -> None:
+    """A need is for a controller only just where no service of a node has it."""
+    on_nodes = {need for each in ALL if Role.COMPUTE in each.roles for need in each.needs}
+    on_control = {need for each in ALL if Role.COMPUTE not in each.roles for need in each.needs}
+    assert not CONTROL & on_nodes
+    assert on_control - on_nodes <= CONTROL
 
 
 # Needs for which a distribution installs nothing, each with the reason.

@@ -11,13 +11,13 @@ from nodes_kit import MEMBER
 from test_services import make_plan
 
 from dozencloud.cloud import tls
-from dozencloud.services import gateway
-from dozencloud.services.options import IMAGE_DATA
+from dozencloud.services import ALL, gateway, services
+from dozencloud.services.glance import IMAGE_DATA
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return gateway.service(make_plan(tmp_path_factory.mktemp("p"))).files[0].content
+    return services(make_plan(tmp_path_factory.mktemp("p")))[0].files[0].content
 
 
 def servers(config: str) -> tuple[str, str]:
@@ -40,11 +40,13 @@ def test_only_image_data_streams_and_has_no_limit(config: str, number: int) -> N
     assert f"proxy_pass http://{IMAGE_DATA.name};" in data
     unlimited = [part for part in server.split("    location ") if "max_body_size 0;" in part]
     assert unlimited == streams
-    for path, name in gateway.APIS.items():
-        for which in (f"/{path}/", f"= /{path}"):
+    apis = [(each.name, each.api) for each in ALL if each.api and each.api.kind]
+    assert len(apis) == 5
+    for name, api in apis:
+        for which in (f"/{api.path}/", f"= /{api.path}"):
             inside = block(server, which)
             assert f"proxy_pass http://{name};" in inside
-            assert f"client_max_body_size {gateway.BODIES[path]};" in inside
+            assert f"client_max_body_size {api.body};" in inside
 
 
 @pytest.mark.parametrize(
@@ -121,7 +123,7 @@ def test_every_listener_with_tls_takes_present_suites_only(tmp_path: Path, has_n
     plan = make_plan(tmp_path)
     if has_nodes:
         object.__setattr__(plan, "members", (MEMBER,))
-    config = gateway.service(plan).files[0].content
+    config = ALL[0].describe(plan).files[0].content
     listeners = re.findall(r"listen [^;]* ssl[^;]*;", config)
     assert len(listeners) == (2 if has_nodes else 1)
     assert config.count("ssl_protocols TLSv1.2 TLSv1.3;") == len(listeners)

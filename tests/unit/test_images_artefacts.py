@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import shutil
 import struct
@@ -86,6 +87,56 @@ def test_every_compression_unpacks_with_bytes_behind_it(name: str) -> None:
     assert compression_of(packed) is compression
     assert unpack(Blob.of(packed + struct.pack("<I", len(data))), compression, 1 << 30) == data
     assert unpack(Blob.of(packed), compression, 1000) == data[:1000]
+
+
+def stored(data: bytes) -> bytes:
+    """A block of an LZ4 frame that is not compressed."""
+    return struct.pack("<I", len(data) | 1 << 31) + data
+
+
+def block(data: bytes) -> bytes:
+    return struct.pack("<I", len(data)) + data
+
+
+LINKED = lz4.FRAME + b"\x40\x40\0"
+INDEPENDENT = lz4.FRAME + b"\x60\x40\0"
+LITERALS = b"\x50world"
+END = bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("data", "made"),
+    [
+        (INDEPENDENT + block(LITERALS) + stored(b"!") + END, b"world!"),
+        # A match of 5 bytes, 6 back, in what the block before wrote.
+        (LINKED + stored(b"hello ") + block(b"\x01\6\0" + LITERALS) + END, b"hello helloworld"),
+        (LINKED + block(LITERALS) + block(b"\x10-\6\0\0") + END, b"world-worl"),
+        # A match reaches back over a block, and into what it writes itself.
+        (LINKED + stored(b"ab") * 2 + block(b"\x02\2\0\0") + END, b"ababababab"),
+        (LINKED + stored(bytes(range(256)) * 256) + block(b"\x00\xff\xff\0") + END, None),
+    ],
+)
+def test_blocks_of_lz4(data: bytes, made: bytes | None) -> None:
+    expected = bytes(range(256)) * 256 + b"\1\2\3\4" if made is None else made
+    assert b"".join(lz4.blocks(io.BytesIO(data))) == expected
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        block(b"\x01\6\0" + LITERALS) + END,  # back over the beginning
+        block(b"\x70world") + END,  # more literals than there are
+        block(b"\x10-\1") + END,  # half a distance
+        block(b"\x1f-\1\0" + b"\xff" * 258 + b"\0\0") + END,  # more than a block holds
+        block(LITERALS)[:-1],
+        struct.pack("<I", (64 << 10) + 1 | 1 << 31),  # larger than a block of this frame
+        b"\0\0",  # no end mark
+    ],
+)
+def test_damaged_blocks_of_lz4(data: bytes) -> None:
+    for frame in (INDEPENDENT, LINKED):
+        with pytest.raises(ValueError):
+            list(lz4.blocks(io.BytesIO(frame + data)))
 
 
 @pytest.mark.parametrize("name", PACKERS)

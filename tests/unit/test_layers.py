@@ -1,4 +1,4 @@
-"""The plan of the house: imports go down only, there is no circle, and no module beside the wings."""
+"""The plan of the house: imports go down only, in no circle, and no module is beside the wings."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from test_services import make_plan
 
 from dozencloud.hooks import logins
 from dozencloud.hooks.turnstile import Turnstile
-from dozencloud.services.keystone import service as keystone_service
+from dozencloud.services.keystone import describe as keystone_service
 
 CHEAP = "$2b$04$" + "a" * 53
 USUAL = "$2b$12$" + "a" * 53

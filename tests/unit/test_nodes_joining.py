@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import MISSING, asdict, fields, replace
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +18,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.verification import PolicyBuilder, Store
+from jsonschema import Draft202012Validator
 from nodes_kit import GIVEN, MEMBER, REPORT
 
 from dozencloud import RELEASE
@@ -27,7 +28,7 @@ from dozencloud.cloud.membership import Member, changing, keep, members, members
 from dozencloud.cloud.plan import Node
 from dozencloud.cloud.settings import parse
 from dozencloud.errors import Exit, Problem
-from dozencloud.nodes import reports, tokens
+from dozencloud.nodes import reports, schemas, tokens
 from dozencloud.nodes.controller import authority, broker, enrol
 from dozencloud.nodes.joined import agent, joining, leaving
 from dozencloud.nodes.joined.client import checked_url
@@ -270,10 +271,26 @@ def test_what_is_wrong_is_refused(changed: dict[str, object]) -> None:
         enrol.Request.read(asked(**changed), "192.0.2.9")
 
 
-@pytest.mark.parametrize("data", [None, [], "x", {}])
-def test_what_is_no_request_is_refused(data: object) -> None:
-    with pytest.raises(Refused, match="not what this release expects"):
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        *((data, "it is not an object") for data in (None, [], "x")),
+        ({}, "token is missing"),
+        ({"token": 7}, "name is missing"),
+        (dict.fromkeys(schemas.JOIN["required"], 7), "token is not text"),
+        ({**dict.fromkeys(schemas.JOIN["required"], ""), "networks": 7}, "networks is not text"),
+    ],
+)
+def test_what_is_no_request_is_refused(data: object, why: str) -> None:
+    with pytest.raises(Refused, match=f"not what this release expects: {why}"):
         enrol.Request.read(data, "192.0.2.9")
+
+
+def test_what_a_later_release_says_too_is_let_through() -> None:
+    said = asked(networks="23.03")
+    request = enrol.Request.read({**said, "of a later one": [1]}, "192.0.2.9")
+    assert (request.networks, request.release) == ("23.03", RELEASE)
+    assert enrol.Request.read(asked(), "192.0.2.9").networks == ""
 
 
 def test_a_node_of_another_release_is_let_in_or_told_why_not() -> None:
@@ -368,6 +385,8 @@ def test_a_report_is_read_as_it_was_written() -> None:
 
 
 TEXT = "is not a line of text of less than 200 characters"
+CLUSTERS = "is not a list of models with their numbers of CPUs"
+SENT = json.loads(json.dumps(asdict(REPORT)))
 
 
 @pytest.mark.parametrize(
@@ -377,22 +396,53 @@ TEXT = "is not a line of text of less than 200 characters"
         ({"board": "x" * 300}, f"board {TEXT}"),
         ({"board": None}, f"board {TEXT}"),
         ({"issuer": 7}, f"issuer {TEXT}"),
-        ({"memory": "much"}, "memory is no number"),
-        ({"encapsulation": "gre"}, "encapsulation is none of geneve, vxlan"),
-        ({"clusters": 3}, "it is not of the form that this release expects"),
-        ({"clusters": [["a"]]}, "it is not of the form that this release expects"),
+        ({"memory": "much"}, "memory is not a number"),
+        ({"temperature": "hot"}, "temperature is not a number, or null"),
+        ({"kvm": "no"}, "kvm is not true or false"),
+        ({"encapsulation": "gre"}, "encapsulation is not one of geneve, vxlan"),
+        ({"clusters": 3}, f"clusters {CLUSTERS}"),
+        ({"clusters": [["a"]]}, f"clusters {CLUSTERS}"),
+        ({"clusters": [["a", 1, 2]]}, f"clusters {CLUSTERS}"),
+        ({"clusters": [["a", "b"]]}, f"clusters {CLUSTERS}"),
+        ({"clusters": [["a\x1b[2J", 1]]}, f"clusters {CLUSTERS}"),
     ],
     ids=str,
 )
 def test_a_report_that_is_none(cloud: Cloud, changed: dict[str, object], why: str) -> None:
     with pytest.raises(Refused) as refused:
-        reports.keep(cloud, MEMBER, {**asdict(REPORT), **changed})
+        reports.keep(cloud, MEMBER, {**SENT, **changed})
     assert refused.value.what == f"The report of {MEMBER.name} cannot be read: {why}."
 
 
-def test_a_report_that_lacks_something(cloud: Cloud) -> None:
-    with pytest.raises(Refused, match="cannot be read: clusters is missing"):
-        reports.keep(cloud, MEMBER, {})
+@pytest.mark.parametrize("name", schemas.REPORT["required"])
+def test_a_report_that_lacks_something(cloud: Cloud, name: str) -> None:
+    with pytest.raises(Refused, match=f"cannot be read: {name} is missing"):
+        reports.keep(cloud, MEMBER, {key: SENT[key] for key in SENT if key != name})
+
+
+def test_what_is_no_object_is_no_report(cloud: Cloud) -> None:
+    with pytest.raises(Refused, match="cannot be read: it is not an object"):
+        reports.keep(cloud, MEMBER, [SENT])
+
+
+def test_every_field_of_a_report_is_checked() -> None:
+    sent = [field for field in fields(Report) if field.name != "seen"]
+    assert set(schemas.REPORT["properties"]) == {field.name for field in sent}
+    assert schemas.REPORT["required"] == [f.name for f in sent if f.default is MISSING]
+
+
+@pytest.mark.parametrize("schema", [schemas.JOIN, schemas.CERTIFICATE, schemas.REPORT])
+def test_schemas_are_schemas(schema: dict[str, Any]) -> None:
+    Draft202012Validator.check_schema(schema)
+    assert schemas.wrong(schema, None) == "it is not an object"
+
+
+def test_a_kept_report_is_read_as_it_was(cloud: Cloud) -> None:
+    cloud.run.mkdir(parents=True)
+    told = reports.keep(cloud, MEMBER, {**SENT, "of a later one": {}})
+    last = reports.last(cloud, MEMBER.name)
+    assert told == REPORT
+    assert last and last.seen > 0 and replace(last, seen=0.0) == REPORT
 
 
 def test_this_machine_reports_itself(cloud: Cloud) -> None:

@@ -12,6 +12,7 @@ import pytest
 from test_services import make_plan
 
 from dozencloud.content import schema
+from dozencloud.services import nova
 from dozencloud.tasks.graph import Step
 
 
@@ -31,15 +32,15 @@ def test_split() -> None:
 
 def test_every_database_is_there(text: str) -> None:
     parts = schema.split(text)
-    assert list(parts) == list(schema.DATABASES)
+    assert set(parts) == set(schema.databases())
     for name, part in parts.items():
         assert "CREATE TABLE `alembic_version`" in part, name
         assert re.search(r"INSERT INTO `alembic_version` VALUES\n\('\w+'\)", part), name
 
 
 def test_a_placeholder_for_every_account_and_for_nobody_else(text: str) -> None:
-    assert set(re.findall(r"@PASSWORD-HASH:([\w-]+)@", text)) == set(schema.USERS)
-    for user in schema.USERS:
+    assert set(re.findall(r"@PASSWORD-HASH:([\w-]+)@", text)) == set(schema.users())
+    for user in schema.users():
         assert text.count(schema.password_placeholder(user)) == 1
 
 
@@ -71,7 +72,7 @@ def test_no_secret_and_no_address(text: str, pattern: str) -> None:
 
 def test_cells_hold_templates_instead_of_passwords(text: str) -> None:
     part = schema.split(text)["nova_api"]
-    for template in (schema.CELL_DATABASE, schema.CELL0_DATABASE, schema.CELL_BROKER):
+    for template in (nova.CELL_DATABASE, nova.CELL0_DATABASE, nova.CELL_BROKER):
         assert f"'{template}'" in part
 
 
@@ -84,7 +85,8 @@ def test_a_database_that_is_begun_anew_is_empty() -> None:
 
 def test_the_revisions_that_the_migrations_lead_to() -> None:
     found = schema.heads()
-    assert set(found) == set(schema.DATABASES) == set(schema.SYNC)
+    synced = {name for _, tool in schema.owners() for name in tool.sync}
+    assert set(found) == set(schema.databases()) == synced
     assert all(found.values())
     assert found["nova"] == found["nova_cell0"] != found["nova_api"]
     # Of expanding and of contracting migrations.
@@ -99,7 +101,7 @@ class Client:
 
     def run(self, words: list[str], *, input: str, **_: Any) -> CompletedProcess[str]:
         self.asked.append(input)
-        filled = "".join(f"{name}\n" for name in schema.DATABASES if name != "nova")
+        filled = "".join(f"{name}\n" for name in schema.databases() if name != "nova")
         rows = "".join(f"{name}\tr1\n{name}\tr2\n" for name in re.findall(r"SELECT '(\w+)'", input))
         return CompletedProcess(words, 0, filled if "dozencloud.filled;" in input else rows, "")
 
@@ -108,7 +110,7 @@ def test_one_client_asks_for_all_databases(tmp_path: Path) -> None:
     plan, client = make_plan(tmp_path), Client()
     step = cast(Step, client)
     revisions = schema._revisions(plan, step)
-    assert revisions == {n: {"r1", "r2"} for n in schema.DATABASES if n != "nova"}
+    assert revisions == {n: {"r1", "r2"} for n in schema.databases() if n != "nova"}
     assert len(client.asked) == 2
     client.asked.clear()
     schema.from_snapshot(plan, step)

@@ -22,8 +22,9 @@ from dozencloud.checks.status import (
     parse_pss,
 )
 from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.plan import Role
 from dozencloud.supervision.client import Process
-from dozencloud.supervision.service import Role, Service
+from dozencloud.supervision.service import Definition, Service
 
 ROLLUP = """\
 55d4c0000000-7ffd000000 ---p 00000000 00:00 0                            [rollup]
@@ -76,7 +77,8 @@ def test_a_pid_used_again_cannot_make_an_endless_walk() -> None:
 
 
 def service(name: str) -> Service:
-    return Service(name, name.title(), Role.CONTROL, ["true"], lambda: True, listens="/x")
+    definition = Definition(name, name.title(), lambda plan: service(name), frozenset(Role))
+    return Service(definition, ["true"], lambda: True, listens="/x")
 
 
 @pytest.mark.parametrize(

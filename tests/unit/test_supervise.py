@@ -17,16 +17,18 @@ from supervisor.options import ServerOptions
 from supervisor.states import ProcessStates, SupervisorStates
 
 from dozencloud.cloud.installation import Cloud
+from dozencloud.cloud.plan import Role
 from dozencloud.errors import Exit, Problem
 from dozencloud.supervision import client, daemon, ready
 from dozencloud.supervision.client import Supervisor, clean_environment, last_lines, render
 from dozencloud.supervision.ready import _connections, _tree
-from dozencloud.supervision.service import Role, Service
+from dozencloud.supervision.service import Definition, Service
 
 
 def service(name: str = "one", **more: object) -> Service:
     settings = {"command": ["true"], "ready": lambda: True, **more}
-    return Service(name=name, title="One", role=Role.CONTROL, **settings)  # type: ignore[arg-type]
+    definition = Definition(name, "One", lambda plan: service(name), frozenset(Role))
+    return Service(definition, **settings)  # type: ignore[arg-type]
 
 
 def parsed(tmp_path: Path, *services: Service) -> ServerOptions:

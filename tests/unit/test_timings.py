@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from dozencloud.tasks.timings import Record, Report, State, critical_path, plain, svg, table
+from dozencloud.tasks.picture import svg
+from dozencloud.tasks.timings import Record, Report, State, critical_path, plain, table
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -226,7 +226,7 @@ def make(
         memory_mib=mib,
         uptime_s=max(0, int(now - process.started)) if process and pid else 0,
         restarts=max(0, process.starts - 1) if process else 0,
-        listens=service.listens,
+        listens=service.reached,
         failing=failing,
         last_lines=tail if failing else "",
         fault=service.fault() if state == "running" else "",
@@ -236,7 +236,7 @@ def make(
 def collect(cloud: Cloud) -> Status:
     """Ask the supervisor and the kernel."""
     plan = Plan.kept(cloud)
-    given = plan.membership
+    given = None if plan.controls else plan.given
     supervisor = Supervisor(cloud)
     try:
         supervised = supervisor.processes()
@@ -276,7 +276,7 @@ def collect(cloud: Cloud) -> Status:
         servers=len(servers),
         servers_mib=memory(servers),
         disk_free=disk(cloud.lib).free,
-        routers=reachable.routers(cloud) if pid and not plan.membership else Routers(),
+        routers=reachable.routers(cloud) if pid and plan.controls else Routers(),
         node=given.node if given else "",
     )
 

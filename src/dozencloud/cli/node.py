@@ -8,6 +8,7 @@ from datetime import datetime
 import click
 
 from dozencloud.cli.common import Invocation, Name, Word, add_row, echo_json, pass_invocation, say
+from dozencloud.cloud.plan import Role
 from dozencloud.errors import Exit, Problem
 
 
@@ -46,7 +47,6 @@ def token(invocation: Invocation, ttl: str, role: str, name: str | None) -> None
     from dozencloud.lifecycle import commands
     from dozencloud.nodes import tokens
     from dozencloud.nodes.controller import enrol
-    from dozencloud.supervision.service import Role
 
     seconds = tokens.seconds(ttl)
     if name and not enrol.NAME.fullmatch(name):

@@ -33,6 +33,7 @@ def timings(invocation: Invocation, svg: Path | None, as_json: bool) -> None:
       sudo ./dozen timings --svg /tmp/up.svg
     """
     from dozencloud.private import write_private
+    from dozencloud.tasks import picture
     from dozencloud.tasks import timings as reports
 
     cloud = invocation.existing()
@@ -53,9 +54,9 @@ def timings(invocation: Invocation, svg: Path | None, as_json: bool) -> None:
     target = svg or cloud.lib / "timings.svg"
     try:
         if svg:
-            svg.write_text(reports.svg(report), encoding="utf-8")
+            svg.write_text(picture.svg(report), encoding="utf-8")
         else:
-            write_private(target, reports.svg(report))
+            write_private(target, picture.svg(report))
     except OSError as error:
         raise Problem(
             f"The picture cannot be written to {target}: {error.strerror}.",

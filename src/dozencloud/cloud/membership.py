@@ -31,6 +31,7 @@ class Membership:
     secret: by which the controller knows this node's reports.
     migration: which nodes it trusts, as the controller named it; empty: none but the controller.
     encapsulations: what tunnels it is to speak, if it can receive Geneve (`Plan.spoken`).
+    roles: what it does for the cloud (Role in cloud/plan.py), with commas between.
     """
 
     controller: str
@@ -45,6 +46,7 @@ class Membership:
     secret: str = field(repr=False)
     migration: str = ""
     encapsulations: str = GENEVE
+    roles: str = "compute"
 
     @property
     def host(self) -> str:

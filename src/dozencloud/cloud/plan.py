@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
@@ -15,6 +16,17 @@ from dozencloud.cloud.secret import Secrets
 from dozencloud.cloud.settings import GENEVE, VXLAN
 from dozencloud.errors import Problem
 from dozencloud.releases import known
+
+
+class Role(StrEnum):
+    """What a node does for the cloud."""
+
+    CONTROL = "control"
+    COMPUTE = "compute"
+
+
+FIRST = frozenset(Role)
+"""Of the machine on which the cloud began."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +61,7 @@ class Node:
 class Plan:
     """All that a service's description is made from.
 
-    membership: what this machine was given when it joined; None on the controller.
+    membership: what it was given when it joined; None where the cloud began.
     members: on the controller, the nodes that joined.
     takes_nodes: on the controller, whether a token was ever made, so that nodes may join.
     """
@@ -88,6 +100,23 @@ class Plan:
         return cls.of(cloud, node)
 
     @property
+    def roles(self) -> frozenset[Role]:
+        """What this machine does for the cloud; these decide what it has."""
+        return frozenset(map(Role, self.membership.roles.split(","))) if self.membership else FIRST
+
+    @property
+    def controls(self) -> bool:
+        """Whether APIs, databases, the broker and the way out are here."""
+        return Role.CONTROL in self.roles
+
+    @property
+    def given(self) -> Membership:
+        """What this machine was given when it joined; ValueError where the cloud began."""
+        if self.membership is None:
+            raise ValueError("only a machine that joined was given something")
+        return self.membership
+
+    @property
     def has_nodes(self) -> bool:
         return bool(self.members)
 
@@ -106,7 +135,7 @@ class Plan:
         """Of the tunnels of this machine, as OVN wants them."""
         if self.node.encapsulation == VXLAN:
             return VXLAN
-        return self.membership.encapsulations if self.membership else self.spoken
+        return self.spoken if self.controls else self.given.encapsulations
 
     @property
     def trusting(self) -> Membership | None:

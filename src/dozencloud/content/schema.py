@@ -10,52 +10,44 @@ from __future__ import annotations
 
 import lzma
 import re
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import bcrypt
 
-from dozencloud.cloud.installation import REGION
 from dozencloud.cloud.plan import Plan
-from dozencloud.services import mariadb
-from dozencloud.services.accounts import ACCOUNTS
-from dozencloud.services.keystone import make_keys
+from dozencloud.services import ALL, keystone, keystone_users, mariadb
+from dozencloud.supervision.service import Definition, Tool
 from dozencloud.tasks.graph import Step
-
-DATABASES: Mapping[str, str] = {
-    "keystone": "keystone",
-    "glance": "glance",
-    "placement": "placement",
-    "neutron": "neutron",
-    "nova_api": "nova",
-    "nova_cell0": "nova",
-    "nova": "nova",
-}
-"""Database -> the one account that may use it."""
-
-USERS = ("admin", *(account.name for account in ACCOUNTS))
-"""Keystone users of a new cloud: the administrator and the services."""
 
 SNAPSHOT = Path(__file__).parents[1] / "data" / "schema.sql.xz"
 
-# Nova fills these in from each process's own configuration, so that the cell mappings hold no
-# password (nova/objects/cell_mapping.py, "cell mapping template").
-CELL_DATABASE = "{scheme}://{username}:{password}@{hostname}/{path}?{query}"
-CELL0_DATABASE = CELL_DATABASE.replace("{path}", "nova_cell0")
-CELL_BROKER = "{scheme}://{username}:{password}@{hostname}:{port}/{path}"
-
 Loader = Callable[[Plan, Step], None]
+
+
+def owners() -> list[tuple[Definition, Tool]]:
+    """Services that keep something in a database, each with upstream's program for that."""
+    return [(each, each.tool) for each in ALL if each.tool]
+
+
+def databases() -> dict[str, str]:
+    """Database -> the one account that may use it."""
+    return {base.name: base.account for each in ALL for base in each.databases}
+
+
+def users() -> list[str]:
+    """Keystone users of a new cloud: the administrator and the services."""
+    return ["admin", *(account.name for account in keystone_users())]
 
 
 def accounts(plan: Plan, step: Step) -> None:
     """One account per service, for its own databases only, over the Unix socket only."""
     lines = []
-    for user in sorted(set(DATABASES.values())):
+    for user in sorted(set(databases().values())):
         name = f"'{user}'@'localhost'"
         password = f"IDENTIFIED BY '{plan.secrets[f'mariadb.{user}']}'"
         lines += [f"CREATE USER IF NOT EXISTS {name} {password};", f"ALTER USER {name} {password};"]
-    for database, user in DATABASES.items():
+    for database, user in databases().items():
         # `_` is a wildcard in the name of a grant's database.
         pattern = database.replace("_", r"\_")
         lines.append(f"GRANT ALL PRIVILEGES ON `{pattern}`.* TO '{user}'@'localhost';")
@@ -92,19 +84,27 @@ def password_placeholder(user: str) -> str:
 
 
 def from_snapshot(plan: Plan, step: Step) -> None:
-    """Fill every database that is not filled yet, from the snapshot."""
+    """Fill every database that is not filled yet, from the snapshot as far as it has them."""
     filled = loaded(plan, step)
-    todo = [name for name in DATABASES if name not in filled]
-    if not todo:
+    empty = [name for name in databases() if name not in filled]
+    if not empty:
         return
     parts = split(lzma.decompress(SNAPSHOT.read_bytes()).decode())
+    if todo := [name for name in empty if name in parts]:
+        _load(plan, step, todo, parts)
+    for service, tool in owners():
+        if any(name in empty and name not in parts for name in tool.sync):
+            _migrate_new(plan, step, service, tool)
+
+
+def _load(plan: Plan, step: Step, names: Sequence[str], parts: Mapping[str, str]) -> None:
     values = {"@PUBLIC@": plan.cloud.public_url, "@INTERNAL@": plan.cloud.internal_url}
-    for user in USERS:
+    for user in users():
         # 192 random bits need no stretching; the cheapest cost saves 250 ms for every token.
         password = plan.secrets[f"keystone.{user}"].encode()
         values[password_placeholder(user)] = bcrypt.hashpw(password, bcrypt.gensalt(4)).decode()
     script = ["SET GLOBAL innodb_flush_log_at_trx_commit = 0;\n"]
-    for name in todo:
+    for name in names:
         text = parts[name]
         for placeholder, value in values.items():
             text = text.replace(placeholder, value)
@@ -124,46 +124,20 @@ def split(text: str) -> dict[str, str]:
 
 # ---- from the migrations ------------------------------------------------------------------
 
-TOOLS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "keystone": ("keystone-manage", ("keystone.conf",)),
-    "glance": ("glance-manage", ("glance-api.conf",)),
-    "placement": ("placement-manage", ("placement.conf",)),
-    "neutron": ("neutron-db-manage", ("neutron.conf", "ml2_conf.ini")),
-    "nova": ("nova-manage", ("nova.conf",)),
-}
-"""Service -> upstream's program for its databases, and the files that it reads."""
-
-SYNC: Mapping[str, tuple[str, ...]] = {
-    "keystone": ("keystone", "db_sync"),
-    "glance": ("glance", "db_sync"),
-    "placement": ("placement", "db", "sync"),
-    "neutron": ("neutron", "upgrade", "heads"),
-    "nova_api": ("nova", "api_db", "sync"),
-    "nova_cell0": ("nova", "db", "sync"),
-    "nova": ("nova", "db", "sync"),
-}
-"""Database -> service, and the words with which its tool brings the database to its release."""
-
-ONLINE = (("nova", "db", "online_data_migrations"), ("placement", "db", "online_data_migrations"))
-"""Changes of data, not of tables; due before the next upgrade."""
-
-
-BOOTSTRAP = ("keystone", "bootstrap")
-
 
 def administrator(plan: Plan, step: Step) -> None:
     """Keystone's administrator, enabled, with the password that secrets.json has."""
-    _tool(plan, step, *BOOTSTRAP)
+    _run(plan, step, keystone.TOOL, ("bootstrap",))
 
 
-def config_files(plan: Plan, service: str) -> list[str]:
-    """Words by which upstream's programs of this service find its files."""
-    etc = plan.cloud.etc / service
-    return [word for file in TOOLS[service][1] for word in ("--config-file", str(etc / file))]
+def config_files(plan: Plan, tool: Tool) -> list[str]:
+    """Words by which upstream's programs find the files of a service."""
+    etc = plan.cloud.etc / tool.folder
+    return [word for file in tool.files for word in ("--config-file", str(etc / file))]
 
 
-def _tool(plan: Plan, step: Step, service: str, *words: str) -> None:
-    command = [plan.script(TOOLS[service][0]), *config_files(plan, service), *words]
+def _run(plan: Plan, step: Step, tool: Tool, words: Sequence[str]) -> None:
+    command = [plan.script(tool.program), *config_files(plan, tool), *words]
     # The password of Keystone's bootstrap goes by the environment, which is not logged.
     secret = {"OS_BOOTSTRAP_PASSWORD": plan.secrets["keystone.admin"]}
     step.run(command, env=secret, timeout=3600)
@@ -172,42 +146,24 @@ def _tool(plan: Plan, step: Step, service: str, *words: str) -> None:
 def from_migrations(plan: Plan, step: Step) -> None:
     """What the upstream installation guides say; used to make and to check the snapshot."""
     done = loaded(plan, step)
-    tool = partial(_tool, plan, step)
+    for service, tool in owners():
+        if not done.issuperset(tool.sync):
+            _migrate_new(plan, step, service, tool)
 
-    def fill(databases: tuple[str, ...], migrate: Callable[[], None]) -> None:
-        if all(name in done for name in databases):
-            return
-        step.run(mariadb.client(plan), input="".join(map(start_over, databases)))
-        migrate()
-        step.run(mariadb.client(plan), input="".join(map(mark, databases)))
 
-    def keystone() -> None:
-        make_keys(plan)
-        tool(*SYNC["keystone"])
-        public, internal = (
-            f"{plan.cloud.public_url}/identity",
-            f"{plan.cloud.internal_url}/identity",
-        )
-        tool(
-            *BOOTSTRAP,
-            *("--bootstrap-region-id", REGION, "--bootstrap-admin-url", f"{internal}/v3"),
-            *("--bootstrap-public-url", f"{public}/v3"),
-            *("--bootstrap-internal-url", f"{internal}/v3"),
-        )
-
-    def nova() -> None:
-        tool(*SYNC["nova_api"])
-        cell0 = ("--database_connection", CELL0_DATABASE)
-        tool("nova", "cell_v2", "map_cell0", *cell0)
-        cell1 = ("--database_connection", CELL_DATABASE, "--transport-url", CELL_BROKER)
-        tool("nova", "cell_v2", "create_cell", "--name", "cell1", *cell1)
-        tool(*SYNC["nova"])
-
-    fill(("keystone",), keystone)
-    fill(("glance",), lambda: tool(*SYNC["glance"]))
-    fill(("placement",), lambda: tool(*SYNC["placement"]))
-    fill(("neutron",), lambda: tool(*SYNC["neutron"]))
-    fill(("nova_api", "nova_cell0", "nova"), nova)
+def _migrate_new(plan: Plan, step: Step, service: Definition, tool: Tool) -> None:
+    """Fill all databases of the service, begun anew."""
+    if prepare := service.describe(plan).prepare:
+        prepare(step)
+    step.run(mariadb.client(plan), input="".join(map(start_over, tool.sync)))
+    called = set()
+    for name, words in tool.sync.items():
+        if words not in called:
+            _run(plan, step, tool, words)
+            called.add(words)
+        for more in tool.first(plan, name):
+            _run(plan, step, tool, more)
+    step.run(mariadb.client(plan), input="".join(map(mark, tool.sync)))
 
 
 # ---- from one release to the next ---------------------------------------------------------
@@ -216,16 +172,18 @@ def from_migrations(plan: Plan, step: Step) -> None:
 def migrate(plan: Plan, step: Step) -> None:
     """Bring every database that is filled to this release; no service may use them meanwhile."""
     wanted, found = heads(), _revisions(plan, step)
-    behind = [name for name in found if found[name] != wanted[name]]
-    for command in dict.fromkeys(SYNC[name] for name in behind):
-        step.note(f"{command[0]}'s own migrations")
-        _tool(plan, step, *command)
+    behind = {name for name in found if found[name] != wanted[name]}
+    for _, tool in owners():
+        for words in dict.fromkeys(tool.sync[name] for name in tool.sync if name in behind):
+            step.note(f"{tool.folder}'s own migrations")
+            _run(plan, step, tool, words)
 
 
 def migrate_data(plan: Plan, step: Step) -> None:
     """What may also run while the services do."""
-    for command in ONLINE:
-        _tool(plan, step, *command)
+    for _, tool in owners():
+        for words in tool.online:
+            _run(plan, step, tool, words)
 
 
 def heads() -> dict[str, set[str]]:
@@ -241,7 +199,7 @@ def heads() -> dict[str, set[str]]:
 def _revisions(plan: Plan, step: Step) -> dict[str, set[str]]:
     """Database -> alembic's revisions that it has."""
     filled = loaded(plan, step)
-    found: dict[str, set[str]] = {name: set() for name in DATABASES if name in filled}
+    found: dict[str, set[str]] = {name: set() for name in databases() if name in filled}
     sql = "".join(
         f"SELECT '{name}', version_num FROM `{name}`.alembic_version;\n"  # noqa: S608 (our names)
         for name in found

@@ -26,7 +26,7 @@ from dozencloud.images.inspection.model import Arch
 from dozencloud.images.properties import TRAITS
 from dozencloud.images.tiny.direct import TinyImage
 from dozencloud.private import write_private
-from dozencloud.services import accounts
+from dozencloud.services import accounts, catalogued, keystone_users
 from dozencloud.tasks.graph import Step
 
 # name: (memory MiB, disk GiB, vCPUs)
@@ -127,7 +127,7 @@ class Seed:
         there = {user.name: user.id for user in identity.users(domain_id="default")}
         in_project = held_roles(identity.role_assignments(scope_project_id=project.id))
         in_all = held_roles(identity.role_assignments(scope_system="all"))
-        for account in accounts.ACCOUNTS:
+        for account in keystone_users():
             name = account.name
             if name not in there:
                 made = identity.create_user(
@@ -150,14 +150,8 @@ class Seed:
 
     def catalogue(self, step: Step) -> None:
         """Services and endpoints; corrects addresses that have changed."""
-        for name, kind, path in (
-            ("keystone", "identity", "/identity/v3"),
-            ("glance", "image", "/image"),
-            ("placement", "placement", "/placement"),
-            ("nova", "compute", "/compute/v2.1"),
-            ("neutron", "network", "/network"),
-        ):
-            self._endpoint(name, kind, path)
+        for api in catalogued():
+            self._endpoint(api.name, api.kind, f"/{api.path}{api.version}")
 
     def image_limits(self, step: Step) -> None:
         """What a project may have in Glance; limits that are there stay as somebody set them.

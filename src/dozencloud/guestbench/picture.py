@@ -6,24 +6,17 @@ import math
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from dozencloud.drawing import CHARACTER, add
+from dozencloud.drawing import CHARACTER, MARGIN, WIDTH, add, finished, page, swatch
 from dozencloud.guestbench.results import Figure, Result, size_text
 from dozencloud.guestbench.table import compared, number, title
 
-WIDTH = 1100
 LEFT, RIGHT = 200, 120  # px; left of the axes the names, right of them room for short labels
-MARGIN = 28
 BAR, GAP, BETWEEN = 14, 3, 12  # px; height of a bar, below it, between two measures
 CURVES = 360  # px; height of the latency chart
 MANY = 5000  # an axis over more than this has marks at powers of ten only
 
 STYLE = """
-text { font: 12px system-ui, "Segoe UI", "DejaVu Sans", sans-serif; fill: #1f2933 }
-.paper { fill: #ffffff } .head { font-size: 19px; font-weight: 600 }
-.part { font-size: 14px; font-weight: 600 } .quiet { fill: #5f6c7b }
-.halo { stroke: #ffffff; stroke-width: 4px; stroke-linejoin: round; paint-order: stroke }
-.middle { text-anchor: middle } .end { text-anchor: end }
-.grid { stroke: #e4e8ee } .one { stroke: #7b8794 }
+.part { font-size: 14px; font-weight: 600 } .one { stroke: #7b8794 }
 .curve { fill: none; stroke-width: 2 }
 .bar0, .dot0 { fill: #5f6c7b } .curve0 { stroke: #5f6c7b }
 .bar1, .dot1 { fill: #d9480f } .curve1 { stroke: #d9480f }
@@ -31,8 +24,6 @@ text { font: 12px system-ui, "Segoe UI", "DejaVu Sans", sans-serif; fill: #1f293
 .bar3, .dot3 { fill: #2b8a3e } .curve3 { stroke: #2b8a3e }
 .bar4, .dot4 { fill: #9c36b5 } .curve4 { stroke: #9c36b5 }
 @media (prefers-color-scheme: dark) {
-text { fill: #e6eaf0 } .paper { fill: #14181f } .quiet { fill: #98a4b3 }
-.grid { stroke: #262d38 } .halo { stroke: #14181f } .one { stroke: #7b8794 }
 .bar0, .dot0 { fill: #98a4b3 } .curve0 { stroke: #98a4b3 }
 .bar1, .dot1 { fill: #ff922b } .curve1 { stroke: #ff922b }
 .bar2, .dot2 { fill: #4dabf7 } .curve2 { stroke: #4dabf7 }
@@ -68,26 +59,12 @@ class _Picture:
 
     def draw(self) -> str:
         names = [result.machine.name for result in self.all]
-        heading = " and ".join(names) if len(names) < 3 else f"{len(names)} machines"
-        labels = {"role": "img", "aria-labelledby": "title desc"}
-        root = ElementTree.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", **labels})
-        add(root, "title", f"dozen bench: {heading}", id="title")
-        add(root, "desc", self.describe(), id="desc")
-        add(root, "style", STYLE)
-        paper = add(root, "rect", css="paper", width=WIDTH)
-        add(root, "text", f"dozen bench: {heading}", css="head", x=MARGIN, y=36)
+        machines = " and ".join(names) if len(names) < 3 else f"{len(names)} machines"
+        root = page(f"dozen bench: {machines}", self.describe(), STYLE)
         y = self.legend(root, 60)
         if self.others:
             y = self.bars(root, y + 30)
-        height = self.curves(root, y + 30) + 16
-        paper.set("height", str(height))
-        root.attrib |= {
-            "width": str(WIDTH),
-            "height": str(height),
-            "viewBox": f"0 0 {WIDTH} {height}",
-        }
-        ElementTree.indent(root, " ")
-        return ElementTree.tostring(root, encoding="unicode") + "\n"
+        return finished(root, self.curves(root, y + 30) + 16)
 
     def describe(self) -> str:
         """For those who cannot see it."""
@@ -113,16 +90,7 @@ class _Picture:
     def legend(self, root: ElementTree.Element, y: int) -> int:
         """A line for each machine; returns the bottom."""
         for result in self.all:
-            add(
-                root,
-                "rect",
-                css=f"bar{self.colour(result)}",
-                x=MARGIN,
-                y=y - 10,
-                width=18,
-                height=12,
-                rx=2.5,
-            )
+            swatch(root, f"bar{self.colour(result)}", MARGIN, y)
             line = result.machine.line
             most = int((WIDTH - 2 * MARGIN - 26) / CHARACTER) - len(result.machine.name)
             line = line if len(line) <= most else line[: max(most - 1, 0)] + "…"

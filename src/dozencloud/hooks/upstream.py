@@ -1,6 +1,7 @@
 """Every private name of the pinned releases that the hooks replace or call, and how it looks.
 
-A test holds each against what is installed. What the compute driver relies on: compute/upstream.py.
+A test holds each against what is installed. compute/upstream.py and supervision/upstream.py
+have what else is relied on.
 """
 
 from __future__ import annotations
@@ -32,7 +33,6 @@ REPLACED: Mapping[str, tuple[str, ...]] = {
     "neutron.services.auto_allocate.db:AutoAllocatedTopologyMixin.get_auto_allocated_topology": (
         *("self", "context", "project_id", "fields"),
     ),
-    "supervisor.dispatchers:POutputDispatcher": ("process", "event_type", "fd"),
     "keystone.api._shared.authentication:authenticate_for_token": ("auth",),
     "keystone.common.password_hashing:check_password": ("password", "hashed"),
     "keystone.identity.backends.sql:Identity._record_failed_auth": ("self", "user_id"),
@@ -102,10 +102,6 @@ USED: tuple[str, ...] = (
     "neutron.services.auto_allocate.db:AutoAllocatedTopologyMixin._validate",
     "neutron.plugins.ml2.drivers.ovn.mech_driver.ovsdb.impl_idl_ovn:"
     "OvsdbSbOvnIdl.get_network_port_bindings_by_ip",
-    "supervisor.dispatchers:POutputDispatcher.output_buffer",
-    "supervisor.dispatchers:POutputDispatcher.record_output",
-    "supervisor.dispatchers:POutputDispatcher.close",
-    "supervisor.options:ServerOptions.drop_privileges",
     "keystone.common.password_hashers.bcrypt:Bcrypt.verify",
     "keystone.common.password_hashing:hash_password",
     "keystone.exception:PasswordVerificationError",

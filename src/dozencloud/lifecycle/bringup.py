@@ -33,7 +33,7 @@ from dozencloud.lifecycle import preflight, stop
 from dozencloud.nodes.controller import authority, broker
 from dozencloud.nodes.joined.client import Controller
 from dozencloud.private import write_private
-from dozencloud.services import accounts, ovn, ovnseries
+from dozencloud.services import catalogued, keystone_users, ovn, ovnseries
 from dozencloud.services import services as all_services
 from dozencloud.services.gateway import USER as GATEWAY_USER
 from dozencloud.services.libvirt import USER as QEMU_USER
@@ -89,17 +89,16 @@ class Bringup:
 
     @cached_property
     def packages(self) -> tuple[str, ...]:
-        control = self.plan.membership is None
-        return packages.wanted_by(self.cloud, self.facts, control=control)
+        return packages.wanted_by(self.cloud, self.facts, control=self.plan.controls)
 
     # ---- the graph ------------------------------------------------------------------------
 
     def tasks(self, *, first_server: bool = True) -> list[Task]:
         """All tasks of `dozen up`, and of `dozen join` on a node."""
-        if self.plan.membership:
-            seeds = [self.node_task(self.plan.membership)]
-        else:
+        if self.plan.controls:
             seeds = self._seed_tasks(first_server=first_server)
+        else:
+            seeds = [self.node_task(self.plan.given)]
         return [
             Task("packages", "packages of the system", self._packages, done=self._packages_there),
             Task(
@@ -124,7 +123,7 @@ class Bringup:
                 after=after_packages,
                 done=lambda: not users.missing(self._users()),
             ),
-            *(() if self.plan.membership else self._controller_tasks()),
+            *(self._controller_tasks() if self.plan.controls else ()),
             Task(
                 "namespace",
                 "Network namespace and the way out",
@@ -180,7 +179,7 @@ class Bringup:
                 "Accounts of the services",
                 self.seed.accounts,
                 ("administrator",),
-                accounts.ACCOUNTS,
+                keystone_users(),
             ),
             Task(
                 "older-ovn",
@@ -274,7 +273,10 @@ class Bringup:
                 "Service catalogue",
                 self.seed.catalogue,
                 ("accounts",),
-                (self.cloud.public_url, self.cloud.internal_url),
+                (
+                    *(self.cloud.public_url, self.cloud.internal_url),
+                    [(api.kind, api.name, api.path, api.version) for api in catalogued()],
+                ),
             ),
             kept(
                 "image-limits",
@@ -414,11 +416,11 @@ class Bringup:
         return dict.fromkeys(names, GROUP) | {QEMU_USER: "kvm", METADATA_USER: ""}
 
     def _network(self, step: Step) -> None:
-        namespace.make_namespace(self.cloud, step, floating=self.plan.membership is None)
+        namespace.make_namespace(self.cloud, step, floating=self.plan.controls)
         wayout.open_way_out(self.cloud, step)
 
     def _network_there(self) -> bool:
-        linked = namespace.linked(self.cloud, floating=self.plan.membership is None)
+        linked = namespace.linked(self.cloud, floating=self.plan.controls)
         return linked and wayout.way_out_is_open(self.cloud)
 
     def _configuration(self, step: Step) -> None:
@@ -427,7 +429,7 @@ class Bringup:
         for socket_of_before in (self.cloud.run / "api").glob("*.sock"):
             socket_of_before.unlink()
         self.configure(self.services, step)
-        if not self.plan.membership:
+        if self.plan.controls:
             self._clouds_yaml()
         self.supervisor.write_config(self.services)
 
@@ -479,7 +481,7 @@ class Bringup:
         self.state.set("supervisor", self._parent_fingerprint)
 
     def _preload(self, step: Step) -> None:
-        self.supervisor.preload(control=self.plan.membership is None)
+        self.supervisor.preload(control=self.plan.controls)
 
         def loaded() -> bool:
             return bool(self.supervisor.preloaded()["done"])
@@ -499,7 +501,9 @@ class Bringup:
         self.state.set("schema", self._schema_fingerprint())
 
     def _schema_fingerprint(self) -> str:
-        return digest(sorted(self.plan.secrets[f"mariadb.{u}"] for u in schema.DATABASES.values()))
+        return digest(
+            sorted(self.plan.secrets[f"mariadb.{u}"] for u in set(schema.databases().values()))
+        )
 
     # ---- services -------------------------------------------------------------------------
 
@@ -540,14 +544,6 @@ class Bringup:
             extra += ("preload",)
         if "mariadb" in service.after:
             extra += ("schema",)
-        if service.name == "ovs-switch" and self.cloud.settings.network.provider_interface:
-            extra += ("card",)
-        if service.name == "ovn-northd":
-            extra += ("older-ovn",)
-        if service.name == "nova-compute":
-            extra += ("accounts",)
-        if service.name == "gateway":
-            extra += ("certificates", *(("node-certificates",) if self.plan.has_nodes else ()))
         return Task(
             service.name,
             service.title,

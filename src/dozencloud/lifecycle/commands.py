@@ -72,9 +72,9 @@ def up(cloud: Cloud, *, first_server: bool, verbose: bool) -> Outcome:
         tasks = bringup.tasks(first_server=first_server)
         report = run(cloud, tasks, "up", found, verbose)
         changed = worked(report, tasks)
-        wanted = first_server and not bringup.plan.membership
+        wanted = first_server and bringup.plan.controls
         login = _login(bringup, ask=changed) if wanted else ""
-        heard = preflight.warnings(cloud, found, verdicts, node=bool(bringup.plan.membership))
+        heard = preflight.warnings(cloud, found, verdicts, node=not bringup.plan.controls)
         return Outcome(cloud, report, changed, login, heard)
 
 
@@ -128,8 +128,8 @@ def start(cloud: Cloud, *, verbose: bool) -> Outcome:
         bringup = Bringup(make_plan(cloud, found), found)
         tasks = bringup.control_tasks()
         waits: list[Task] = []
-        if given := bringup.plan.membership:
-            waits = [bringup.node_task(given)]
+        if not bringup.plan.controls:
+            waits = [bringup.node_task(bringup.plan.given)]
         elif bringup.state.get("catalogue"):
             names = tuple(task.name for task in tasks)
             back = partial(_servers_back, bringup)

@@ -10,16 +10,14 @@ from dozencloud.cloud.installation import INTEGRATION_BRIDGE, Cloud
 from dozencloud.facts.run import ask
 from dozencloud.host import processes
 from dozencloud.host.network import namespace, tunnels
+from dozencloud.services import ALL
 from dozencloud.supervision import systemd
 from dozencloud.supervision.client import Supervisor
 
 Say = Callable[[str], None]
 
-# Stopped in the second wave, when nobody uses them any more.
-FOUNDATION = (
-    *("mariadb", "memcached", "rabbitmq", "epmd", "libvirtd", "virtlogd"),
-    *("ovn-controller", "ovn-northd", "ovn-nb", "ovn-sb", "ovs-switch", "ovs-db"),
-)
+FOUNDATION = frozenset(each.name for each in ALL if each.foundation)
+"""Stopped in the second wave, when nobody uses them any more."""
 SERVER_SECONDS = 10.0
 
 
@@ -71,7 +69,7 @@ def stop_services(cloud: Cloud) -> None:
     """Stop the services and the supervisor; servers go on."""
     supervisor = Supervisor(cloud)
     names = set(supervisor.processes())
-    stop_all(supervisor, names - {*FOUNDATION})
+    stop_all(supervisor, names - FOUNDATION)
     stop_all(supervisor, names)
     systemd.stop(cloud)
     supervisor.shutdown()
@@ -84,16 +82,16 @@ def stop(cloud: Cloud, say: Say) -> bool:
     if ran:
         names = set(supervisor.processes())
         say("services stop")
-        for name in names - {*FOUNDATION}:
+        for name in names - FOUNDATION:
             supervisor.signal_stop(name)
         # Before the servers, or it would note that they were switched off.
         supervisor.stop("nova-compute")
         shut_down_servers(cloud, say)
-        stop_all(supervisor, names - {*FOUNDATION})
+        stop_all(supervisor, names - FOUNDATION)
         say("databases and networks stop")
         delete_bridges(cloud, supervisor)
         # ovs-vswitchd before its database, which it would wait for.
-        stop_all(supervisor, (names & {*FOUNDATION}) - {"ovs-db", "ovn-nb", "ovn-sb"})
+        stop_all(supervisor, (names & FOUNDATION) - {"ovs-db", "ovn-nb", "ovn-sb"})
         stop_all(supervisor, names)
         systemd.stop(cloud)
         supervisor.shutdown()

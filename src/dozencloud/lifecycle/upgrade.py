@@ -32,7 +32,7 @@ from dozencloud.lifecycle.preflight import GIB
 from dozencloud.nodes import reports
 from dozencloud.nodes.joined.client import Controller
 from dozencloud.releases import Standing, numbers, standing
-from dozencloud.services import mariadb
+from dozencloud.services import mariadb, neutron
 from dozencloud.tasks.graph import RunFailed, Step, Task
 from dozencloud.verdicts import Level
 
@@ -347,7 +347,7 @@ class Back:
     def _networks(self, step: Step) -> None:
         """Neutron's own tool; its server must not run meanwhile."""
         plan = self.bringup.plan
-        words = schema.config_files(plan, "neutron")
+        words = schema.config_files(plan, neutron.TOOL)
         tool = plan.script("neutron-ovn-db-sync-util")
         step.run([tool, *words, "--ovn-neutron_sync_mode", "repair"], timeout=3600)
 

@@ -13,7 +13,7 @@ from dozencloud.checks import reachable
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import Member
 from dozencloud.cloud.settings import GENEVE
-from dozencloud.host.network import tunnels
+from dozencloud.nodes import schemas
 from dozencloud.nodes.tokens import Refused
 from dozencloud.private import write_private
 from dozencloud.releases import known
@@ -53,26 +53,16 @@ class Report:
 
     @classmethod
     def read(cls, data: object) -> Report:
-        """From JSON; ValueError where it is no report."""
-        if not isinstance(data, dict):
-            raise ValueError("it is no object")
-        try:
-            clusters = tuple((str(m), int(n)) for m, n in data["clusters"])
-            made = known(cls, {**data, "clusters": clusters})
-        except KeyError as error:
-            raise ValueError(f"{error.args[0]} is missing") from error
-        except (TypeError, ValueError) as error:
-            raise ValueError("it is not of the form that this release expects") from error
-        for name in ("release", "architecture", "board", "issuer", "networks"):
-            text = getattr(made, name)
-            if not (isinstance(text, str) and text.isprintable() and len(text) < 200):
-                raise ValueError(f"{name} is not a line of text of less than 200 characters")
-        for name in ("memory", "available", "disk", "free", "clock"):
-            if not isinstance(getattr(made, name), int | float):
-                raise ValueError(f"{name} is no number")
-        if made.encapsulation not in tunnels.PORTS:
-            raise ValueError(f"encapsulation is none of {', '.join(tunnels.PORTS)}")
-        return made
+        """From JSON that a node sent; ValueError where it is no report."""
+        if said := schemas.wrong(schemas.REPORT, data):
+            raise ValueError(said)
+        return cls.kept(data)
+
+    @classmethod
+    def kept(cls, data: Any) -> Report:
+        """From JSON that was read before."""
+        clusters = tuple((model, int(cpus)) for model, cpus in data["clusters"])
+        return known(cls, {**data, "clusters": clusters})
 
 
 def _file(cloud: Cloud, name: str) -> Path:
@@ -94,7 +84,7 @@ def keep(cloud: Cloud, member: Member, data: object) -> Report:
 def last(cloud: Cloud, name: str) -> Report | None:
     """The node's newest report; None if it has not reported since the controller started."""
     try:
-        return Report.read(json.loads(_file(cloud, name).read_text()))
+        return Report.kept(json.loads(_file(cloud, name).read_text()))
     except FileNotFoundError:
         return None
 

@@ -16,9 +16,9 @@ from cryptography import x509
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import changing
+from dozencloud.cloud.plan import Role
 from dozencloud.errors import Exit, Problem
 from dozencloud.releases import known
-from dozencloud.supervision.service import Role
 
 FORM = re.compile(r"dz1\.([0-9a-f]{64})\.([0-9a-f]{8})\.([0-9a-f]{48})")
 LIFETIME = re.compile(r"([1-9]\d{0,4})([smhd])")

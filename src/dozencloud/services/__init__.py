@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-
 from dozencloud.cloud.plan import Plan
 from dozencloud.services import (
     clock,
@@ -25,60 +22,53 @@ from dozencloud.services import (
     privsep,
     rabbitmq,
 )
-from dozencloud.supervision.service import Service
+from dozencloud.supervision.service import Account, Api, Definition, Service
 
-FIRST: tuple[Callable[[Plan], Service], ...] = (
-    gateway.service,
-    keystone.service,
-    memcached.service,
-    mariadb.service,
-    nova.api,
-    glance.service,
-    placement.service,
-    neutron.api,
-    rabbitmq.service,
-    rabbitmq.names,
-    nova.conductor,
-    nova.scheduler,
-    nova.compute,
-    privsep.service,
-    libvirt.daemon,
-    libvirt.log_daemon,
-    ovn.northbound,
-    ovn.southbound,
-    ovn.northd,
-    ovn.controller,
-    ovn.switch,
-    ovn.switch_database,
-    port_guard.service,
-    neutron.maintenance,
-    neutron.agent,
-    nova.metadata,
-    nova.consoles,
+ALL: tuple[Definition, ...] = (
+    gateway.in_front_of(lambda: ALL),
+    keystone.KEYSTONE,
+    memcached.MEMCACHED,
+    mariadb.MARIADB,
+    nova.API,
+    glance.GLANCE,
+    placement.PLACEMENT,
+    neutron.API,
+    rabbitmq.RABBITMQ,
+    rabbitmq.NAMES,
+    nova.CONDUCTOR,
+    nova.SCHEDULER,
+    nova.COMPUTE,
+    privsep.PRIVSEP,
+    libvirt.LIBVIRTD,
+    libvirt.LOG,
+    ovn.NORTHBOUND,
+    ovn.SOUTHBOUND,
+    ovn.NORTHD,
+    ovn.CONTROLLER,
+    ovn.SWITCH,
+    ovn.SWITCH_DATABASE,
+    port_guard.PORT_GUARD,
+    neutron.MAINTENANCE,
+    neutron.AGENT,
+    nova.METADATA,
+    nova.CONSOLES,
+    nodes.NODES,
+    node_agent.AGENT,
+    gate.GATE,
+    clock.CLOCK,
 )
 
 
-TAKES_NODES: tuple[Callable[[Plan], Service], ...] = (nodes.service,)
-"""Besides, on a controller that nodes may join."""
+def catalogued() -> list[Api]:
+    """APIs that stand in Keystone's catalogue."""
+    return [each.api for each in ALL if each.api and each.api.kind]
 
-JOINED: tuple[Callable[[Plan], Service], ...] = (
-    nova.compute,
-    privsep.service,
-    libvirt.daemon,
-    libvirt.log_daemon,
-    ovn.controller,
-    ovn.switch,
-    ovn.switch_database,
-    port_guard.service,
-    node_agent.service,
-    gate.service,
-)
-"""On a node that joined a cloud. Its servers have config drives: no metadata agent."""
+
+def keystone_users() -> list[Account]:
+    """The accounts of all services."""
+    return [account for each in ALL for account in each.accounts]
 
 
 def services(plan: Plan) -> list[Service]:
-    """Descriptions of all services of this node."""
-    makers = JOINED if plan.membership else (*FIRST, *(TAKES_NODES if plan.takes_nodes else ()))
-    found = [make(plan) for make in (*makers, *((clock.service,) if plan.node.keeps_time else ()))]
-    here = {service.name for service in found}
-    return [replace(s, after=tuple(n for n in s.after if n in here)) for s in found]
+    """All services of this machine."""
+    return [each.describe(plan) for each in ALL if each.here(plan)]

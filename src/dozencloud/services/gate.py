@@ -8,17 +8,23 @@ from __future__ import annotations
 
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import CONSOLE_USER, NODE_CONSOLES_PORT
-from dozencloud.cloud.plan import Plan
-from dozencloud.services.gateway import HEAD_SECONDS, LAST, NGINX, TLS, load_stream, reload
+from dozencloud.cloud.plan import Plan, Role
+from dozencloud.services.gateway import (
+    HEAD_SECONDS,
+    LAST,
+    NEEDS,
+    NGINX,
+    TLS,
+    load_stream,
+    reload,
+)
 from dozencloud.supervision.ready import listening
-from dozencloud.supervision.service import GROUP, File, Folder, Role, Service
+from dozencloud.supervision.service import GROUP, Definition, File, Folder, Service
 
 
-def service(plan: Plan) -> Service:
+def describe(plan: Plan) -> Service:
     """The workers' user is the one that may connect to consoles (plumbing.guard)."""
-    cloud, given = plan.cloud, plan.membership
-    if given is None:
-        raise ValueError("only a node that joined has a gate")
+    cloud, given = plan.cloud, plan.given
     etc, run = cloud.etc / "gate", cloud.run / "gate"
     own = tls.folder(cloud) / "node"
     config = f"""\
@@ -52,9 +58,7 @@ stream {{
 }}
 """
     return Service(
-        name="node-gate",
-        title="Way to the consoles of this node (nginx)",
-        role=Role.COMPUTE,
+        GATE,
         command=["nginx", "-c", str(etc / "nginx.conf"), "-e", "stderr"],
         folders=(Folder(etc), Folder(run, group=GROUP, mode=0o710)),
         files=(File(etc / "nginx.conf", config),),
@@ -64,3 +68,14 @@ stream {{
         ready=listening(cloud, NODE_CONSOLES_PORT, given.address),
         listens=f"{given.address}:{NODE_CONSOLES_PORT}",
     )
+
+
+GATE = Definition(
+    name="node-gate",
+    title="Way to the consoles of this node (nginx)",
+    describe=describe,
+    roles=frozenset((Role.COMPUTE,)),
+    wanted=lambda plan: not plan.controls,
+    root="TODO",
+    needs=NEEDS,
+)

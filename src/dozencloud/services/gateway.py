@@ -9,41 +9,26 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import dozencloud
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import NODE_CONSOLES_PORT, Cloud
 from dozencloud.cloud.membership import nodes_folder
-from dozencloud.cloud.plan import Plan
+from dozencloud.cloud.plan import Plan, Role
 from dozencloud.hooks.transfers import AT_A_TIME
 from dozencloud.host.confinement import Confinement
 from dozencloud.host.distributions import registry
+from dozencloud.host.distributions.needs import Need
 from dozencloud.host.processes import alive, children, read
-from dozencloud.services.options import IMAGE_DATA, LOGINS
+from dozencloud.services.glance import IMAGE_DATA
+from dozencloud.services.keystone import IDENTITY, KEYSTONE, LOGINS
 from dozencloud.supervision.ready import listening
-from dozencloud.supervision.service import GROUP, File, Folder, Role, Service, api_socket
+from dozencloud.supervision.service import GROUP, Api, Definition, File, Folder, Service, api_socket
 
 USER = "dozen-gateway"
-APIS = {
-    "identity": "keystone",
-    "image": "glance",
-    "compute": "nova-api",
-    "placement": "placement",
-    "network": "neutron",
-}
-BODIES = {
-    # Tokens, users; a mapping or an access rule is some KiB.
-    "identity": "128k",
-    # Descriptions; image data has a place of its own.
-    "image": "256k",
-    # 64 KiB of user data; what is beyond 112 KiB Nova itself refuses (oslo.middleware).
-    "compute": "256k",
-    # Neutron creates up to hundreds of ports or rules by one request.
-    "network": "1m",
-    "placement": "1m",
-}
-"""How large the body of a request may be."""
+NEEDS = (Need.STREAMS, Need.GATEWAY)
 
 # Seconds and counts: what one client may hold of the gateway. A class sits behind one address, so
 # counts are for a class; what slow ones hold is connections of nginx, which cost it some KiB each.
@@ -59,7 +44,7 @@ TRANSFERS_PER_ADDRESS = 64
 TRANSFERS_PER_TOKEN = AT_A_TIME
 """Glance's own count is by user, but what is beyond it costs Glance a look at token and limits."""
 TRANSFERS = 256
-"""From outside, so that the threads for image data (base.IMAGE_DATA) are not all taken."""
+"""From outside, so that the threads for image data (glance.IMAGE_DATA) are not all taken."""
 CONSOLES_PER_ADDRESS = 100
 LOGINS_PER_SECOND, LOGINS_AT_ONCE, LOGINS_QUEUED = 10, 40, 100
 """Of one address. Keystone itself chooses whose turn it is (hooks/logins.py)."""
@@ -132,7 +117,18 @@ proxy_set_header Connection {connection};
       proxy_set_header Forwarded "";"""
 
 
-def _apis(cloud: Cloud, public: bool) -> str:
+def _locations(api: Api, upstream: str, public: bool) -> str:
+    """Where requests to one API go."""
+    limited = api.rate if public else None
+    rate = f"limit_req zone={upstream} burst={limited.burst}; " if limited else ""
+    return "".join(
+        f"    location {which} {{"
+        f" proxy_pass http://{upstream}; client_max_body_size {api.body}; {rate}}}\n"
+        for which in (f"/{api.path}/", f"= /{api.path}")
+    )
+
+
+def _apis(cloud: Cloud, behind: Sequence[Definition], public: bool) -> str:
     """Where requests go: whole ones only, except image data, which streams."""
     if public:
         host, address = cloud.public_url.removeprefix("https://"), "$remote_addr"
@@ -146,10 +142,9 @@ def _apis(cloud: Cloud, public: bool) -> str:
         host, address = cloud.internal_url.removeprefix("http://"), '""'
         login = data = ""
     plain = "".join(
-        f"    location {which} {{"
-        f" proxy_pass http://{name}; client_max_body_size {BODIES[path]}; }}\n"
-        for path, name in APIS.items()
-        for which in (f"/{path}/", f"= /{path}")
+        _locations(each.api, each.name, public)
+        for each in behind
+        if each.api and (public or each.api.internal)
     )
     return f"""\
     {_passed(host, address)}
@@ -157,7 +152,7 @@ def _apis(cloud: Cloud, public: bool) -> str:
     # Keystone strips slashes at the end. POST: reading and ending a token is no login.
     location ~ "{LOGIN}" {{
       proxy_pass http://$keystone;
-      client_max_body_size {BODIES["identity"]};
+      client_max_body_size {IDENTITY.body};
       {_passed(host, address, "$keystone_connection")}
       {login}
     }}
@@ -172,6 +167,21 @@ def _apis(cloud: Cloud, public: bool) -> str:
       {data}
     }}
 """
+
+
+def _upstreams(cloud: Cloud, behind: Sequence[Definition]) -> str:
+    """The sockets of the services, and what asks of addresses are counted in."""
+    lines = []
+    for each in behind:
+        if not each.api:
+            continue
+        lanes = [each.api.lane.name] if each.api.lane else []
+        for name, kept in [(each.name, "keepalive 4; "), *((lane, "") for lane in lanes)]:
+            lines.append(f"  upstream {name} {{ server unix:{api_socket(cloud, name)}; {kept}}}")
+        if rate := each.api.rate:
+            zone = f"zone={each.name}:1m rate={rate.per_second}r/s"
+            lines.append(f"  limit_req_zone $binary_remote_addr {zone};")
+    return "\n".join(lines)
 
 
 RELOAD_SECONDS = 10
@@ -198,17 +208,6 @@ POLICY = (
     # xterm.js styles its rows so.
     "style-src 'self' 'unsafe-inline'; frame-ancestors 'self'"
 )
-
-
-NODES = """\
-    location /nodes/ {
-      proxy_pass http://nodes;
-      client_max_body_size 64k;
-      # Tokens have 192 random bits; this keeps guesses from costing time.
-      limit_req zone=nodes burst=20;
-    }
-"""
-"""Where machines join and nodes report."""
 
 
 def _consoles(port: int) -> str:
@@ -324,39 +323,9 @@ def _leaves(pid: int) -> bool:
     return any(b"shutting down" in word for word in read(pid, "cmdline")) or not alive(pid)
 
 
-def service(plan: Plan) -> Service:
-    cloud = plan.cloud
-    etc, run, spool = (folder / "gateway" for folder in (cloud.etc, cloud.run, cloud.lib))
-    connections = CONNECTIONS_WITH_NODES if plan.has_nodes else CONNECTIONS
-    upstreams = "\n".join(
-        f"  upstream {name} {{ server unix:{api_socket(cloud, name)}; {kept}}}"
-        for name, kept in [
-            *((name, "keepalive 4; ") for name in APIS.values()),
-            *((lane.name, "") for lane in (LOGINS, IMAGE_DATA)),
-            *([("nodes", "keepalive 4; ")] if plan.takes_nodes else []),
-        ]
-    )
-    nodes = NODES if plan.takes_nodes else ""
-    port = cloud.settings.gateway.port
-    config = f"""\
-{load_stream() if plan.has_nodes else ""}\
-daemon off;
-user {USER} {GROUP};
-worker_processes 1;
-{LAST}\
-pid {run}/nginx.pid;
-error_log stderr warn;
-worker_rlimit_nofile {2 * connections};
-events {{ worker_connections {connections}; }}
-{_nodes(plan) if plan.has_nodes else ""}\
-http {{
+HTTP = f"""\
   access_log off;
   server_tokens off;
-  client_body_temp_path {spool}/body;
-  proxy_temp_path {spool}/proxy;
-  fastcgi_temp_path {spool}/fastcgi;
-  uwsgi_temp_path {spool}/uwsgi;
-  scgi_temp_path {spool}/scgi;
   # A slow client costs the gateway, not a thread of a service: requests are passed on when they are
   # whole, and answers are taken at once.
   proxy_request_buffering on;
@@ -375,19 +344,36 @@ http {{
   proxy_read_timeout 300s;
   limit_req_status 429;
   limit_conn_status 429;
-  map $request_method $keystone {{ POST {LOGINS.name}; default keystone; }}
+  map $request_method $keystone {{ POST {LOGINS.name}; default {KEYSTONE.name}; }}
   map $request_method $keystone_connection {{ POST close; default ""; }}
   map $request_method $guesser {{ POST $binary_remote_addr; default ""; }}
-{upstreams}
   limit_req_zone $guesser zone=logins:10m rate={LOGINS_PER_SECOND}r/s;
   limit_conn_zone $binary_remote_addr zone=requests:10m;
   limit_conn_zone $binary_remote_addr zone=transfers:10m;
   limit_conn_zone $http_x_auth_token zone=tokens:10m;
   limit_conn_zone $binary_remote_addr zone=consoles:10m;
   limit_conn_zone $server_port zone=data:1m;
-  limit_req_zone $binary_remote_addr zone=nodes:1m rate=5r/s;
+"""
+"""What holds for all requests."""
+
+NOTHING_HERE = (
+    'location / { default_type text/plain; return 404 "DozenCloud: APIs are below /identity.\\n"; }'
+)
+
+
+def _http(plan: Plan, behind: Sequence[Definition]) -> str:
+    """The two ports: TLS for everybody, plain on loopback for the services."""
+    cloud = plan.cloud
+    spool = cloud.lib / "gateway"
+    spooled = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    spools = "".join(
+        f"  {kind}_temp_path {spool}/{kind.removeprefix('client_')};\n" for kind in spooled
+    )
+    return f"""\
+http {{
+{spools}{HTTP}{_upstreams(cloud, behind)}
   server {{
-    listen {port} ssl so_keepalive=5m:30s:4;
+    listen {cloud.settings.gateway.port} ssl so_keepalive=5m:30s:4;
     ssl_certificate {cloud.etc}/tls/gateway.crt;
     ssl_certificate_key {cloud.etc}/tls/gateway.key;
     {TLS}
@@ -397,42 +383,73 @@ http {{
     error_page 497 =400 @plain;
     location @plain {{ default_type text/plain; return 400 "This port speaks HTTPS only.\\n"; }}
 {_refusals()}\
-{_apis(cloud, public=True)}\
-{_consoles(cloud.settings.internal.consoles)}{nodes}\
+{_apis(cloud, behind, public=True)}\
+{_consoles(cloud.settings.internal.consoles)}\
     location = /ca.crt {{ default_type application/x-x509-ca-cert; alias {cloud.ca}; }}
-    location / {{ default_type text/plain; return 404 "DozenCloud: APIs are below /identity.\\n"; }}
+    {NOTHING_HERE}
   }}
   server {{
     listen 127.0.0.1:{cloud.settings.internal.api};
 {_refusals()}\
-{_apis(cloud, public=False)}\
-    location / {{ default_type text/plain; return 404 "DozenCloud: APIs are below /identity.\\n"; }}
+{_apis(cloud, behind, public=False)}\
+    {NOTHING_HERE}
   }}
 }}
 """
-    return Service(
+
+
+def _config(plan: Plan, behind: Sequence[Definition]) -> str:
+    """nginx.conf"""
+    connections = CONNECTIONS_WITH_NODES if plan.has_nodes else CONNECTIONS
+    return f"""\
+{load_stream() if plan.has_nodes else ""}\
+daemon off;
+user {USER} {GROUP};
+worker_processes 1;
+{LAST}\
+pid {plan.cloud.run}/gateway/nginx.pid;
+error_log stderr warn;
+worker_rlimit_nofile {2 * connections};
+events {{ worker_connections {connections}; }}
+{_nodes(plan) if plan.has_nodes else ""}\
+{_http(plan, behind)}"""
+
+
+def in_front_of(every: Callable[[], Sequence[Definition]]) -> Definition:
+    """The gateway, which passes on what those of these services take that are on its machine."""
+
+    def describe(plan: Plan) -> Service:
+        cloud = plan.cloud
+        etc, run, spool = (folder / "gateway" for folder in (cloud.etc, cloud.run, cloud.lib))
+        certificates = tls.folder(cloud)
+        of_nodes = (certificates / "controller.crt", nodes_folder(cloud) / "trusted.crt")
+        behind = [each for each in every() if each.api and each.here(plan)]
+        return Service(
+            gateway,
+            command=["nginx", "-c", str(etc / "nginx.conf"), "-e", "stderr"],
+            # What is spooled is passwords and answers, and may be more than fits into memory.
+            # nginx makes folders in it for its worker alone.
+            folders=(
+                Folder(etc),
+                Folder(run, group=GROUP, mode=0o710),
+                Folder(spool, group=GROUP, mode=0o710),
+            ),
+            files=(File(etc / "nginx.conf", _config(plan, behind)),),
+            confinement=NGINX,
+            reads=(certificates / "gateway.crt", *(of_nodes if plan.has_nodes else ())),
+            after=("certificates", *(("node-certificates",) if plan.has_nodes else ())),
+            reload=reload,
+            ready=listening(cloud, cloud.settings.internal.api),
+            listens=f"{cloud.address}:{cloud.settings.gateway.port}",
+        )
+
+    gateway = Definition(
         name="gateway",
         title="Public port (nginx)",
-        role=Role.CONTROL,
-        command=["nginx", "-c", str(etc / "nginx.conf"), "-e", "stderr"],
-        # What is spooled is passwords and answers, and may be more than fits into memory. nginx
-        # makes folders in it for its worker alone.
-        folders=(
-            Folder(etc),
-            Folder(run, group=GROUP, mode=0o710),
-            Folder(spool, group=GROUP, mode=0o710),
-        ),
-        files=(File(etc / "nginx.conf", config),),
-        confinement=NGINX,
-        reads=(
-            tls.folder(cloud) / "gateway.crt",
-            *(
-                (tls.folder(cloud) / "controller.crt", nodes_folder(cloud) / "trusted.crt")
-                if plan.has_nodes
-                else ()
-            ),
-        ),
-        reload=reload,
-        ready=listening(cloud, cloud.settings.internal.api),
-        listens=f"{cloud.address}:{port}",
+        describe=describe,
+        roles=frozenset((Role.CONTROL,)),
+        needs=NEEDS,
+        root="the master binds a port below 1024 and reads the key; its worker, which speaks to "
+        f"clients, is `{USER}`",
     )
+    return gateway

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from contextlib import suppress
 
 from dozencloud.cloud.installation import LINKS, REGION, Cloud
-from dozencloud.cloud.plan import Plan
+from dozencloud.cloud.plan import Plan, Role
 from dozencloud.downloads import PORTS, Allowed
 from dozencloud.host.confinement import Confinement
+from dozencloud.host.distributions.needs import Need
 from dozencloud.images import links
+from dozencloud.services.accounts import LIMIT_CHECK, TOKEN_CHECK
 from dozencloud.services.options import (
-    IMAGE_DATA,
     LOG_OPTIONS,
     NO_NOTIFICATIONS,
     credentials,
@@ -23,9 +25,28 @@ from dozencloud.services.options import (
     token_check,
 )
 from dozencloud.supervision.ready import answers
-from dozencloud.supervision.service import File, Folder, Role, Service, api_folder, python_wsgi
+from dozencloud.supervision.service import (
+    Account,
+    Api,
+    Database,
+    Definition,
+    File,
+    Folder,
+    Lane,
+    Service,
+    Tool,
+    api_folders,
+    python_wsgi,
+)
 
 USER = "dozen-glance"
+IMAGE_DATA = Lane("glance-data", 320, "dozencloud.hooks.transfers:bounded")
+"""Uploads and downloads take as long as their clients like."""
+RULES: Mapping[str, str] = {
+    # Locations of images' data and of stores: Cinder's.
+    "service_api": "role:admin",
+}
+"""Who may what, where it is not what upstream says."""
 
 
 def own_networks(cloud: Cloud) -> list[object]:
@@ -59,25 +80,20 @@ def limits(plan: Plan) -> dict[str, object]:
     }
 
 
-def service(plan: Plan) -> Service:
+def describe(plan: Plan) -> Service:
     cloud = plan.cloud
     etc, data = cloud.etc / "glance", cloud.lib / "glance"
     stores = {name: data / name for name in ("images", "staging", "tasks")}
     return Service(
-        name="glance",
-        title="Images (Glance)",
-        role=Role.CONTROL,
-        command=python_wsgi(
-            plan, "glance", "dozencloud.hooks.glance:application", "/image", IMAGE_DATA
-        ),
+        GLANCE,
+        command=python_wsgi(plan, GLANCE, "dozencloud.hooks.glance:application"),
         user=USER,
         environment={"OS_GLANCE_CONFIG_DIR": str(etc)},
         folders=(
             Folder(etc, USER, USER),
             Folder(data, USER, USER),
             *(Folder(folder, USER, USER) for folder in stores.values()),
-            api_folder(cloud, "glance", USER),
-            api_folder(cloud, IMAGE_DATA.name, USER),
+            *api_folders(cloud, GLANCE, USER),
         ),
         files=(
             File(
@@ -116,7 +132,7 @@ def service(plan: Plan) -> Service:
                 ),
                 owner=USER,
             ),
-            policy_file(plan, "glance", USER),
+            policy_file(plan, "glance", USER, RULES),
             # Glance looks for it beside its configuration.
             File(etc / "schema-image.json", to_json(links.SCHEMA), owner=USER),
         ),
@@ -124,5 +140,32 @@ def service(plan: Plan) -> Service:
         confinement=Confinement(calls=("chroot", "unshare")),
         after=("mariadb", "memcached"),
         ready=answers(cloud, "glance", "/image/"),
-        listens="/image",
     )
+
+
+GLANCE = Definition(
+    name="glance",
+    title="Images (Glance)",
+    describe=describe,
+    roles=frozenset((Role.CONTROL,)),
+    api=Api(
+        "image",
+        # Descriptions; image data has a place of its own.
+        body="256k",
+        kind="image",
+        name="glance",
+        lane=IMAGE_DATA,
+    ),
+    databases=(Database("glance", "glance"),),
+    rules=RULES,
+    tool=Tool("glance-manage", "glance", ("glance-api.conf",), {"glance": ("db_sync",)}),
+    accounts=(
+        Account(
+            "glance",
+            (TOKEN_CHECK,),
+            "Glance checks the tokens of its callers, and reads what a project may have of images.",
+            system=(LIMIT_CHECK,),
+        ),
+    ),
+    needs=(Need.SIGNATURES,),
+)

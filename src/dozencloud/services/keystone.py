@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
-from dozencloud.cloud.plan import Plan
+from dozencloud.cloud.installation import REGION
+from dozencloud.cloud.plan import Plan, Role
 from dozencloud.host.users import own
 from dozencloud.private import write_private
+from dozencloud.services.accounts import LIMIT_CHECK, TOKEN_CHECK
 from dozencloud.services.options import (
     LOG_OPTIONS,
-    LOGINS,
     NO_NOTIFICATIONS,
     database_options,
     ini,
@@ -20,9 +22,43 @@ from dozencloud.services.options import (
     policy_option,
 )
 from dozencloud.supervision.ready import answers
-from dozencloud.supervision.service import File, Folder, Role, Service, api_folder, python_wsgi
+from dozencloud.supervision.service import (
+    Api,
+    Database,
+    Definition,
+    File,
+    Folder,
+    Lane,
+    Service,
+    Tool,
+    api_folders,
+    python_wsgi,
+)
 
 USER = "dozen-keystone"
+
+
+LOGINS = Lane("keystone-logins", 160, "dozencloud.hooks.logins:Guarded")
+"""Passwords cost time, and whoever guesses them waits."""
+
+_READERS = "rule:admin_required or (role:reader and system_scope:all)"
+"""People who look at the whole cloud."""
+
+RULES: Mapping[str, str] = {
+    "identity:validate_token": f"{_READERS} or rule:service_role or rule:token_subject "
+    f"or role:{TOKEN_CHECK}",
+    # Limits of other projects are shown by the scope, and need no right.
+    **{
+        f"identity:{look_up}": f"{_READERS} or (role:{LIMIT_CHECK} and system_scope:all)"
+        for look_up in ("list_services", "list_endpoints")
+    },
+    # Swift's and Keystone's own of before.
+    "identity:ec2tokens_validate": "rule:admin_required",
+    "identity:s3tokens_validate": "rule:admin_required",
+    "identity:list_revoke_events": "rule:admin_required",
+    "identity:revocation_list": "rule:admin_required",
+}
+"""Who may what, where it is not what upstream says."""
 
 
 def _key_folders(plan: Plan) -> tuple[Path, Path]:
@@ -40,24 +76,19 @@ def make_keys(plan: Plan) -> None:
                 own(path, USER)
 
 
-def service(plan: Plan) -> Service:
+def describe(plan: Plan) -> Service:
     cloud = plan.cloud
     etc = cloud.etc / "keystone"
     keys = _key_folders(plan)
     return Service(
-        name="keystone",
-        title="Identity (Keystone)",
-        role=Role.CONTROL,
-        command=python_wsgi(
-            plan, "keystone", "dozencloud.hooks.keystone:application", "/identity", LOGINS
-        ),
+        KEYSTONE,
+        command=python_wsgi(plan, KEYSTONE, "dozencloud.hooks.keystone:application"),
         user=USER,
         environment={"OS_KEYSTONE_CONFIG_DIR": str(etc)},
         folders=(
             Folder(etc, USER, USER, 0o700),
             *(Folder(folder, USER, USER, 0o700) for folder in keys),
-            api_folder(cloud, "keystone", USER),
-            api_folder(cloud, LOGINS.name, USER),
+            *api_folders(cloud, KEYSTONE, USER),
         ),
         files=(
             File(
@@ -85,10 +116,50 @@ def service(plan: Plan) -> Service:
                 ),
                 owner=USER,
             ),
-            policy_file(plan, "keystone", USER),
+            policy_file(plan, "keystone", USER, RULES),
         ),
         prepare=lambda step: make_keys(plan),
         after=("mariadb", "memcached"),
         ready=answers(cloud, "keystone", "/identity/v3"),
-        listens="/identity",
     )
+
+
+def _bootstrap(plan: Plan, database: str) -> tuple[tuple[str, ...]]:
+    public, internal = (
+        f"{url}/identity/v3" for url in (plan.cloud.public_url, plan.cloud.internal_url)
+    )
+    return (
+        (
+            *("bootstrap", "--bootstrap-region-id", REGION, "--bootstrap-admin-url", internal),
+            *("--bootstrap-public-url", public, "--bootstrap-internal-url", internal),
+        ),
+    )
+
+
+TOOL = Tool(
+    "keystone-manage",
+    "keystone",
+    ("keystone.conf",),
+    {"keystone": ("db_sync",)},
+    first=_bootstrap,
+)
+IDENTITY = Api(
+    "identity",
+    # Tokens, users; a mapping or an access rule is some KiB.
+    body="128k",
+    kind="identity",
+    name="keystone",
+    version="/v3",
+    lane=LOGINS,
+)
+
+KEYSTONE = Definition(
+    name="keystone",
+    title="Identity (Keystone)",
+    describe=describe,
+    roles=frozenset((Role.CONTROL,)),
+    api=IDENTITY,
+    databases=(Database("keystone", "keystone"),),
+    rules=RULES,
+    tool=TOOL,
+)

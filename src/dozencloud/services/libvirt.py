@@ -10,12 +10,13 @@ from pathlib import Path
 
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import LIBVIRT_PORT, MIGRATION_PORTS, Cloud
-from dozencloud.cloud.plan import Plan
+from dozencloud.cloud.plan import Plan, Role
 from dozencloud.cloud.settings import SCREEN_PORTS
 from dozencloud.host import users
 from dozencloud.host.confinement import Unconfined
+from dozencloud.host.distributions.needs import Need
 from dozencloud.supervision.ready import accepting
-from dozencloud.supervision.service import File, Folder, Role, Service
+from dozencloud.supervision.service import Definition, File, Folder, Service
 from dozencloud.tasks.graph import Step
 
 USER = "dozen-qemu"
@@ -142,9 +143,7 @@ def _common(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
 def log_daemon(plan: Plan) -> Service:
     dirs, files = _common(plan)
     return Service(
-        name="virtlogd",
-        title="Console logs (virtlogd)",
-        role=Role.COMPUTE,
+        LOG,
         command=_command(plan, "virtlogd", "--pid-file", f"{plan.cloud.run}/libvirt/virtlogd.pid"),
         environment=_environment(plan),
         folders=dirs,
@@ -179,9 +178,7 @@ def daemon(plan: Plan) -> Service:
         step.run(["virsh", f"--connect={plan.cloud.libvirt_uri}", "capabilities"])
 
     return Service(
-        name="libvirtd",
-        title="Virtual machines (libvirtd)",
-        role=Role.COMPUTE,
+        LIBVIRTD,
         # --listen: where libvirtd.conf says.
         command=_command(
             plan, "libvirtd", "--listen", "--pid-file", f"{cloud.run}/libvirt/libvirtd.pid"
@@ -197,3 +194,35 @@ def daemon(plan: Plan) -> Service:
         ready=accepting(cloud.run / "libvirt" / "libvirt-sock"),
         listens=f"unix, {given.address}:{LIBVIRT_PORT}" if given else "unix",
     )
+
+
+LIBVIRTD = Definition(
+    name="libvirtd",
+    title="Virtual machines (libvirtd)",
+    describe=daemon,
+    roles=frozenset((Role.COMPUTE,)),
+    root="starts QEMU, in a mount namespace of its own",
+    needs=(
+        Need.OPTION_ROM,
+        Need.VIRSH,
+        Need.LIBVIRT,
+        Need.LIBVIRT_QEMU,
+        Need.LIBVIRT_STORAGE,
+        Need.LIBVIRT_USER,
+        Need.FIRMWARE_AARCH64,
+        Need.FIRMWARE_ARMV7,
+        Need.EMULATORS,
+        Need.SCREENS,
+        Need.OWN_EMULATOR,
+    ),
+    foundation=True,
+)
+LOG = Definition(
+    name="virtlogd",
+    title="Console logs (virtlogd)",
+    describe=log_daemon,
+    roles=frozenset((Role.COMPUTE,)),
+    needs=(Need.LIBVIRT_LOG,),
+    root="writes the consoles of servers",
+    foundation=True,
+)

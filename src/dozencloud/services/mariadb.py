@@ -6,10 +6,11 @@ import os
 import shutil
 from pathlib import Path
 
-from dozencloud.cloud.plan import Plan
+from dozencloud.cloud.plan import Plan, Role
+from dozencloud.host.distributions.needs import Need
 from dozencloud.services.options import ini
 from dozencloud.supervision.ready import accepting
-from dozencloud.supervision.service import GROUP, File, Folder, Role, Service
+from dozencloud.supervision.service import GROUP, Definition, File, Folder, Service
 from dozencloud.tasks.graph import Step
 
 USER = "dozen-mariadb"
@@ -25,7 +26,7 @@ def socket(plan: Plan) -> Path:
     return plan.cloud.run / "mariadb" / "mariadb.sock"
 
 
-def service(plan: Plan) -> Service:
+def describe(plan: Plan) -> Service:
     cloud = plan.cloud
     config, data = cloud.etc / "mariadb" / "my.cnf", cloud.lib / "mariadb"
 
@@ -48,9 +49,7 @@ def service(plan: Plan) -> Service:
         aside.rename(data)
 
     return Service(
-        name="mariadb",
-        title="Database (MariaDB)",
-        role=Role.CONTROL,
+        MARIADB,
         command=["mariadbd", f"--defaults-file={config}"],
         user=USER,
         folders=(
@@ -96,3 +95,17 @@ def service(plan: Plan) -> Service:
         listens="unix",
         stop_seconds=30,
     )
+
+
+MARIADB = Definition(
+    name="mariadb",
+    title="Database (MariaDB)",
+    describe=describe,
+    roles=frozenset((Role.CONTROL,)),
+    needs=(
+        Need.DATABASE_DUMP,
+        Need.DATABASE_CLIENT,
+        Need.DATABASE,
+    ),
+    foundation=True,
+)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dozencloud.cloud.plan import Plan
+from collections.abc import Mapping
+
+from dozencloud.cloud.plan import Plan, Role
 from dozencloud.host.confinement import Unconfined
+from dozencloud.host.distributions.needs import Need
 from dozencloud.host.network import switching
 from dozencloud.services import privsep
+from dozencloud.services.accounts import SERVER_EVENTS, SERVICE, TOKEN_CHECK
 from dozencloud.services.options import (
     LOG_OPTIONS,
     NO_NOTIFICATIONS,
@@ -20,11 +24,15 @@ from dozencloud.services.options import (
 from dozencloud.supervision.ready import answers, running_since
 from dozencloud.supervision.service import (
     GROUP,
+    Account,
+    Api,
+    Database,
+    Definition,
     File,
     Folder,
-    Role,
     Service,
-    api_folder,
+    Tool,
+    api_folders,
     api_socket,
     python_main,
     python_wsgi,
@@ -33,6 +41,12 @@ from dozencloud.supervision.service import (
 USER = "dozen-neutron"
 METADATA_USER = "dozen-metadata"
 """haproxy in each network, which speaks to servers, runs as this user."""
+RULES: Mapping[str, str] = {
+    # Nova shows the floating IPs of a server, which it looks up with its own account.
+    "get_floatingip": "(rule:admin_only) or (role:reader and project_id:%(project_id)s) "
+    f"or role:{SERVICE}",
+}
+"""Who may what, where it is not what upstream says."""
 FILES = ("neutron.conf", "ml2_conf.ini")
 SERVICE_PLUGINS = ("ovn-router", "port_forwarding", "qos", "trunk", "log", "segments", "pvlan")
 """Beside those that Neutron always loads: what OVN carries (neutron/common/ovn/extensions.py)."""
@@ -101,7 +115,7 @@ def _config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
     return (Folder(etc, USER, USER), Folder(state, USER, GROUP)), (
         File(etc / FILES[0], ini(neutron), owner=USER),
         File(etc / FILES[1], ini(ml2), owner=USER),
-        policy_file(plan, "neutron", USER),
+        policy_file(plan, "neutron", USER, RULES),
     )
 
 
@@ -122,21 +136,18 @@ def api(plan: Plan) -> Service:
     folders, files = _config(plan)
     temporary = _temporary(plan, "neutron")
     return Service(
-        name="neutron",
-        title="Networks (Neutron)",
-        role=Role.CONTROL,
-        command=python_wsgi(plan, "neutron", "dozencloud.hooks.neutronapi:application", "/network"),
+        API,
+        command=python_wsgi(plan, API, "dozencloud.hooks.neutronapi:application"),
         user=USER,
         environment={
             **_environment(plan, temporary),
             # How it learns its number of workers outside uwsgi; it fails without.
             "ASGI_WORKERS": "1",
         },
-        folders=(*folders, temporary, api_folder(plan.cloud, "neutron", USER)),
+        folders=(*folders, temporary, *api_folders(plan.cloud, API, USER)),
         files=files,
         after=("mariadb", "memcached", "ovn-nb", "ovn-sb"),
         ready=answers(plan.cloud, "neutron", "/network/"),
-        listens="/network",
     )
 
 
@@ -146,9 +157,7 @@ def maintenance(plan: Plan) -> Service:
     etc = plan.cloud.etc / "neutron"
     arguments = [word for name in FILES for word in ("--config-file", str(etc / name))]
     return Service(
-        name="neutron-maintenance",
-        title="Repair of OVN from the database (Neutron)",
-        role=Role.CONTROL,
+        MAINTENANCE,
         command=python_main(plan, "neutron.cmd.server:main_ovn_maintenance", *arguments),
         user=USER,
         environment=_environment(plan, temporary),
@@ -194,9 +203,7 @@ def agent(plan: Plan) -> Service:
         "oslo_concurrency": {"lock_path": state / "lock"},
     }
     return Service(
-        name="ovn-agent",
-        title="Metadata for servers (Neutron OVN agent)",
-        role=Role.COMPUTE,
+        AGENT,
         command=python_main(plan, "dozencloud.hooks.ovnagent:main", "--config-file", str(path)),
         folders=(
             *(Folder(path.parent), Folder(state), Folder(networks.parent)),
@@ -209,3 +216,46 @@ def agent(plan: Plan) -> Service:
         after=("ovn-controller", "privsep", "neutron"),
         ready=running_since(cloud, "ovn-agent", seconds=1),
     )
+
+
+TOOL = Tool("neutron-db-manage", "neutron", FILES, {"neutron": ("upgrade", "heads")})
+API = Definition(
+    name="neutron",
+    title="Networks (Neutron)",
+    describe=api,
+    roles=frozenset((Role.CONTROL,)),
+    api=Api(
+        "network",
+        # Neutron creates up to hundreds of ports or rules by one request.
+        body="1m",
+        kind="network",
+        name="neutron",
+    ),
+    databases=(Database("neutron", "neutron"),),
+    rules=RULES,
+    tool=TOOL,
+    accounts=(
+        Account(
+            "neutron",
+            (TOKEN_CHECK, SERVER_EVENTS),
+            "Neutron checks the tokens of its callers, and tells Nova what becomes of ports.",
+        ),
+    ),
+)
+MAINTENANCE = Definition(
+    name="neutron-maintenance",
+    title="Repair of OVN from the database (Neutron)",
+    describe=maintenance,
+    roles=frozenset((Role.CONTROL,)),
+)
+AGENT = Definition(
+    name="ovn-agent",
+    title="Metadata for servers (Neutron OVN agent)",
+    describe=agent,
+    roles=frozenset((Role.CONTROL,)),
+    root="TODO",
+    needs=(
+        Need.METADATA,
+        Need.METADATA_RULE,
+    ),
+)

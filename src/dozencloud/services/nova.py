@@ -5,15 +5,17 @@ from __future__ import annotations
 import grp
 import os
 import stat
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from dozencloud.cloud.installation import CONSOLE_USER, INTEGRATION_BRIDGE, REGION
-from dozencloud.cloud.plan import Node, Plan
+from dozencloud.cloud.plan import Node, Plan, Role
 from dozencloud.cloud.settings import SERIAL_PORTS
 from dozencloud.host.confinement import Unconfined
+from dozencloud.host.distributions.needs import Need
 from dozencloud.services import libvirt, privsep
-from dozencloud.services.accounts import NOVA_SENDS
+from dozencloud.services.accounts import SERVER_EVENTS, SERVICE
 from dozencloud.services.options import (
     LOG_OPTIONS,
     NO_NOTIFICATIONS,
@@ -28,11 +30,15 @@ from dozencloud.services.options import (
 )
 from dozencloud.supervision.ready import answers, connected_to, listening
 from dozencloud.supervision.service import (
+    Account,
+    Api,
+    Database,
+    Definition,
     File,
     Folder,
-    Role,
     Service,
-    api_folder,
+    Tool,
+    api_folders,
     python_main,
     python_wsgi,
 )
@@ -40,6 +46,18 @@ from dozencloud.supervision.service import (
 USER = CONSOLE_USER
 PASTE = "api-paste.ini"
 AFTER = ("mariadb", "memcached")
+SENDS = "nova-sends"
+"""Nova sends its token with a user's (X-Service-Token): to Glance and Neutron, which so take a
+user's token that has expired meanwhile. So others hold it, and it opens nothing else of Nova's."""
+RULES: Mapping[str, str] = {
+    "os_compute_api:os-server-external-events:create": "rule:service_or_admin "
+    f"or role:{SERVER_EVENTS}",
+    # Cinder's.
+    "os_compute_api:os-assisted-volume-snapshots:create": "rule:context_is_admin",
+    "os_compute_api:os-assisted-volume-snapshots:delete": "rule:context_is_admin",
+    "os_compute_api:os-volumes-attachments:swap": "rule:context_is_admin",
+}
+"""Who may what, where it is not what upstream says."""
 
 
 def _common(plan: Plan, state: Path) -> dict[str, dict[str, object]]:
@@ -48,7 +66,7 @@ def _common(plan: Plan, state: Path) -> dict[str, dict[str, object]]:
         "DEFAULT": {
             **LOG_OPTIONS,
             "host": plan.node.name,
-            "my_ip": plan.membership.address if plan.membership else "127.0.0.1",
+            "my_ip": "127.0.0.1" if plan.controls else plan.given.address,
             "state_path": state,
             "transport_url": broker_url(plan),
             # The default of all but nova-serialproxy, whose is eventlet.
@@ -60,7 +78,7 @@ def _common(plan: Plan, state: Path) -> dict[str, dict[str, object]]:
         },
         "glance": _glance(plan),
         "placement": credentials(plan, "nova"),
-        "service_user": {"send_service_user_token": True, **credentials(plan, NOVA_SENDS)},
+        "service_user": {"send_service_user_token": True, **credentials(plan, SENDS)},
         "neutron": {**credentials(plan, "nova"), "ovs_bridge": INTEGRATION_BRIDGE},
         "serial_console": {
             "enabled": True,
@@ -76,7 +94,7 @@ def _common(plan: Plan, state: Path) -> dict[str, dict[str, object]]:
         "oslo_concurrency": {"lock_path": state / "lock"},
         "oslo_messaging_notifications": NO_NOTIFICATIONS,
     }
-    if plan.membership:
+    if not plan.controls:
         sections["oslo_messaging_rabbit"] = broker_over_tls(plan)
         # A node may not call the scheduler, which asks the database where a compute is silent.
         sections["filter_scheduler"] = {"track_instance_changes": False}
@@ -85,23 +103,23 @@ def _common(plan: Plan, state: Path) -> dict[str, dict[str, object]]:
 
 def _glance(plan: Plan) -> dict[str, object]:
     """Nova asks for images with the token of the user who asked for the server."""
-    if given := plan.membership:
+    if plan.controls:
         return {
             "region_name": REGION,
-            "valid_interfaces": "public",
-            "endpoint_override": f"{given.controller}/image",
-            "cafile": plan.cloud.ca,
+            "valid_interfaces": "internal",
+            "endpoint_override": f"{plan.cloud.internal_url}/image",
         }
     return {
         "region_name": REGION,
-        "valid_interfaces": "internal",
-        "endpoint_override": f"{plan.cloud.internal_url}/image",
+        "valid_interfaces": "public",
+        "endpoint_override": f"{plan.given.controller}/image",
+        "cafile": plan.cloud.ca,
     }
 
 
 def public_url(plan: Plan) -> str:
     """The gateway of the cloud that this machine belongs to."""
-    return plan.membership.controller if plan.membership else plan.cloud.public_url
+    return plan.cloud.public_url if plan.controls else plan.given.controller
 
 
 def _control_config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
@@ -158,7 +176,7 @@ def _control_config(plan: Plan) -> tuple[tuple[Folder, ...], tuple[File, ...]]:
         File(etc / "nova.conf", ini(sections), owner=USER),
         # nova/api/openstack/wsgi_app.py looks for it beside nova.conf, whatever [wsgi] says.
         File(etc / PASTE, plan.share("nova", PASTE).read_text(), owner=USER),
-        policy_file(plan, "nova", USER),
+        policy_file(plan, "nova", USER, RULES),
     )
 
 
@@ -169,32 +187,25 @@ def _config_argument(plan: Plan) -> tuple[str, str]:
 def api(plan: Plan) -> Service:
     folders, files = _control_config(plan)
     return Service(
-        name="nova-api",
-        title="Servers (Nova API)",
-        role=Role.CONTROL,
-        command=python_wsgi(plan, "nova-api", "dozencloud.hooks.nova.api:application", "/compute"),
+        API,
+        command=python_wsgi(plan, API, "dozencloud.hooks.nova.api:application"),
         user=USER,
         environment={"OS_NOVA_CONFIG_DIR": str(plan.cloud.etc / "nova")},
-        folders=(*folders, api_folder(plan.cloud, "nova-api", USER)),
+        folders=(*folders, *api_folders(plan.cloud, API, USER)),
         files=files,
         after=AFTER,
         ready=answers(plan.cloud, "nova-api", "/compute/"),
-        listens="/compute",
     )
 
 
 def metadata(plan: Plan) -> Service:
     folders, files = _control_config(plan)
     return Service(
-        name="nova-metadata",
-        title="Server metadata (Nova)",
-        role=Role.CONTROL,
-        command=python_wsgi(
-            plan, "nova-metadata", "dozencloud.hooks.nova.metadata:application", ""
-        ),
+        METADATA,
+        command=python_wsgi(plan, METADATA, "dozencloud.hooks.nova.metadata:application"),
         user=USER,
         environment={"OS_NOVA_CONFIG_DIR": str(plan.cloud.etc / "nova")},
-        folders=(*folders, api_folder(plan.cloud, "nova-metadata", USER)),
+        folders=(*folders, *api_folders(plan.cloud, METADATA, USER)),
         files=files,
         after=AFTER,
         ready=answers(plan.cloud, "nova-metadata", "/"),
@@ -202,30 +213,26 @@ def metadata(plan: Plan) -> Service:
     )
 
 
-def _worker(plan: Plan, name: str, title: str, main: str) -> Service:
+def _worker(plan: Plan, service: Definition, main: str) -> Service:
     """A process that takes its work from the broker."""
     folders, files = _control_config(plan)
     return Service(
-        name=f"nova-{name}",
-        title=title,
-        role=Role.CONTROL,
+        service,
         command=python_main(plan, main, *_config_argument(plan)),
         user=USER,
         folders=folders,
         files=files,
         after=(*AFTER, "rabbitmq"),
-        ready=connected_to(plan.cloud, f"nova-{name}", plan.cloud.settings.internal.broker),
+        ready=connected_to(plan.cloud, service.name, plan.cloud.settings.internal.broker),
     )
 
 
 def conductor(plan: Plan) -> Service:
-    title = "Database proxy of the computes (Nova conductor)"
-    return _worker(plan, "conductor", title, "dozencloud.hooks.nova.conductor:main")
+    return _worker(plan, CONDUCTOR, "dozencloud.hooks.nova.conductor:main")
 
 
 def scheduler(plan: Plan) -> Service:
-    main = "dozencloud.compute.scheduling.scheduler:main"
-    return _worker(plan, "scheduler", "Choice of the node (Nova scheduler)", main)
+    return _worker(plan, SCHEDULER, "dozencloud.compute.scheduling.scheduler:main")
 
 
 def consoles(plan: Plan) -> Service:
@@ -237,9 +244,7 @@ def consoles(plan: Plan) -> Service:
     folders, files = _control_config(plan)
     port = plan.cloud.settings.internal.consoles
     return Service(
-        name="nova-consoles",
-        title="Consoles of servers (Nova)",
-        role=Role.CONTROL,
+        CONSOLES,
         command=python_main(
             plan, "dozencloud.hooks.nova.consoleproxy:main", *_config_argument(plan)
         ),
@@ -285,7 +290,8 @@ def compute(plan: Plan) -> Service:
 
     It gets no database password; it asks the conductor.
     """
-    cloud, state, given = plan.cloud, plan.cloud.lib / "compute", plan.membership
+    cloud, state = plan.cloud, plan.cloud.lib / "compute"
+    given = None if plan.controls else plan.given
     path = cloud.etc / "compute" / "nova.conf"
     helper = privsep.helper_command(plan, path)
     sections = _common(plan, state)
@@ -300,7 +306,7 @@ def compute(plan: Plan) -> Service:
         "vif_plugging_timeout": 120,
         "allow_resize_to_same_host": True,
     }
-    if plan.membership:
+    if given:
         # The metadata agent would need a secret that opens the metadata of every server.
         sections["DEFAULT"]["force_config_drive"] = True
     # The power button does nothing in a server that has just started, so it is pressed again and
@@ -333,9 +339,7 @@ def compute(plan: Plan) -> Service:
     }
     main = "dozencloud.compute.joined.onnode:main" if given else "nova.cmd.compute:main"
     return Service(
-        name="nova-compute",
-        title="Servers of this node (Nova compute)",
-        role=Role.COMPUTE,
+        COMPUTE,
         command=python_main(plan, main, "--config-file", str(path)),
         folders=(
             Folder(cloud.etc / "compute"),
@@ -350,7 +354,7 @@ def compute(plan: Plan) -> Service:
         # It asks all of these while it starts, and an answer that does not come costs it 10-60 s.
         after=(
             *("rabbitmq", "nova-conductor", "keystone", "placement", "gateway"),
-            *("libvirtd", "ovn-controller", "port-guard", "privsep"),
+            *("libvirtd", "ovn-controller", "port-guard", "privsep", "accounts"),
         ),
         ready=connected_to(cloud, "nova-compute", given.broker, given.host)
         if given
@@ -396,3 +400,98 @@ def _libvirt(node: Node, uri: str) -> dict[str, object]:
     else:
         options["cpu_mode"] = "none"
     return options
+
+
+# Nova fills these in from each process's own configuration, so that the cell mappings hold no
+# password (nova/objects/cell_mapping.py, "cell mapping template").
+CELL_DATABASE = "{scheme}://{username}:{password}@{hostname}/{path}?{query}"
+CELL0_DATABASE = CELL_DATABASE.replace("{path}", "nova_cell0")
+CELL_BROKER = "{scheme}://{username}:{password}@{hostname}:{port}/{path}"
+
+
+def _cells(plan: Plan, database: str) -> tuple[tuple[str, ...], ...]:
+    if database != "nova_api":
+        return ()
+    return (
+        ("cell_v2", "map_cell0", "--database_connection", CELL0_DATABASE),
+        (
+            *("cell_v2", "create_cell", "--name", "cell1"),
+            *("--database_connection", CELL_DATABASE, "--transport-url", CELL_BROKER),
+        ),
+    )
+
+
+API = Definition(
+    name="nova-api",
+    title="Servers (Nova API)",
+    describe=api,
+    roles=frozenset((Role.CONTROL,)),
+    api=Api(
+        "compute",
+        # 64 KiB of user data; what is beyond 112 KiB Nova itself refuses (oslo.middleware).
+        body="256k",
+        kind="compute",
+        name="nova",
+        version="/v2.1",
+    ),
+    databases=tuple(Database(name, "nova") for name in ("nova_api", "nova_cell0", "nova")),
+    rules=RULES,
+    tool=Tool(
+        "nova-manage",
+        "nova",
+        ("nova.conf",),
+        {
+            "nova_api": ("api_db", "sync"),
+            # It sees to that of each cell.
+            "nova_cell0": ("db", "sync"),
+            "nova": ("db", "sync"),
+        },
+        first=_cells,
+        online=(("db", "online_data_migrations"),),
+    ),
+    accounts=(
+        Account(
+            "nova",
+            (SERVICE,),
+            "Nova checks the tokens of its callers, plugs servers into ports, and keeps "
+            "Placement's books.",
+        ),
+        Account(SENDS, (SERVICE,), "Its token goes along with a user's, when Nova calls others."),
+    ),
+)
+METADATA = Definition(
+    name="nova-metadata",
+    title="Server metadata (Nova)",
+    describe=metadata,
+    roles=frozenset((Role.CONTROL,)),
+)
+CONDUCTOR = Definition(
+    name="nova-conductor",
+    title="Database proxy of the computes (Nova conductor)",
+    describe=conductor,
+    roles=frozenset((Role.CONTROL,)),
+)
+SCHEDULER = Definition(
+    name="nova-scheduler",
+    title="Choice of the node (Nova scheduler)",
+    describe=scheduler,
+    roles=frozenset((Role.CONTROL,)),
+)
+CONSOLES = Definition(
+    name="nova-consoles",
+    title="Consoles of servers (Nova)",
+    describe=consoles,
+    roles=frozenset((Role.CONTROL,)),
+)
+COMPUTE = Definition(
+    name="nova-compute",
+    title="Servers of this node (Nova compute)",
+    describe=compute,
+    roles=frozenset((Role.COMPUTE,)),
+    root="makes network devices and the disks of servers; has no database password",
+    needs=(
+        Need.CONFIG_DRIVES,
+        Need.LIBVIRT_PYTHON,
+        Need.DISKS,
+    ),
+)

@@ -10,8 +10,7 @@ from typing import Any
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import REGION, Cloud
 from dozencloud.cloud.plan import Plan
-from dozencloud.services import accounts
-from dozencloud.supervision.service import File, Lane
+from dozencloud.supervision.service import File
 
 
 def ini(sections: Mapping[str, Mapping[str, object]]) -> str:
@@ -29,12 +28,6 @@ def ini(sections: Mapping[str, Mapping[str, object]]) -> str:
         for name, options in sections.items()
     ]
     return "\n\n".join(blocks) + "\n"
-
-
-LOGINS = Lane("keystone-logins", 160, "dozencloud.hooks.logins:Guarded")
-"""Passwords cost time, and whoever guesses them waits."""
-IMAGE_DATA = Lane("glance-data", 320, "dozencloud.hooks.transfers:bounded")
-"""Uploads and downloads take as long as their clients like."""
 
 
 # ---- options that several services share --------------------------------------------------
@@ -63,7 +56,8 @@ def database_options(plan: Plan, database: str, user: str | None = None) -> dict
 
 
 def broker_url(plan: Plan) -> str:
-    if given := plan.membership:
+    if not plan.controls:
+        given = plan.given
         return f"rabbit://{given.user}:{given.broker_password}@{given.host}:{given.broker}/"
     port = plan.cloud.settings.internal.broker
     return f"rabbit://dozen:{plan.secrets['rabbitmq']}@127.0.0.1:{port}/"
@@ -88,7 +82,8 @@ def credentials(plan: Plan, user: str) -> dict[str, object]:
 
     On a node that joined all of them use its own account, over the public port.
     """
-    if given := plan.membership:
+    if not plan.controls:
+        given = plan.given
         return {
             "auth_type": "password",
             "auth_url": f"{given.controller}/identity/v3",
@@ -128,10 +123,10 @@ def token_check(plan: Plan, user: str) -> dict[str, object]:
     }
 
 
-def policy_file(plan: Plan, service: str, owner: str) -> File:
+def policy_file(plan: Plan, service: str, owner: str, rules: Mapping[str, str]) -> File:
     """Who may do what more than upstream's policies say; `policy_option` names it."""
     # JSON is YAML.
-    return File(_policy(plan, service), to_json(accounts.RULES[service]), owner=owner)
+    return File(_policy(plan, service), to_json(dict(rules)), owner=owner)
 
 
 def policy_option(plan: Plan, service: str) -> dict[str, object]:

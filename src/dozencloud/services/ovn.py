@@ -17,9 +17,10 @@ from pathlib import Path
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import INTEGRATION_BRIDGE, Cloud
 from dozencloud.cloud.membership import nodes_folder
-from dozencloud.cloud.plan import Plan
+from dozencloud.cloud.plan import Plan, Role
 from dozencloud.host.confinement import Confinement, Unconfined
 from dozencloud.host.distributions import registry
+from dozencloud.host.distributions.needs import Need
 from dozencloud.host.network import namespace, tunnels, uplink
 from dozencloud.host.network.switching import (
     environment,
@@ -34,7 +35,7 @@ from dozencloud.host.network.switching import (
 from dozencloud.private import write_private
 from dozencloud.services import ovnseries
 from dozencloud.supervision.ready import accepting
-from dozencloud.supervision.service import GROUP, Folder, Role, Service
+from dozencloud.supervision.service import GROUP, Definition, Folder, Service
 from dozencloud.tasks.graph import Step
 
 USER = "dozen-ovn"
@@ -72,7 +73,7 @@ def _chassis(plan: Plan) -> dict[str, str]:
         "ovn-bridge": INTEGRATION_BRIDGE,
         "ovn-bridge-datapath-type": plan.node.datapath,
     }
-    if not plan.membership:
+    if plan.controls:
         # Only the controller has a way out: floating IPs of all nodes are its.
         known["ovn-bridge-mappings"] = f"public:{plan.cloud.provider_bridge}"
         known["ovn-cms-options"] = "enable-chassis-as-gw"
@@ -110,9 +111,7 @@ def switch_database(plan: Plan) -> Service:
         return True
 
     return Service(
-        name="ovs-db",
-        title="Switch database (Open vSwitch)",
-        role=Role.COMPUTE,
+        SWITCH_DATABASE,
         command=[
             *("ovsdb-server", str(data), f"--remote=punix:{socket}"),
             *(f"--unixctl={socket.with_name('ovsdb-server.ctl')}", *LOGGING),
@@ -150,7 +149,7 @@ def _switch_control(cloud: Cloud) -> Path:
 
 
 def _leads_tunnels(plan: Plan) -> bool:
-    return plan.node.datapath == "netdev" and bool(plan.has_nodes or plan.membership)
+    return plan.node.datapath == "netdev" and (plan.has_nodes or not plan.controls)
 
 
 def lead_tunnels(plan: Plan, step: Step) -> None:
@@ -177,7 +176,7 @@ def switch(plan: Plan) -> Service:
 
     def settle(step: Step) -> None:
         """The provider bridge and that of the tunnels; ovn-controller makes the integration one."""
-        if not plan.membership:
+        if plan.controls:
             provider_bridge(step)
         lead_tunnels(plan, step)
 
@@ -200,7 +199,7 @@ def switch(plan: Plan) -> Service:
             step.run(namespace.there(cloud, "ethtool", "-K", bridge, "tx", "off"))
 
     def fault() -> str:
-        if not plan.membership:
+        if plan.controls:
             if cloud.provider_address is None:
                 found = namespace.device_fault(cloud, uplink.link_devices(cloud)[0])
             else:
@@ -210,12 +209,10 @@ def switch(plan: Plan) -> Service:
         return tunnels.fault(cloud, tunnel_address(plan)) if _leads_tunnels(plan) else ""
 
     return Service(
-        name="ovs-switch",
-        title="Switch (Open vSwitch)",
-        role=Role.COMPUTE,
+        SWITCH,
         command=[*starting, *command],
         environment=environment(cloud),
-        after=("ovs-db",),
+        after=("ovs-db", "card"),
         confinement=Unconfined("makes network devices"),
         settle=settle,
         fault=fault,
@@ -223,14 +220,12 @@ def switch(plan: Plan) -> Service:
     )
 
 
-def _ovn_database(plan: Plan, kind: str, title: str, *more: str) -> Service:
+def _ovn_database(plan: Plan, service: Definition, kind: str, *more: str) -> Service:
     cloud = plan.cloud
     data, socket = cloud.lib / "ovn" / f"{kind}.db", cloud.run / "ovn" / f"{kind}.sock"
     schema = registry.here().paths.ovn_schemas / f"ovn-{kind}.ovsschema"
     return Service(
-        name=f"ovn-{kind}",
-        title=title,
-        role=Role.CONTROL,
+        service,
         command=[
             *("ovsdb-server", str(data), f"--remote=punix:{socket}"),
             *(f"--unixctl={socket.with_suffix('.ctl')}", *LOGGING, *more),
@@ -249,7 +244,7 @@ def _ovn_database(plan: Plan, kind: str, title: str, *more: str) -> Service:
 
 
 def northbound(plan: Plan) -> Service:
-    return _ovn_database(plan, "nb", "Networks as wished (OVN northbound)")
+    return _ovn_database(plan, NORTHBOUND, "nb")
 
 
 def _trusted(cloud: Cloud) -> Path:
@@ -261,8 +256,8 @@ def southbound(plan: Plan) -> Service:
     cloud = plan.cloud
     service = _ovn_database(
         plan,
+        SOUTHBOUND,
         "sb",
-        "Networks as flows (OVN southbound)",
         "--remote=db:OVN_Southbound,SB_Global,connections",
         "--ssl-protocols=TLSv1.2",  # or later; the version of today knows no name for 1.3
         f"--ssl-ciphers={tls.CIPHERS}",
@@ -303,16 +298,14 @@ def northd(plan: Plan) -> Service:
     cloud = plan.cloud
     control = cloud.run / "ovn" / "northd.ctl"
     return Service(
-        name="ovn-northd",
-        title="Networks to flows (OVN northd)",
-        role=Role.CONTROL,
+        NORTHD,
         command=[
             *(ovnseries.northd(cloud), f"--ovnnb-db=unix:{northbound_socket(cloud)}"),
             *(f"--ovnsb-db=unix:{southbound_socket(cloud)}", f"--unixctl={control}", *LOGGING),
         ],
         user=USER,
         environment=environment(cloud),
-        after=("ovn-nb", "ovn-sb"),
+        after=("ovn-nb", "ovn-sb", "older-ovn"),
         ready=accepting(control),
     )
 
@@ -331,15 +324,13 @@ def controller(plan: Plan) -> Service:
         return any(accepting(path)() for path in run.glob("ovn-controller.*.ctl"))
 
     return Service(
-        name="ovn-controller",
-        title="Flows of this node (OVN controller)",
-        role=Role.COMPUTE,
+        CONTROLLER,
         command=["ovn-controller", f"unix:{switch_socket(cloud)}", *LOGGING, *identity],
         # The southbound database's socket is of the services' group, which root is not in.
         confinement=Confinement(capabilities=("dac_override",)),
         # It looks for the switch's OpenFlow sockets below OVN's own run folder otherwise.
         environment={**environment(cloud), "OVN_RUNDIR": str(run)},
-        after=("ovs-switch",) if plan.membership else ("ovs-switch", "ovn-sb"),
+        after=("ovs-switch", "ovn-sb"),
         ready=ready,
     )
 
@@ -361,3 +352,53 @@ def _forget_chassis(plan: Plan, step: Step) -> None:
     listed = step.run(_sbctl(plan.cloud, "--bare", "--columns=name", "list", "Chassis")).stdout
     for name in sorted({*listed.split()} - known):
         step.run(_sbctl(plan.cloud, "--if-exists", "chassis-del", name))
+
+
+NORTHBOUND = Definition(
+    name="ovn-nb",
+    title="Networks as wished (OVN northbound)",
+    describe=northbound,
+    roles=frozenset((Role.CONTROL,)),
+    foundation=True,
+)
+SOUTHBOUND = Definition(
+    name="ovn-sb",
+    title="Networks as flows (OVN southbound)",
+    describe=southbound,
+    roles=frozenset((Role.CONTROL,)),
+    foundation=True,
+)
+NORTHD = Definition(
+    name="ovn-northd",
+    title="Networks to flows (OVN northd)",
+    describe=northd,
+    roles=frozenset((Role.CONTROL,)),
+    needs=(Need.OVN_CENTRAL,),
+    foundation=True,
+)
+CONTROLLER = Definition(
+    name="ovn-controller",
+    title="Flows of this node (OVN controller)",
+    describe=controller,
+    roles=frozenset((Role.COMPUTE,)),
+    root="writes flows through root's socket of the switch",
+    needs=(Need.OVN_HOST,),
+    foundation=True,
+)
+SWITCH = Definition(
+    name="ovs-switch",
+    title="Switch (Open vSwitch)",
+    describe=switch,
+    roles=frozenset((Role.COMPUTE,)),
+    root="makes network devices",
+    needs=(Need.SWITCH,),
+    foundation=True,
+)
+SWITCH_DATABASE = Definition(
+    name="ovs-db",
+    title="Switch database (Open vSwitch)",
+    describe=switch_database,
+    roles=frozenset((Role.COMPUTE,)),
+    root="its socket gives power over the switch",
+    foundation=True,
+)

@@ -6,13 +6,13 @@ import os
 import subprocess
 
 from dozencloud.cloud.installation import INTEGRATION_BRIDGE
-from dozencloud.cloud.plan import Plan
+from dozencloud.cloud.plan import Plan, Role
 from dozencloud.host.network import switching
 from dozencloud.host.network.portflows import COOKIE
-from dozencloud.supervision.service import Role, Service, python_main
+from dozencloud.supervision.service import Definition, Service, python_main
 
 
-def service(plan: Plan) -> Service:
+def describe(plan: Plan) -> Service:
     """Root: it writes flows through root's socket of the switch."""
     cloud = plan.cloud
     environment = switching.environment(cloud)
@@ -30,9 +30,7 @@ def service(plan: Plan) -> Service:
         return "actions=drop" in done.stdout
 
     return Service(
-        name="port-guard",
-        title="Servers are no routers (DozenCloud)",
-        role=Role.COMPUTE,
+        PORT_GUARD,
         command=python_main(plan, "dozencloud.host.network.portguard:main"),
         environment={**environment, **({"DOZEN_ROOT": str(cloud.root)} if cloud.root else {})},
         after=("ovn-controller",),
@@ -40,3 +38,12 @@ def service(plan: Plan) -> Service:
         nice=-10,
         ready=ready,
     )
+
+
+PORT_GUARD = Definition(
+    name="port-guard",
+    title="Servers are no routers (DozenCloud)",
+    describe=describe,
+    roles=frozenset((Role.COMPUTE,)),
+    root="writes flows through root's socket of the switch",
+)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dozencloud.cloud.plan import Plan
+from dozencloud.cloud.plan import Plan, Role
 from dozencloud.host.confinement import Unconfined
 from dozencloud.supervision import helpers
 from dozencloud.supervision.ready import accepting
-from dozencloud.supervision.service import Folder, Role, Service, python_main
+from dozencloud.supervision.service import Definition, Folder, Service, python_main
 
 
 def _socket(plan: Plan) -> Path:
@@ -24,16 +24,23 @@ def helper_command(plan: Plan, config: Path) -> str:
     return " ".join([*client, "--config-file", str(config)])
 
 
-def service(plan: Plan) -> Service:
+def describe(plan: Plan) -> Service:
     path = _socket(plan)
-    modules = helpers.COMPUTE + (() if plan.membership else helpers.NETWORK)
+    modules = helpers.COMPUTE + (helpers.NETWORK if plan.controls else ())
     return Service(
-        name="privsep",
-        title="Privileged helpers",
-        role=Role.COMPUTE,
+        PRIVSEP,
         command=python_main(plan, "dozencloud.supervision.helpers:serve", str(path), *modules),
         folders=(Folder(path.parent),),
         confinement=Unconfined("makes devices and namespaces, for others"),
         ready=accepting(path),
         listens="unix",
     )
+
+
+PRIVSEP = Definition(
+    name="privsep",
+    title="Privileged helpers",
+    describe=describe,
+    roles=frozenset((Role.COMPUTE,)),
+    root="forks the privileged helpers of Nova and Neutron; its socket is for root only",
+)

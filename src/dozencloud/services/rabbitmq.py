@@ -13,11 +13,12 @@ import hashlib
 from collections.abc import Mapping
 
 from dozencloud.cloud.installation import BROKER_ANSWERS, Cloud
-from dozencloud.cloud.plan import Plan
+from dozencloud.cloud.plan import Plan, Role
 from dozencloud.host.distributions import registry
+from dozencloud.host.distributions.needs import Need
 from dozencloud.services.options import to_json
 from dozencloud.supervision.ready import listening
-from dozencloud.supervision.service import File, Folder, Role, Service
+from dozencloud.supervision.service import Definition, File, Folder, Service
 
 USER = "dozen-rabbitmq"
 VIRTUAL_HOST = "/"
@@ -118,7 +119,7 @@ def _ways(controller: str) -> dict[str, object]:
     }
 
 
-def service(plan: Plan) -> Service:
+def describe(plan: Plan) -> Service:
     cloud = plan.cloud
     etc, data, ports = cloud.etc / "rabbitmq", cloud.lib / "rabbitmq", cloud.settings.internal
     definitions = {
@@ -160,9 +161,7 @@ log.file = false
         ]
     )
     return Service(
-        name="rabbitmq",
-        title="Message broker (RabbitMQ)",
-        role=Role.CONTROL,
+        RABBITMQ,
         command=[str(registry.here().paths.rabbitmq / "rabbitmq-server")],
         user=USER,
         environment={
@@ -199,11 +198,26 @@ def names(plan: Plan) -> Service:
     """epmd, supervised: left to RabbitMQ it would outlive it and listen on every address."""
     port = plan.cloud.settings.internal.broker_names
     return Service(
-        name="epmd",
-        title="Erlang's port mapper (epmd)",
-        role=Role.CONTROL,
+        NAMES,
         command=["epmd", "-address", "127.0.0.1", "-port", str(port)],
         user=USER,
         ready=listening(plan.cloud, port),
         listens=f"127.0.0.1:{port}",
     )
+
+
+RABBITMQ = Definition(
+    name="rabbitmq",
+    title="Message broker (RabbitMQ)",
+    describe=describe,
+    roles=frozenset((Role.CONTROL,)),
+    needs=(Need.BROKER,),
+    foundation=True,
+)
+NAMES = Definition(
+    name="epmd",
+    title="Erlang's port mapper (epmd)",
+    describe=names,
+    roles=frozenset((Role.CONTROL,)),
+    foundation=True,
+)

@@ -68,35 +68,6 @@ def variables(service: Service) -> dict[str, str]:
 
 def render(cloud: Cloud, services: Iterable[Service]) -> str:
     """supervisord.conf."""
-
-    def quote(text: str) -> str:
-        # supervisor expands %(name)s everywhere.
-        return text.replace("%", "%%")
-
-    def program(service: Service) -> str:
-        environment = ",".join(
-            f'{key}="{quote(value)}"' for key, value in sorted(variables(service).items())
-        )
-        return f"""
-[program:{service.name}]
-command={quote(shlex.join(service.command))}
-user={service.user}
-environment={environment}
-directory=/
-umask={service.umask:03o}
-autostart=false
-autorestart=true
-startsecs=2
-startretries={RETRIES}
-stopwaitsecs={service.stop_seconds}
-stopasgroup=true
-killasgroup=true
-redirect_stderr=true
-stdout_logfile={quote(str(log_file(cloud, service.name)))}
-stdout_logfile_maxbytes={LOG_BYTES}
-stdout_logfile_backups={LOG_BACKUPS}
-"""
-
     head = f"""\
 [unix_http_server]
 file={cloud.supervisor_socket}
@@ -117,7 +88,38 @@ supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
 [rpcinterface:dozen]
 supervisor.rpcinterface_factory=dozencloud.supervision.daemon:make_interface
 """
-    return head + "".join(program(service) for service in services)
+    return head + "".join(_program(cloud, service) for service in services)
+
+
+def _program(cloud: Cloud, service: Service) -> str:
+    """Its section in supervisord.conf."""
+    environment = ",".join(
+        f'{key}="{_quoted(value)}"' for key, value in sorted(variables(service).items())
+    )
+    return f"""
+[program:{service.name}]
+command={_quoted(shlex.join(service.command))}
+user={service.user}
+environment={environment}
+directory=/
+umask={service.umask:03o}
+autostart=false
+autorestart=true
+startsecs=2
+startretries={RETRIES}
+stopwaitsecs={service.stop_seconds}
+stopasgroup=true
+killasgroup=true
+redirect_stderr=true
+stdout_logfile={_quoted(str(log_file(cloud, service.name)))}
+stdout_logfile_maxbytes={LOG_BYTES}
+stdout_logfile_backups={LOG_BACKUPS}
+"""
+
+
+def _quoted(text: str) -> str:
+    # supervisor expands %(name)s everywhere.
+    return text.replace("%", "%%")
 
 
 class Supervisor:

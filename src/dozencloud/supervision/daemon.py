@@ -10,8 +10,8 @@ is then a fork of it instead of a new interpreter, and shares those pages (copy 
 libraries are loaded before the fork: services register options on one global object
 (oslo.config's cfg.CONF), and nova refuses to start where eventlet is already imported.
 
-Added through methods of `ServerOptions`, of `POutputDispatcher` and an RPC interface, all public
-in supervisor 4.
+Added through methods of `ServerOptions`, of `POutputDispatcher` and an RPC interface, which
+upstream.py lists.
 """
 
 from __future__ import annotations

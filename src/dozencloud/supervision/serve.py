@@ -192,6 +192,23 @@ def _load(target: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
+def _server(path: Path, application: Application, threads: int, name: str) -> Any:
+    from cheroot import wsgi
+
+    path.unlink(missing_ok=True)
+    server = wsgi.Server(
+        str(path),
+        application,
+        numthreads=threads,
+        request_queue_size=BACKLOG,
+        timeout=60,
+        shutdown_timeout=STOP_SECONDS,
+    )
+    server.max_request_header_size = 64 * 1024
+    server.server_name = name
+    return server
+
+
 def serve_wsgi(
     target: str, socket: Path, prefix: str, threads: int, lane: Sequence[str] = ()
 ) -> None:
@@ -200,51 +217,40 @@ def serve_wsgi(
     lane: a second socket, for requests that must not hold those of the first up; how many threads
     it may have; and what is put around the application there (`module:function`), or "".
     """
-    from cheroot import wsgi
-
     module = target.partition(":")[0].partition(".")[0]
     sys.argv = [module + "-api"]
     return_memory()
     application = guard.guarded(_load(target), prefix)
-
-    def listen(path: Path, application: Application, threads: int) -> Any:
-        path.unlink(missing_ok=True)
-        server = wsgi.Server(
-            str(path),
-            application,
-            numthreads=threads,
-            request_queue_size=BACKLOG,
-            timeout=60,
-            shutdown_timeout=STOP_SECONDS,
-        )
-        server.max_request_header_size = 64 * 1024
-        server.server_name = module
-        return server
 
     def stop(signum: int, frame: object) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
     os.umask(0o007)
-    server = listen(socket, behind_gateway(application, prefix), threads)
+    server = _server(socket, behind_gateway(application, prefix), threads, module)
     if lane:
         path, most, wrapper = lane
         inside = _load(wrapper)(application) if wrapper else application
-        beside = listen(Path(path), behind_gateway(inside, prefix, drain=False), 1)
+        beside = _server(Path(path), behind_gateway(inside, prefix, drain=False), 1, module)
         beside.requests = OwnThreads(int(most))
         beside.prepare()
         threading.Thread(target=beside.serve, name="lane", daemon=True).start()
     try:
         server.start()
     except KeyboardInterrupt:
-        # cheroot joins its workers without a limit, and one that waits on a connection that the
-        # gateway keeps open does not end. Requests under way have had their time by then.
-        ending = threading.Thread(target=server.stop, daemon=True)
-        ending.start()
-        ending.join(STOP_SECONDS)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+        _end(server)
+
+
+def _end(server: Any) -> None:
+    """End this process, and the server as far as that takes no longer than `STOP_SECONDS`."""
+    # cheroot joins its workers without a limit, and one that waits on a connection that the
+    # gateway keeps open does not end. Requests under way have had their time by then.
+    ending = threading.Thread(target=server.stop, daemon=True)
+    ending.start()
+    ending.join(STOP_SECONDS)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -42,19 +42,19 @@ def vsctl(cloud: Cloud, *words: str) -> list[str]:
 
 def tunnel_address(plan: Plan) -> str:
     """Where the other nodes' tunnels to this one end; loopback as long as there are none."""
-    if plan.membership:
-        return plan.membership.address
+    if not plan.controls:
+        return plan.given.address
     return namespace.own_address(plan.cloud) if plan.has_nodes else "127.0.0.1"
 
 
 def southbound_remote(plan: Plan) -> str:
-    if not plan.membership:
+    if plan.controls:
         return f"unix:{southbound_socket(plan.cloud)}"
     # OVN takes no host names.
-    return f"ssl:{sockets.gethostbyname(plan.membership.host)}:{plan.membership.southbound}"
+    return f"ssl:{sockets.gethostbyname(plan.given.host)}:{plan.given.southbound}"
 
 
 def node_identity(plan: Plan) -> tuple[Path, Path, Path] | None:
     """Key, certificate and authority for the southbound database, on a node that joined."""
     place = tls.folder(plan.cloud)
-    return (place / "node.key", place / "node.crt", plan.cloud.ca) if plan.membership else None
+    return None if plan.controls else (place / "node.key", place / "node.crt", plan.cloud.ca)

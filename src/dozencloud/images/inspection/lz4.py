@@ -1,4 +1,4 @@
-"""LZ4 as kernels and initial RAM disks use it; Python has no decoder for it.
+"""LZ4's frames, as kernels and initial RAM disks use them; the blocks in them are the library's.
 
 Formats: lz4_Block_format.md and lz4_Frame_format.md of the LZ4 project. `lz4 -l`, which the build
 of a kernel uses, writes the legacy frame.
@@ -10,13 +10,20 @@ import struct
 from collections.abc import Iterator
 from typing import Protocol
 
+from dissect.util.compression import lz4 as library
+
 LEGACY = b"\x02\x21\x4c\x18"
 FRAME = b"\x04\x22\x4d\x18"
 
 LEGACY_BLOCK = 8 << 20
 BLOCK_SIZES = {4: 64 << 10, 5: 256 << 10, 6: 1 << 20, 7: 4 << 20}
 """Largest unpacked block, by the number in the frame's BD byte."""
-WINDOW = 64 << 10
+WINDOW = (64 << 10) - 1
+"""How far a match can reach back."""
+MATCH = 4
+"""Bytes of the shortest match."""
+WINDOW_LITERALS = b"\xf0" + b"\xff" * 256 + b"\xf0"  # 15 + 256 * 255 + 240
+"""How a sequence begins that writes as many bytes as the window has, and then a shortest match."""
 
 
 class BadLz4(ValueError):
@@ -86,41 +93,14 @@ def _exactly(source: Reader, count: int) -> bytes:
 
 
 def block(data: bytes, limit: int, window: bytes = b"") -> bytes:
-    """One block unpacked, at most `limit` bytes. window: what was unpacked before it."""
-    out = bytearray(window)
-    limit += len(window)
-    at = 0
-    try:
-        while at < len(data):
-            token = data[at]
-            at += 1
-            count, at = _length(data, at, token >> 4)
-            out += data[at : at + count]
-            at += count
-            if at >= len(data):
-                break
-            distance = data[at] | data[at + 1] << 8
-            count, at = _length(data, at + 2, token & 15)
-            count += 4
-            if not 0 < distance <= len(out) or len(out) + count > limit:
-                raise BadLz4("damaged block")
-            start = len(out) - distance
-            piece = bytes(out[start : start + count])
-            # A match may reach into what it writes itself: then its beginning repeats.
-            out += piece if len(piece) == count else (piece * (count // distance + 1))[:count]
-    except IndexError:
-        raise BadLz4("truncated") from None
-    if at > len(data) or len(out) > limit:
-        raise BadLz4("damaged block")
-    return bytes(out[len(window) :])
+    """One block unpacked, at most `limit` bytes; ValueError if it is damaged or gives more.
 
-
-def _length(data: bytes, at: int, short: int) -> tuple[int, int]:
-    """A length and where it ends; 15 goes on in bytes of 255."""
-    if short == 15:
-        while data[at] == 255:
-            short += 255
-            at += 1
-        short += data[at]
-        at += 1
-    return short, at
+    window: what was unpacked before it. The library knows of none, so a sequence before the block
+    writes it there: the window, its end in front, and a match that copies this end behind it.
+    """
+    if not window:
+        return bytes(library.decompress(data, limit))
+    before = window.rjust(WINDOW, b"\0")
+    literals = before[-MATCH:] + before[:-MATCH]
+    primed = WINDOW_LITERALS + literals + struct.pack("<H", WINDOW) + data
+    return bytes(library.decompress(primed, MATCH + WINDOW + limit)[MATCH + WINDOW :])

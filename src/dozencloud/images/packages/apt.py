@@ -175,75 +175,83 @@ def network_settings(dump: str) -> list[str]:
     ]
 
 
+@dataclass(frozen=True)
+class _Cause:
+    """signs: what is found in apt's output, all of it.
+
+    what, mend: sentences with {mirror}, {suite} and {keyring} of the source, and with {found}, what
+    the first sign has in parentheses.
+    """
+
+    signs: tuple[str, ...]
+    what: str
+    mend: str
+
+
+_UNSIGNED = "NO_PUBKEY|is not signed|not valid: |BADSIG|couldn't be verified"
+_ABSENT = "404  Not Found|does not have a Release file"
+_NO_PACKAGE = (
+    "The mirror {mirror} has no package {found} in {suite}.",
+    "Name a mirror and a suite that have it (Debian 13 is trixie).",
+)
+_NO_SUITE = (
+    "There is no Debian {suite} at {mirror}.",
+    "Check the mirror's address (it ends with /debian on most mirrors).",
+)
+_CAUSES = (
+    _Cause(
+        ("No space left on device|You don't have enough free space",),
+        "The disk became full while packages for the image were downloaded.",
+        "Make about 400 MB free, then run it again.",
+    ),
+    _Cause((r"Unable to locate package (\S+)",), *_NO_PACKAGE),
+    _Cause((r"Package '?([^\s']+)'? has no installation candidate",), *_NO_PACKAGE),
+    _Cause(
+        ("Could not resolve|Temporary failure resolving",),
+        "The name of the Debian mirror {mirror} cannot be resolved.",
+        "Check the network and DNS of this machine, or set apt's proxy.",
+    ),
+    _Cause((_UNSIGNED, _ABSENT), *_NO_SUITE),
+    _Cause(
+        (_UNSIGNED,),
+        "What {mirror} sent for {suite} is not signed by a key in {keyring}.",
+        "Update the package debian-archive-keyring, or use a mirror that you trust.",
+    ),
+    _Cause(
+        ("Could not connect|Connection refused|Connection timed out|unreachable",),
+        "The Debian mirror {mirror} does not answer.",
+        "Check the network of this machine, or name another mirror.",
+    ),
+    _Cause((_ABSENT,), *_NO_SUITE),
+    _Cause(
+        ("is not valid yet|is expired",),
+        "The dates of {mirror} {suite} do not fit the clock of this machine.",
+        "Set the clock (date), then run it again.",
+    ),
+    _Cause(
+        ("",),
+        "Packages for the image could not be fetched from {mirror}.",
+        "The lines below say why; mend that, then run it again.",
+    ),
+)
+"""The first whose signs are all found explains the output."""
+
+
 def explain(output: str, source: Source) -> Problem:
     """What went wrong in an apt command, from its output (in English)."""
-    errors = [line for line in output.splitlines() if line.startswith(("E:", "W:", "Err:"))]
-    detail = "\n".join((errors or output.splitlines())[-8:])
-    mirror, suite = source.mirror, source.suite
-
     stale = re.search(UPDATED, output, re.M)
     if stale:
         return MirrorIsUpdated(
             f"The mirror is being updated: {stale[1]} does not fit its signed index yet.",
             "Run it again in some minutes, or name another mirror.",
         )
-
-    def said(*parts: str) -> bool:
-        return any(part in output for part in parts)
-
-    if said("No space left on device", "You don't have enough free space"):
-        return Problem(
-            "The disk became full while packages for the image were downloaded.",
-            "Make about 400 MB free, then run it again.",
-            detail=detail,
-        )
-    missing = re.search(r"Unable to locate package (\S+)", output) or re.search(
-        r"Package '?([^\s']+)'? has no installation candidate", output
+    cause = next(c for c in _CAUSES if all(re.search(sign, output) for sign in c.signs))
+    first = re.search(cause.signs[0], output)
+    what = cause.what.format(
+        mirror=source.mirror,
+        suite=source.suite,
+        keyring=source.keyring,
+        found="".join(first.groups()) if first else "",
     )
-    if missing:
-        return Problem(
-            f"The mirror {mirror} has no package {missing[1]} in {suite}.",
-            "Name a mirror and a suite that have it (Debian 13 is trixie).",
-            detail=detail,
-        )
-    if said("Could not resolve", "Temporary failure resolving"):
-        return Problem(
-            f"The name of the Debian mirror {mirror} cannot be resolved.",
-            "Check the network and DNS of this machine, or set apt's proxy.",
-            detail=detail,
-        )
-    if said("NO_PUBKEY", "is not signed", "not valid: ", "BADSIG", "couldn't be verified"):
-        if said("404  Not Found", "does not have a Release file"):
-            return _no_suite(source, detail)
-        return Problem(
-            f"What {mirror} sent for {suite} is not signed by a key in {source.keyring}.",
-            "Update the package debian-archive-keyring, or use a mirror that you trust.",
-            detail=detail,
-        )
-    if said("Could not connect", "Connection refused", "Connection timed out", "unreachable"):
-        return Problem(
-            f"The Debian mirror {mirror} does not answer.",
-            "Check the network of this machine, or name another mirror.",
-            detail=detail,
-        )
-    if said("404  Not Found", "does not have a Release file"):
-        return _no_suite(source, detail)
-    if said("is not valid yet", "is expired"):
-        return Problem(
-            f"The dates of {mirror} {suite} do not fit the clock of this machine.",
-            "Set the clock (date), then run it again.",
-            detail=detail,
-        )
-    return Problem(
-        f"Packages for the image could not be fetched from {mirror}.",
-        "The lines below say why; mend that, then run it again.",
-        detail=detail,
-    )
-
-
-def _no_suite(source: Source, detail: str) -> Problem:
-    return Problem(
-        f"There is no Debian {source.suite} at {source.mirror}.",
-        "Check the mirror's address (it ends with /debian on most mirrors).",
-        detail=detail,
-    )
+    errors = [line for line in output.splitlines() if line.startswith(("E:", "W:", "Err:"))]
+    return Problem(what, cause.mend, detail="\n".join((errors or output.splitlines())[-8:]))

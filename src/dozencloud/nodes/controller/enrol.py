@@ -21,14 +21,13 @@ from dozencloud.access import administrator
 from dozencloud.cloud import tls
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import Member, Membership, changing, members
-from dozencloud.cloud.plan import Plan
+from dozencloud.cloud.plan import Plan, Role
 from dozencloud.cloud.settings import OLDEST_OVN
-from dozencloud.nodes import identity, tokens
+from dozencloud.nodes import identity, schemas, tokens
 from dozencloud.nodes.controller import authority, broker, opening
 from dozencloud.nodes.tokens import Reason, Refused
 from dozencloud.releases import Standing, standing
 from dozencloud.services import ovnseries
-from dozencloud.supervision.service import Role
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
 """A host name of one part (RFC 1123), short enough for names of queues."""
@@ -52,7 +51,7 @@ class Request:
     @classmethod
     def read(cls, data: object, seen: str) -> Request:
         """From the JSON of a machine whose address the gateway saw as `seen`."""
-        words = _words(data, "token", "name", "chassis", "csr", "address", "release")
+        words = schemas.fitting(schemas.JOIN, data)
         if not NAME.fullmatch(words["name"]):
             raise Refused(
                 f"{words['name'][:60]} is no name for a node.",
@@ -70,17 +69,8 @@ class Request:
             _signed(words["csr"]),
             address,
             words["release"],
-            str(data.get("networks", "")) if isinstance(data, Mapping) else "",
+            words.get("networks", ""),
         )
-
-
-def _words(data: object, *names: str) -> dict[str, str]:
-    if not isinstance(data, Mapping) or not all(isinstance(data.get(n), str) for n in names):
-        raise Refused(
-            "The request is not what this release expects.",
-            "Install the controller's release of DozenCloud on the node.",
-        )
-    return {name: data[name] for name in names}
 
 
 def _signed(text: str) -> x509.CertificateSigningRequest:
@@ -112,28 +102,10 @@ def join(cloud: Cloud, request: Request) -> dict[str, Any]:
         )
     tokens.spend(cloud, identifier, secret, key=key, node=request.name)
     passwords = {name: secrets.token_hex(24) for name in ("broker", "identity", "report")}
-    with changing(cloud, "members") as rows:
-        number = known.number if known else _free(rows)
-        member = Member(
-            request.name,
-            number,
-            request.chassis,
-            request.address,
-            Role.COMPUTE,
-            _hash(passwords["report"]),
-            key,
-            time.time(),
-        )
-        rows[:] = [row for row in rows if row["name"] != request.name] + [asdict(member)]
-        rows.sort(key=lambda row: row["joined"])
+    member = _seat(cloud, request, key, known, passwords["report"])
     plan = Plan.kept(cloud)
-    sdk = administrator.connect(cloud)
     try:
-        identity.grant(sdk, request.name, passwords["identity"])
-        broker.grant(cloud, request.name, passwords["broker"])
-        if cloud.settings.nodes.migration:
-            broker.permit(cloud)
-        opening.apply(plan)
+        _admit(cloud, plan, passwords, request.name)
     except Exception:
         if not known:
             # Its token is good for another try, which finds what has been done; or has, meanwhile.
@@ -143,7 +115,7 @@ def join(cloud: Cloud, request: Request) -> dict[str, Any]:
     given = Membership(
         controller=cloud.public_url,
         node=request.name,
-        number=number,
+        number=member.number,
         address=request.address,
         broker=cloud.settings.nodes.broker,
         southbound=cloud.settings.nodes.southbound,
@@ -156,6 +128,33 @@ def join(cloud: Cloud, request: Request) -> dict[str, Any]:
         "membership": asdict(given),
         "certificate": authority.sign(cloud, request.csr, request.chassis, request.address),
     }
+
+
+def _seat(cloud: Cloud, request: Request, key: str, known: Member | None, password: str) -> Member:
+    """Put the machine on the list of nodes; one that is known keeps its number."""
+    with changing(cloud, "members") as rows:
+        member = Member(
+            request.name,
+            known.number if known else _free(rows),
+            request.chassis,
+            request.address,
+            Role.COMPUTE,
+            _hash(password),
+            key,
+            time.time(),
+        )
+        rows[:] = [row for row in rows if row["name"] != request.name] + [asdict(member)]
+        rows.sort(key=lambda row: row["joined"])
+    return member
+
+
+def _admit(cloud: Cloud, plan: Plan, passwords: Mapping[str, str], name: str) -> None:
+    """Make its accounts, and open what it needs to reach."""
+    identity.grant(administrator.connect(cloud), name, passwords["identity"])
+    broker.grant(cloud, name, passwords["broker"])
+    if cloud.settings.nodes.migration:
+        broker.permit(cloud)
+    opening.apply(plan)
 
 
 def _free(rows: list[dict[str, Any]]) -> int:
@@ -175,13 +174,13 @@ def known(cloud: Cloud, name: str, secret: str) -> Member:
     )
 
 
-def renew(cloud: Cloud, member: Member, csr: object) -> str:
+def renew(cloud: Cloud, member: Member, csr: str) -> str:
     """A new certificate for a node, for the key of its request."""
-    request = _signed(csr if isinstance(csr, str) else "")
+    request = _signed(csr)
     return authority.sign(cloud, request, member.chassis, member.address)
 
 
-def peer(cloud: Cloud, member: Member, csr: object) -> dict[str, str]:
+def peer(cloud: Cloud, member: Member, csr: str) -> dict[str, str]:
     """By what a node knows the others, and a certificate for its QEMUs; if nodes trust each other.
 
     Both go with each change of the nodes' authority.
@@ -189,7 +188,7 @@ def peer(cloud: Cloud, member: Member, csr: object) -> dict[str, str]:
     named = authority.peers(cloud)
     if not named:
         return {"migration": ""}
-    request = _signed(csr if isinstance(csr, str) else "")
+    request = _signed(csr)
     return {
         "migration": named,
         "nodes": authority.trusted(cloud).read_text(),

@@ -10,7 +10,7 @@ from dozencloud.cloud.plan import Plan
 from dozencloud.errors import Problem
 from dozencloud.nodes.controller import authority
 from dozencloud.private import write_private
-from dozencloud.services import gateway, ovn
+from dozencloud.services import gateway, ovn, services
 from dozencloud.supervision.client import Supervisor
 from dozencloud.tasks.graph import Step
 
@@ -41,7 +41,8 @@ def speak(cloud: Cloud, member: Member, encapsulation: str) -> str:
 
 def _gateway(plan: Plan) -> None:
     """Let nginx use its files of now; a gateway that does not run reads them when it starts."""
-    for file in gateway.service(plan).files:
+    (described,) = (each for each in services(plan) if each.name == "gateway")
+    for file in described.files:
         write_private(file.path, file.content, file.mode)
     pid = Supervisor(plan.cloud).process("gateway").pid
     if pid and not gateway.reload(pid):

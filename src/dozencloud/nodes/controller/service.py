@@ -29,7 +29,7 @@ from dozencloud import RELEASE
 from dozencloud.cloud.installation import load
 from dozencloud.cloud.membership import Member
 from dozencloud.errors import Problem
-from dozencloud.nodes import reports
+from dozencloud.nodes import reports, schemas
 from dozencloud.nodes.controller import authority, departing, enrol, opening
 from dozencloud.nodes.tokens import Refused
 
@@ -89,9 +89,9 @@ def _seen() -> str:
     return request.headers.get("X-Forwarded-For", "")
 
 
-def _csr() -> object:
-    data = request.get_json(silent=True)
-    return data.get("csr") if isinstance(data, dict) else None
+def _csr() -> str:
+    sent = schemas.fitting(schemas.CERTIFICATE, request.get_json(silent=True))
+    return str(sent["csr"])
 
 
 def _member() -> Member:
