@@ -24,7 +24,7 @@ from dozencloud.facts.routes import routes
 from dozencloud.host import users
 from dozencloud.host.network import namespace, wayout
 from dozencloud.lifecycle import destroy
-from dozencloud.lifecycle.bringup import make_folder
+from dozencloud.lifecycle.services import make_folder
 from dozencloud.nodes.controller import authority
 from dozencloud.services import ovn
 from dozencloud.supervision.client import Supervisor, clean_environment

@@ -184,7 +184,7 @@ def test_what_a_killed_up_left_unsettled_is_settled_by_the_next(pair: Pair) -> N
     def up(service: Service) -> bool:
         """Whether there was nothing to do."""
         bringup = Bringup(machine.plan, gather())
-        task = bringup._service_task(service)
+        task = bringup.running.task(service)
         assert task.done
         if not (done := task.done()):
             task.run(STEP)

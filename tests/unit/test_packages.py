@@ -86,8 +86,8 @@ OFFLINE, SOURCES, FULL, BUSY, BROKEN = (
         ("dpkg: error processing package nginx (--configure):", BROKEN),
     ],
 )
-def test_explain(said: str, meant: str) -> None:
-    problem = APT.explain(Problem("apt-get ended with status 100.", detail=said))
+def test_cause(said: str, meant: str) -> None:
+    problem = APT.cause(Problem("apt-get ended with status 100.", detail=said))
     assert meant in problem.what
     assert problem.mend
     assert problem.detail == said
@@ -95,7 +95,7 @@ def test_explain(said: str, meant: str) -> None:
 
 def test_what_nobody_knows_stays_as_it_is() -> None:
     problem = Problem("apt-get ended with status 100.", detail="E: Something new")
-    assert APT.explain(problem) is problem
+    assert APT.cause(problem) is problem
 
 
 # systemctl of Debian 12 (systemd 252): `is-enabled` says nothing more after a unit that is not
@@ -149,8 +149,8 @@ def test_a_persons_own_units_are_left_alone(
     assert packages.machine.packages() == ["rabbitmq-server"]
 
 
-def dnf_explains(said: str) -> str:
-    return Dnf().explain(Problem("dnf ended with status 1.", detail=said)).what
+def dnf_means(said: str) -> str:
+    return Dnf().cause(Problem("dnf ended with status 1.", detail=said)).what
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def dnf_explains(said: str) -> str:
     ],
 )
 def test_what_dnf_means(said: str, meant: str) -> None:
-    assert meant in dnf_explains(said)
+    assert meant in dnf_means(said)
 
 
 def test_what_keeps_fedoras_daemons_off() -> None:

@@ -65,7 +65,7 @@ OTHERWISE: dict[str, Callable[[Bringup], Any]] = {
     # A verdict says that it was changed (test_preflight).
     "network.provider_interface": lambda made: made.cloud.settings.network.provider_interface,
     "nodes.migration": lambda made: made._migration,
-    "services.preload": lambda made: made._parent_fingerprint,
+    "services.preload": lambda made: made.running.parent_fingerprint,
     "image.mirror": lambda made: made._image_fingerprint(),
     "image.suite": lambda made: made._image_fingerprint(),
     # Each `image get` reads it.
@@ -88,7 +88,7 @@ def bringup(folder: Path, settings: str) -> Bringup:
 
 
 def started_with(made: Bringup) -> dict[str, Any]:
-    """What a change of restarts a service (`Bringup._fingerprint`)."""
+    """What a change of restarts a service (`Running.fingerprint`)."""
     return {
         service.name: (
             list(service.command),

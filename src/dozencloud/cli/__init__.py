@@ -1,4 +1,4 @@
-"""The `dozen` command. Modules here take arguments and show results; the work is elsewhere."""
+"""The `dozen` command: arguments in, words out; the work is elsewhere."""
 
 from __future__ import annotations
 

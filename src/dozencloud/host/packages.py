@@ -74,7 +74,7 @@ def install(
             step.note(f"{len(todo)} packages and what they need")
             step.run(manager.install(todo), env=manager.environment, timeout=SECONDS)
     except Problem as problem:
-        raise manager.explain(problem) from problem
+        raise manager.cause(problem) from problem
     finally:
         _lift(policy)
     new = sorted(in_use(system.units) - before)

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -25,37 +23,24 @@ from dozencloud.cloud.plan import Plan
 from dozencloud.cloud.state import State, digest
 from dozencloud.content import schema, seed
 from dozencloud.facts import Facts
-from dozencloud.host import environments, packages, processes, users
+from dozencloud.host import packages, users
 from dozencloud.host.distributions import registry
 from dozencloud.host.network import namespace, uplink, wayout
 from dozencloud.images.tiny import direct
-from dozencloud.lifecycle import preflight, stop
+from dozencloud.lifecycle import preflight
+from dozencloud.lifecycle.services import Running, configure, make_folder
 from dozencloud.nodes.controller import authority, broker
 from dozencloud.nodes.joined.client import Controller
 from dozencloud.private import write_private
 from dozencloud.services import catalogued, keystone_users, ovn, ovnseries
-from dozencloud.services import services as all_services
 from dozencloud.services.gateway import USER as GATEWAY_USER
 from dozencloud.services.libvirt import USER as QEMU_USER
 from dozencloud.services.neutron import METADATA_USER
-from dozencloud.supervision import systemd
-from dozencloud.supervision.client import Supervisor, clean_environment, variables
 from dozencloud.supervision.service import GROUP, Folder, Service
 from dozencloud.tasks.graph import Step, Task
 
 TINY = "aarch64"
 """Architecture of the image that a new cloud has."""
-
-
-def make_folder(folder: Folder) -> None:
-    folder.path.mkdir(parents=True, exist_ok=True)
-    shutil.chown(folder.path, folder.owner, folder.group)
-    folder.path.chmod(folder.mode)
-
-
-def _settling(service: Service) -> str:
-    """Name in the state: an `up` may be killed when the service runs and is not settled yet."""
-    return f"settling.{service.name}"
 
 
 @dataclass
@@ -76,12 +61,12 @@ class Bringup:
         return State.of(self.cloud)
 
     @cached_property
-    def supervisor(self) -> Supervisor:
-        return Supervisor(self.cloud)
+    def running(self) -> Running:
+        return Running(self.plan, self.state, self.facts.system.systemd)
 
-    @cached_property
+    @property
     def services(self) -> list[Service]:
-        return all_services(self.plan)
+        return self.running.services
 
     @cached_property
     def seed(self) -> seed.Seed:
@@ -136,17 +121,17 @@ class Bringup:
             Task(
                 "supervisor",
                 "Supervisor",
-                self._supervisor,
+                self.running.start_supervisor,
                 after=("configuration", "namespace"),
             ),
             Task(
                 "preload",
                 "Shared Python libraries",
-                self._preload,
+                self.running.preload,
                 after=("supervisor", *after_bytecode),
-                done=self._preload_there,
+                done=self.running.is_preloaded,
             ),
-            *(self._service_task(service) for service in self.services),
+            *(self.running.task(service) for service in self.services),
         ]
         here = {task.name for task in tasks} | {*after_packages, *after_bytecode}
         return [replace(t, after=tuple(n for n in t.after if n in here)) for t in tasks]
@@ -251,7 +236,7 @@ class Bringup:
             "The cloud places servers here",
             partial(self._in_nova, given),
             after=("nova-compute", "ovn-controller", "node-agent"),
-            done=lambda: self._all_unchanged and bool(self.state.get("compute-node")),
+            done=lambda: self.running.all_unchanged and bool(self.state.get("compute-node")),
         )
 
     def _in_nova(self, given: Membership, step: Step) -> None:
@@ -293,7 +278,7 @@ class Bringup:
                     *("catalogue", "nova-compute", "nova-api", "placement", "nova-scheduler"),
                     "nova-conductor",
                 ),
-                done=lambda: self._all_unchanged and bool(self.state.get("compute-node")),
+                done=lambda: self.running.all_unchanged and bool(self.state.get("compute-node")),
             ),
             kept("flavors", "Flavors", self.seed.flavors, ("catalogue", "nova-api"), ()),
             kept(
@@ -387,26 +372,15 @@ class Bringup:
         (folder,) = self.plan.environment.glob("lib/python3.*/site-packages")
         command = [self.plan.python, "-m", "compileall", "-qq", "-x", "/tests?/", str(folder)]
         step.run(command, check=False, timeout=3600)
-        self._bytecode_stamp.write_text(self._code_fingerprint)
+        self._bytecode_stamp.write_text(self.running.code_fingerprint)
 
     def _bytecode_there(self) -> bool:
         stamp = self._bytecode_stamp
-        return stamp.exists() and stamp.read_text() == self._code_fingerprint
+        return stamp.exists() and stamp.read_text() == self.running.code_fingerprint
 
     @property
     def _bytecode_stamp(self) -> Path:
         return self.plan.environment / ".bytecode"
-
-    @cached_property
-    def _code_fingerprint(self) -> str:
-        """Changes with every dependency and with this package (stamps of the launcher)."""
-        stamps = [self.plan.environment / name for name in (".dependencies", ".package")]
-        return digest(*(s.read_bytes() if s.exists() else b"" for s in stamps))
-
-    @property
-    def _parent_fingerprint(self) -> str:
-        """Of the process that Python services are forked from, or started by."""
-        return digest(self._code_fingerprint, self.cloud.settings.services.preload)
 
     def _users(self) -> dict[str, str]:
         """Name -> group. Users that a guest may break out to are not in the services'."""
@@ -428,22 +402,10 @@ class Bringup:
         make_folder(Folder(self.cloud.run / "api", "root", GROUP, 0o710))
         for socket_of_before in (self.cloud.run / "api").glob("*.sock"):
             socket_of_before.unlink()
-        self.configure(self.services, step)
+        configure(self.services, step)
         if self.plan.controls:
             self._clouds_yaml()
-        self.supervisor.write_config(self.services)
-
-    def configure(self, services: Sequence[Service], step: Step) -> None:
-        """Folders and files of these services; a file is written only if it differs."""
-        for service in services:
-            for folder in service.folders:
-                make_folder(folder)
-        for file in {f.path: f for s in services for f in s.files}.values():
-            if not file.path.exists() or file.path.read_text() != file.content:
-                step.log.write(f"{file.path}\n")
-                write_private(file.path, file.content, file.mode)
-            users.own(file.path, file.owner)
-            file.path.chmod(file.mode)
+        self.running.supervisor.write_config(self.services)
 
     def _clouds_yaml(self) -> None:
         clouds = administrator.clouds_yaml(self.cloud, self.plan.secrets["keystone.admin"])
@@ -452,48 +414,6 @@ class Bringup:
         path = self.cloud.etc / "clouds.yaml"
         if not path.exists() or path.read_text() != text:
             write_private(path, text)
-
-    def _supervisor(self, step: Step) -> None:
-        environments.use(self.cloud, self.state, self.plan.environment)
-        if self.supervisor.alive():
-            if self.state.get("supervisor") == self._parent_fingerprint:
-                self.supervisor.reload()
-                return
-            step.note("the services to stop: what they are forked from has changed")
-            stop.stop_services(self.cloud)
-        processes.end(self.cloud)
-        self.supervisor.cloud.supervisor_socket.unlink(missing_ok=True)
-        daemon = [
-            self.plan.python,
-            "-P",
-            "-m",
-            "dozencloud.supervision.daemon",
-            "-c",
-            str(self.supervisor.config),
-        ]
-        command = namespace.enter(self.cloud, daemon)
-        if self.facts.system.systemd and not self.cloud.namespace:
-            systemd.start(self.cloud, step, [*command, "--nodaemon"])
-        else:
-            assignments = [f"{k}={v}" for k, v in clean_environment(self.cloud).items()]
-            step.run(["env", "--ignore-environment", *assignments, *command])
-        step.until(self.supervisor.alive, seconds=20, every=0.05, what="The supervisor")
-        self.state.set("supervisor", self._parent_fingerprint)
-
-    def _preload(self, step: Step) -> None:
-        self.supervisor.preload(control=self.plan.controls)
-
-        def loaded() -> bool:
-            return bool(self.supervisor.preloaded()["done"])
-
-        step.until(loaded, seconds=120, every=0.1, what="The preloading parent")
-        for line in self.supervisor.preloaded()["failed"]:
-            step.log.write(f"not preloaded: {line}\n")
-
-    def _preload_there(self) -> bool:
-        if not self.cloud.settings.services.preload:
-            return True
-        return self.supervisor.alive() and bool(self.supervisor.preloaded()["done"])
 
     def _schema(self, step: Step) -> None:
         schema.accounts(self.plan, step)
@@ -504,89 +424,6 @@ class Bringup:
         return digest(
             sorted(self.plan.secrets[f"mariadb.{u}"] for u in set(schema.databases().values()))
         )
-
-    # ---- services -------------------------------------------------------------------------
-
-    def _fingerprint(self, service: Service) -> str:
-        files = [(f.path, f.content) for f in service.files]
-        files += [(path, path.read_text()) for path in service.reads]
-        code = self._code_fingerprint if service.command[0] == self.plan.python else ""
-        return digest(
-            list(service.command), sorted(variables(service).items()), service.user, files, code
-        )
-
-    def _unchanged(self, service: Service) -> bool:
-        """Running, with the configuration of now, and answering."""
-        try:
-            process = self.supervisor.processes().get(service.name)
-            return (
-                process is not None
-                # supervisor calls a program "starting" for `startsecs`, ready or not.
-                and process.state in ("starting", "running")
-                and self.state.get(f"service.{service.name}") == self._fingerprint(service)
-                and not self.state.get(_settling(service))
-                and service.ready()
-                and not service.fault()
-            )
-        except Exception:  # a supervisor that is not there: nothing is running
-            return False
-
-    @cached_property
-    def _all_unchanged(self) -> bool:
-        return all(self._unchanged(service) for service in self.services)
-
-    def _service_task(self, service: Service) -> Task:
-        def run(step: Step) -> None:
-            self._run_service(service, step)
-
-        extra: tuple[str, ...] = ("supervisor",)
-        if "dozencloud.supervision.serve" in service.command:
-            extra += ("preload",)
-        if "mariadb" in service.after:
-            extra += ("schema",)
-        return Task(
-            service.name,
-            service.title,
-            run,
-            after=tuple(dict.fromkeys((*service.after, *extra))),
-            done=lambda: self._unchanged(service),
-        )
-
-    def _run_service(self, service: Service, step: Step) -> None:
-        fingerprint = self._fingerprint(service)
-        process = self.supervisor.process(service.name)
-        changed = self.state.get(f"service.{service.name}") != fingerprint
-        if process.state not in ("stopped", "exited", "fatal") and changed:
-            settled = process.state == "running" and not self.state.get(_settling(service))
-            if service.reload and settled and service.reload(process.pid):
-                self.state.set(f"service.{service.name}", fingerprint)
-                return
-            step.note("to stop: its configuration has changed")
-            self.supervisor.stop(service.name)
-        if service.prepare:
-            service.prepare(step)
-        self.state.set(f"service.{service.name}", fingerprint)
-        if service.settle:
-            self.state.set(_settling(service), True)
-        self.supervisor.start(service.name)
-        if service.nice:
-            with suppress(ProcessLookupError, PermissionError):  # no CAP_SYS_NICE in a container
-                # supervisor makes each program the leader of a process group.
-                os.setpriority(
-                    os.PRIO_PGRP, self.supervisor.process(service.name).pid, service.nice
-                )
-
-        before = self.supervisor.process(service.name).starts
-
-        def ready() -> bool:
-            self.supervisor.check(service.name, before)
-            return service.ready()
-
-        step.note("to be ready")
-        step.until(ready, seconds=service.patience, every=0.1, what=service.title)
-        if service.settle:
-            service.settle(step)
-            self.state.set(_settling(service), False)
 
     # ---- what a new cloud has -------------------------------------------------------------
 
@@ -601,7 +438,7 @@ class Bringup:
 
     def _image_fingerprint(self) -> str:
         image = self.cloud.settings.image
-        return digest(self._code_fingerprint, image.mirror, image.suite)
+        return digest(self.running.code_fingerprint, image.mirror, image.suite)
 
     @cached_property
     def _tiny(self) -> direct.TinyImage:

@@ -28,12 +28,13 @@ from dozencloud.host import environments, processes
 from dozencloud.lifecycle import lock, preflight
 from dozencloud.lifecycle.bringup import Bringup
 from dozencloud.lifecycle.node import make_plan
+from dozencloud.lifecycle.services import configure
 from dozencloud.nodes.joined import joining, peers
 from dozencloud.nodes.joined.client import Controller
 from dozencloud.nodes.tokens import Token
 from dozencloud.supervision import client
 from dozencloud.tasks.graph import Graph, RunFailed, Step, Task
-from dozencloud.tasks.timings import Report, State
+from dozencloud.tasks.timings import RunReport, TaskState
 from dozencloud.tasks.view import make_listener
 from dozencloud.verdicts import Verdict
 
@@ -55,7 +56,7 @@ class Outcome:
     """
 
     cloud: Cloud
-    report: Report
+    report: RunReport
     changed: bool
     login: str = ""
     warnings: tuple[Verdict, ...] = ()
@@ -115,7 +116,7 @@ def take_nodes(cloud: Cloud) -> None:
         found = facts.gather()
         bringup = Bringup(make_plan(cloud, found), found)
         client.need_started(cloud)
-        process = bringup.supervisor.processes().get("nodes")
+        process = bringup.running.supervisor.processes().get("nodes")
         if process is None or process.state != "running":
             run(cloud, bringup.control_tasks(), "start", found, stderr=True)
 
@@ -171,8 +172,8 @@ def restart(cloud: Cloud, names: Sequence[str], *, verbose: bool) -> Outcome:
 
 def _again(bringup: Bringup, task: Task, step: Step) -> None:
     step.note("to stop")
-    bringup.supervisor.stop(task.name)
-    bringup.configure([s for s in bringup.services if s.name == task.name], step)
+    bringup.running.supervisor.stop(task.name)
+    configure([s for s in bringup.services if s.name == task.name], step)
     task.run(step)
 
 
@@ -184,7 +185,7 @@ def run(
     verbose: bool = False,
     *,
     stderr: bool = False,
-) -> Report:
+) -> RunReport:
     """Run tasks, shown and logged as those of `dozen COMMAND`."""
     timings = cloud.lib / "timings.json"
     graph = Graph(tasks, previous=_previous(timings))
@@ -207,15 +208,15 @@ def run(
     return report
 
 
-def worked(report: Report, tasks: Sequence[Task]) -> bool:
+def worked(report: RunReport, tasks: Sequence[Task]) -> bool:
     """Whether a task found work to do; one without a check always runs, and tells nothing."""
     checked = {task.name for task in tasks if task.done} - WAITS
-    return any(r.name in checked and r.state is State.DONE for r in report.records)
+    return any(r.name in checked and r.state is TaskState.DONE for r in report.records)
 
 
-def _previous(path: Path) -> Report | None:
+def _previous(path: Path) -> RunReport | None:
     try:
-        return Report.from_json(path.read_text())
+        return RunReport.from_json(path.read_text())
     except (OSError, Problem):  # it only makes the order better
         return None
 

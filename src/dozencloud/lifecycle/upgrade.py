@@ -206,7 +206,7 @@ def _apart(bringup: Bringup, tasks: Iterable[Task], before: str) -> list[Task]:
     """All services stop, and those with databases start only after the task `before`."""
 
     def restart(task: Task, step: Step) -> None:
-        if bringup.supervisor.alive():
+        if bringup.running.supervisor.alive():
             step.note("the services to stop; servers go on")
             stop.stop_services(bringup.cloud)
         task.run(step)

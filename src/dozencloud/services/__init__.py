@@ -1,4 +1,4 @@
-"""All services, in the order in which a request for a server meets them."""
+"""The services of a cloud, a file each; here all, in the order in which a request meets them."""
 
 from __future__ import annotations
 

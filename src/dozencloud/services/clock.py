@@ -29,5 +29,5 @@ CLOCK = Definition(
     roles=frozenset(Role),
     wanted=lambda plan: plan.node.keeps_time,
     needs=(Need.TIME,),
-    root="TODO",
+    root="sets the clock, and becomes chrony's own user",
 )

@@ -76,6 +76,6 @@ GATE = Definition(
     describe=describe,
     roles=frozenset((Role.COMPUTE,)),
     wanted=lambda plan: not plan.controls,
-    root="TODO",
+    root="reads the node's key; its worker, which others connect to, is `dozen-nova`",
     needs=NEEDS,
 )

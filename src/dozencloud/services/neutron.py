@@ -253,9 +253,6 @@ AGENT = Definition(
     title="Metadata for servers (Neutron OVN agent)",
     describe=agent,
     roles=frozenset((Role.CONTROL,)),
-    root="TODO",
-    needs=(
-        Need.METADATA,
-        Need.METADATA_RULE,
-    ),
+    root="makes a network namespace with a metadata proxy for each network",
+    needs=(Need.METADATA, Need.METADATA_RULE),
 )

@@ -99,7 +99,7 @@ class PackageManager(ABC):
     def to_fit(self) -> str:
         """What a person types where installed packages do not fit together."""
 
-    def explain(self, problem: Problem) -> Problem:
+    def cause(self, problem: Problem) -> Problem:
         """The same in words, where the cause is a usual one."""
         text = problem.detail
         for sign in self.signs:

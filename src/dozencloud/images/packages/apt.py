@@ -154,7 +154,7 @@ def run(arguments: Sequence[str], config: Path, source: Source, *, clean: bool =
             "Name a nearer mirror, then run it again.",
         ) from None
     if done.returncode != 0:
-        raise explain(done.stdout + (done.stderr or ""), source)
+        raise cause(done.stdout + (done.stderr or ""), source)
     return done.stdout
 
 
@@ -237,7 +237,7 @@ _CAUSES = (
 """The first whose signs are all found explains the output."""
 
 
-def explain(output: str, source: Source) -> Problem:
+def cause(output: str, source: Source) -> Problem:
     """What went wrong in an apt command, from its output (in English)."""
     stale = re.search(UPDATED, output, re.M)
     if stale:
