@@ -20,7 +20,7 @@ from dozencloud.checks.doctor import (
     need_fit,
     plain,
 )
-from dozencloud.content.seed import FLAVORS
+from dozencloud.content.flavors import FLAVORS
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts import (
     Clock,

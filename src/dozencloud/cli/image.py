@@ -17,8 +17,9 @@ from dozencloud.errors import Exit, Problem
 if TYPE_CHECKING:
     from dozencloud.cloud.installation import Cloud
     from dozencloud.images.catalogue import Choice
-    from dozencloud.images.importing import Imported, Importer, Progress
+    from dozencloud.images.importing import Imported, Importer
     from dozencloud.images.inspection.model import Arch, Inspection
+    from dozencloud.images.uploads import Progress
 
 ADDRESSES = ("https://", "http://")
 
@@ -313,8 +314,10 @@ def importer(cloud: Cloud, progress: Progress) -> Importer:
 
 def tell(done: Imported) -> None:
     """Say what became of an import."""
-    what = "Imported" if done.new else "Already there"
-    say(f"{what}: {done.name} ({done.id}), {sentence(done.inspection)}")
+    what = "Imported" if done.stored.new else "Already there"
+    say(f"{what}: {done.name} ({done.stored.id}), {sentence(done.inspection)}")
+    for older in done.stored.older:
+        say(f"An older {done.name} is hidden now, as {older}: its servers may need it.")
     for warning in done.inspection.warnings:
         say(f"Note: {warning}")
 

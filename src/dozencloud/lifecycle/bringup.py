@@ -7,9 +7,7 @@ a release) is remembered as a fingerprint of that input.
 from __future__ import annotations
 
 import json
-import os
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,26 +19,22 @@ from dozencloud.cloud.installation import CONSOLE_USER, Cloud
 from dozencloud.cloud.membership import Membership
 from dozencloud.cloud.plan import Plan
 from dozencloud.cloud.state import State, digest
-from dozencloud.content import schema, seed
+from dozencloud.content import schema
+from dozencloud.content.tasks import Content
 from dozencloud.facts import Facts
 from dozencloud.host import packages, users
 from dozencloud.host.distributions import registry
 from dozencloud.host.network import namespace, uplink, wayout
-from dozencloud.images.tiny import direct
-from dozencloud.lifecycle import preflight
 from dozencloud.lifecycle.services import Running, configure, make_folder
 from dozencloud.nodes.controller import authority, broker
 from dozencloud.nodes.joined.client import Controller
 from dozencloud.private import write_private
-from dozencloud.services import catalogued, keystone_users, ovn, ovnseries
+from dozencloud.services import ovn, ovnseries
 from dozencloud.services.gateway import USER as GATEWAY_USER
 from dozencloud.services.libvirt import USER as QEMU_USER
 from dozencloud.services.neutron import METADATA_USER
 from dozencloud.supervision.service import GROUP, Folder, Service
 from dozencloud.tasks.graph import Step, Task
-
-TINY = "aarch64"
-"""Architecture of the image that a new cloud has."""
 
 
 @dataclass
@@ -69,8 +63,14 @@ class Bringup:
         return self.running.services
 
     @cached_property
-    def seed(self) -> seed.Seed:
-        return seed.Seed(self.cloud, self.plan.node, self.plan.secrets)
+    def content(self) -> Content:
+        return Content(
+            self.plan,
+            self.state,
+            self.running.code_fingerprint,
+            unchanged=lambda: self.running.all_unchanged,
+            await_tools=self._await_packages,
+        )
 
     @cached_property
     def packages(self) -> tuple[str, ...]:
@@ -81,9 +81,10 @@ class Bringup:
     def tasks(self, *, first_server: bool = True) -> list[Task]:
         """All tasks of `dozen up`, and of `dozen join` on a node."""
         if self.plan.controls:
-            seeds = self._seed_tasks(first_server=first_server)
+            last = self.content.what()
+            last += self.content.first_server() if first_server else []
         else:
-            seeds = [self.node_task(self.plan.given)]
+            last = [self.node_task(self.plan.given)]
         return [
             Task("packages", "packages of the system", self._packages, done=self._packages_there),
             Task(
@@ -93,7 +94,7 @@ class Bringup:
                 done=self._bytecode_there,
             ),
             *self.control_tasks(after_packages=("packages",), after_bytecode=("bytecode",)),
-            *seeds,
+            *last,
         ]
 
     def control_tasks(
@@ -152,20 +153,7 @@ class Bringup:
                 after=("mariadb",),
                 done=lambda: self.state.get("schema") == self._schema_fingerprint(),
             ),
-            Task(
-                "administrator",
-                "The administrator's account",
-                partial(schema.administrator, self.plan),
-                ("keystone", "gateway"),
-                done=self.seed.let_in,
-            ),
-            self._kept(
-                "accounts",
-                "Accounts of the services",
-                self.seed.accounts,
-                ("administrator",),
-                keystone_users(),
-            ),
+            *self.content.who(),
             Task(
                 "older-ovn",
                 "OVN that all nodes read",
@@ -250,103 +238,6 @@ class Bringup:
         step.until(listed, seconds=120, every=1, what="This node in the cloud")
         self.state.set("compute-node", True)
 
-    def _seed_tasks(self, *, first_server: bool) -> list[Task]:
-        kept = self._kept
-        todo: list[Task] = [
-            kept(
-                "catalogue",
-                "Service catalogue",
-                self.seed.catalogue,
-                ("accounts",),
-                (
-                    *(self.cloud.public_url, self.cloud.internal_url),
-                    [(api.kind, api.name, api.path, api.version) for api in catalogued()],
-                ),
-            ),
-            kept(
-                "image-limits",
-                "How many images a project may have",
-                self.seed.image_limits,
-                ("catalogue",),
-                tuple(seed.IMAGE_LIMITS),
-            ),
-            Task(
-                "compute-node",
-                "This node takes servers",
-                self._compute_node,
-                after=(
-                    *("catalogue", "nova-compute", "nova-api", "placement", "nova-scheduler"),
-                    "nova-conductor",
-                ),
-                done=lambda: self.running.all_unchanged and bool(self.state.get("compute-node")),
-            ),
-            kept("flavors", "Flavors", self.seed.flavors, ("catalogue", "nova-api"), ()),
-            kept(
-                "key",
-                "SSH key",
-                self.seed.key,
-                ("catalogue", "nova-api"),
-                (),
-                there=self.seed.key_there,
-            ),
-            kept(
-                "networks",
-                "Networks and router",
-                self._networks,
-                ("catalogue", "neutron", "ovn-northd", "ovn-controller"),
-                (self.cloud.projects, seed.GROUP_RULES),
-                there=self.seed.networks_there,
-            ),
-            Task(
-                "tiny-image",
-                "ARM image made from Debian's packages",
-                self._build_image,
-                done=lambda: bool(self.state.get("tiny-image") == self._image_fingerprint()),
-            ),
-            kept(
-                "image",
-                "ARM image in Glance",
-                self._upload_image,
-                ("image-limits", "glance", "tiny-image"),
-                self._image_fingerprint(),
-                there=lambda: self.seed.image_whole(TINY),
-            ),
-        ]
-        if first_server:
-            todo += [
-                kept(
-                    "first-server",
-                    "Server `first`",
-                    lambda step: self.seed.first(step, self._image_name()),
-                    ("compute-node", "flavors", "key", "networks", "image", "ovn-agent"),
-                    (),
-                ),
-                kept("login-prompt", "Login prompt", self.seed.login_prompt, ("first-server",), ()),
-                kept("ssh", "SSH into the server", self.seed.log_in, ("login-prompt",), ()),
-            ]
-        return todo
-
-    def _kept(
-        self,
-        name: str,
-        title: str,
-        run: Callable[[Step], None],
-        after: tuple[str, ...],
-        inputs: object,
-        there: Callable[[], bool] = lambda: True,
-    ) -> Task:
-        """A task that is done once for these inputs, and anew where what it made is not there."""
-        fingerprint = digest(inputs)
-
-        def run_and_keep(step: Step) -> None:
-            run(step)
-            self.state.set(name, fingerprint)
-
-        def done() -> bool:
-            return self.state.get(name) == fingerprint and there()
-
-        return Task(name, title, run_and_keep, after, done=done)
-
     # ---- tasks ----------------------------------------------------------------------------
 
     def _packages(self, step: Step) -> None:
@@ -357,6 +248,11 @@ class Bringup:
             step.run(["systemctl", "enable", "--now", "--quiet", system.time.unit])
         system.bind(self.plan.environment)
         self._packages_done.set()
+
+    def _await_packages(self, step: Step) -> None:
+        if not self._packages_there():
+            step.note("the packages of the system")
+            step.until(self._packages_done.is_set, seconds=1800, what="Their installation")
 
     def _packages_there(self) -> bool:
         return (
@@ -424,49 +320,3 @@ class Bringup:
         return digest(
             sorted(self.plan.secrets[f"mariadb.{u}"] for u in set(schema.databases().values()))
         )
-
-    # ---- what a new cloud has -------------------------------------------------------------
-
-    def _networks(self, step: Step) -> None:
-        self.seed.networks(step)
-        self.state.set(uplink.STATE, self.cloud.settings.network.provider_interface)
-        self.state.set(preflight.REGISTERED, self.cloud.registered)
-
-    def _compute_node(self, step: Step) -> None:
-        self.seed.hypervisor(step)
-        self.state.set("compute-node", True)
-
-    def _image_fingerprint(self) -> str:
-        image = self.cloud.settings.image
-        return digest(self.running.code_fingerprint, image.mirror, image.suite)
-
-    @cached_property
-    def _tiny(self) -> direct.TinyImage:
-        image = self.cloud.settings.image
-        return direct.build(TINY, self.cloud.cache, mirror=image.mirror, suite=image.suite)
-
-    def _build_image(self, step: Step) -> None:
-        # Nothing waits for it until the cloud runs; Linux has a priority per thread.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
-        image = self.cloud.settings.image
-
-        def tools() -> None:
-            if not self._packages_there():
-                step.note("the packages of the system")
-                step.until(self._packages_done.is_set, seconds=1800, what="Their installation")
-
-        direct.build(
-            TINY,
-            self.cloud.cache,
-            mirror=image.mirror,
-            suite=image.suite,
-            say=step.note,
-            await_tools=tools,
-        )
-        self.state.set("tiny-image", self._image_fingerprint())
-
-    def _upload_image(self, step: Step) -> None:
-        self.seed.image(step, self._tiny)
-
-    def _image_name(self) -> str:
-        return self.seed.image_name(TINY)

@@ -23,6 +23,7 @@ from dozencloud.checks import doctor
 from dozencloud.cloud import lineage
 from dozencloud.cloud.installation import Cloud, load
 from dozencloud.cloud.membership import Membership
+from dozencloud.content import first
 from dozencloud.errors import Exit, Problem
 from dozencloud.host import environments, processes
 from dozencloud.lifecycle import lock, preflight
@@ -135,7 +136,7 @@ def start(cloud: Cloud, *, verbose: bool) -> Outcome:
             names = tuple(task.name for task in tasks)
             back = partial(_servers_back, bringup)
             waits = [
-                Task("compute-node", "This node takes servers", bringup.seed.hypervisor, names),
+                Task("compute-node", "This node takes servers", bringup.content.await_node, names),
                 Task("servers", "Servers that ran before", back, names),
             ]
         report = run(cloud, [*tasks, *waits], "start", found, verbose)
@@ -242,7 +243,7 @@ def machine(found: facts.Facts) -> dict[str, Any]:
 def _login(bringup: Bringup, *, ask: bool) -> str:
     address = "" if ask else bringup.state.get(ADDRESS) or ""
     if ask:
-        address = bringup.seed.first_address()
+        address = first.address(bringup.content.sdk)
         bringup.state.set(ADDRESS, address)
     return shlex.join(ssh.ssh(bringup.cloud, address)) if address else ""
 
@@ -252,7 +253,7 @@ def _servers_back(bringup: Bringup, step: Step) -> None:
 
     Nova is asked now and then only: on two cores each question delays what it asks for.
     """
-    compute, host = bringup.seed.sdk.compute, bringup.plan.node.name
+    compute, host = bringup.content.sdk.compute, bringup.plan.node.name
     wanted, asked = 0, -math.inf
 
     def back() -> bool | str:

@@ -16,7 +16,7 @@ from dozencloud.checks import doctor, frontdoor
 from dozencloud.cloud.installation import INTEGRATION_BRIDGE, Cloud
 from dozencloud.cloud.membership import Member, members, membership_file
 from dozencloud.cloud.settings import GENEVE, Internal, parse_cpus
-from dozencloud.cloud.state import State
+from dozencloud.cloud.state import REGISTERED, State
 from dozencloud.errors import Problem
 from dozencloud.facts.reach import Target
 from dozencloud.host import packages
@@ -284,10 +284,6 @@ def provider_card(cloud: Cloud) -> list[Verdict]:
     if not shutil.which("ip"):
         return []  # a new machine: `up` installs it, and asks again before it touches the card
     return [uplink.judge(uplink.look(cloud, name), cloud)]
-
-
-REGISTERED = "registered"
-"""In the cloud's state: `Cloud.registered` when the first networks were made."""
 
 
 STAYS = {

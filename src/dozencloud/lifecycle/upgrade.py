@@ -353,7 +353,7 @@ class Back:
 
     def _accounts(self, step: Step) -> None:
         """Who was shut out after the databases were kept has no account again."""
-        identity = self.bringup.seed.identity
+        identity = self.bringup.content.keystone
         theirs = {account(member.name) for member in members(self.bringup.cloud)}
         for user in identity.users(domain_id="default"):
             if user.name.startswith(account("")) and user.name not in theirs:
