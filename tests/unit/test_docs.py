@@ -25,8 +25,7 @@ from dozencloud.cloud.secret import Secrets
 from dozencloud.cloud.settings import FIRST_UP, Settings, parse
 from dozencloud.errors import Exit
 from dozencloud.facts import gather
-from dozencloud.facts.system import SUPPORTED
-from dozencloud.host.packages import OWN
+from dozencloud.host.distributions import registry
 from dozencloud.lifecycle.bringup import Bringup
 from dozencloud.services import ALL, services
 
@@ -34,7 +33,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CHECKOUT / "tools"))
 
 import make_docs  # noqa: E402
-from made import commands, markdown, packages  # noqa: E402
+from made import commands, markdown  # noqa: E402
 from made.registry import PICTURES, TABLES  # noqa: E402
 
 PAGES = [CHECKOUT / "README.md", CHECKOUT / "CHANGELOG.md", *sorted(CHECKOUT.glob("docs/*.md"))]
@@ -125,7 +124,7 @@ SECTIONS = {
     "listeners": ("architecture.md", "What runs"),
     "wings": ("architecture.md", "The plan of the house"),
     "tasks": ("architecture.md", "Tasks"),
-    "packages": ("dependencies.md", "Debian packages that `up` installs"),
+    "packages": ("dependencies.md", "Packages of the system that `up` installs"),
 }
 """Table -> where a person looks for it."""
 
@@ -205,12 +204,6 @@ def test_every_task_has_a_row(plan: Plan) -> None:
     own = {service.name for service in services(plan)}
     tasks = {task.name for task in Bringup(plan, gather()).tasks()}
     assert tasks - own <= set(named(TABLES["tasks"]()))
-
-
-def test_every_package_has_one_who_needs_it() -> None:
-    assert set(packages.reasons()) == packages.installed()
-    of_services = {name for service in ALL for name in service.packages}
-    assert not of_services & set(OWN), "the machine's, and a service's"
 
 
 def test_a_table_that_differs_is_named(tmp_path: Path) -> None:
@@ -366,8 +359,10 @@ def test_every_verdict() -> None:
 
 def test_what_the_machine_needs() -> None:
     needs = section(read("README.md"), "What it needs")
-    for system, version in SUPPORTED:
-        assert f"{system.capitalize()} {version}" in needs
+    for distribution in registry.known().values():
+        for name in distribution.names():
+            assert name in needs
+        assert not distribution.untried or f"not tried on a real {distribution.name}" in needs
     assert f"Below {Needs().memory // 1024} GiB" in needs
 
 
@@ -396,7 +391,10 @@ DEPENDENCIES = {
     "Python packages of the cloud": lambda: bare(project()["cloud"]),
     "Building": lambda: bare(project()["build"]) | {"uv"},
     "Development and tests": lambda: bare(project()["dev"]),
-    "Debian packages of the launcher": lambda: launcher_packages("bootstrap/environment.sh"),
+    "Packages of the launcher": lambda: (
+        launcher_packages("bootstrap/distributions/debian.sh")
+        | launcher_packages("bootstrap/distributions/fedora.sh")
+    ),
     "Debian packages of the tests": lambda: launcher_packages("tests/run"),
 }
 

@@ -16,6 +16,7 @@ from test_services import make_plan
 import dozencloud.services
 from dozencloud.cloud.plan import Plan, Role
 from dozencloud.content import schema
+from dozencloud.host.distributions.needs import Need
 from dozencloud.services.accounts import TOKEN_CHECK
 from dozencloud.services.options import database_options, ini
 from dozencloud.supervision.ready import answers
@@ -67,7 +68,7 @@ DRAUGHTS = Definition(
     databases=(Database("draughts", "draughts"),),
     tool=Tool("draughts-manage", "draughts", ("draughts.conf",), {"draughts": ("sync",)}),
     accounts=(Account("draughts", (TOKEN_CHECK,), "Draughts checks the tokens of its callers."),),
-    packages={"draughts-board": "what the games are played on"},
+    needs=(Need.CERTIFICATES,),
     foundation=True,
 )
 

@@ -1,50 +1,48 @@
-"""Packages of the system that `up` installs, with what takes them and where."""
+"""Packages of the system that `up` installs: what for, and their names in each distribution."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dozencloud.host import packages
-from dozencloud.services import ALL
+from dozencloud.host.distributions import registry
+from dozencloud.host.distributions.base import Distribution
+from dozencloud.host.distributions.needs import CONTROL, ON_DEMAND, Need
 from made.markdown import code, table
+
+MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""uname -m -> the word for people."""
 
 
 def packages_table() -> str:
-    return table(("package", "why", "where"), _rows())
+    return table(("why", "Debian and Ubuntu", "Fedora", "where"), _rows())
 
 
-def installed() -> set[str]:
-    """All that any machine gets."""
-    special = (*packages.BY_MACHINE.values(), *packages.BY_DISTRIBUTION.values())
-    more = (name for names in special for name in names)
-    return {*packages.COMMON, *packages.CONTROL, packages.TIME, *more}
+def _rows() -> Iterator[tuple[str, str, str, str]]:
+    for need in Need:
+        if need not in ON_DEMAND:
+            where = "controller" if need in CONTROL else ""
+            debians = _cell(need, [*_versions("debian"), *_versions("ubuntu")])
+            yield need, debians, _cell(need, _versions("fedora")), where
 
 
-def reasons() -> dict[str, list[str]]:
-    """Package -> what the machine and its services take it for."""
-    found: dict[str, list[str]] = {name: [why] for name, why in packages.OWN.items()}
-    for service in ALL:
-        for name, why in service.packages.items():
-            if why not in found.setdefault(name, []):
-                found[name].append(why)
-    return found
+def _versions(name: str) -> list[Distribution]:
+    kind = registry.known()[name]
+    return [kind(version) for version in kind.versions]
 
 
-def _rows() -> Iterator[tuple[str, str, str]]:
-    why = reasons()
-    for name in sorted(installed()):
-        yield code(name), "; ".join(why[name]), _where(name)
-
-
-def _where(name: str) -> str:
-    """On which machines; empty: on all."""
-    found = ["controller"] if name in packages.CONTROL else []
-    if name == packages.TIME:
-        found.append("where nothing else keeps the clock")
-    found += [kind for kind, names in packages.BY_MACHINE.items() if name in names]
-    found += [
-        f"{system.capitalize()} {version}"
-        for (system, version), names in packages.BY_DISTRIBUTION.items()
-        if name in names
-    ]
-    return ", ".join(found)
+def _cell(need: Need, among: list[Distribution]) -> str:
+    """Names of the packages, each with the systems that have it where not all of them do."""
+    having: dict[str, list[str]] = {}
+    kinds: dict[str, set[str]] = {}
+    for system in among:
+        for machine, kind in MACHINES.items():
+            for name in system.packages(need, machine):
+                kinds.setdefault(name, set()).add(kind)
+                if f"{system.name} {system.version}" not in having.setdefault(name, []):
+                    having[name].append(f"{system.name} {system.version}")
+    words = []
+    for name, where in having.items():
+        only = where if len(where) < len(among) else []
+        only = [*only, *(sorted(kinds[name]) if len(kinds[name]) == 1 else [])]
+        words.append(code(name) + (f" ({', '.join(only)})" if only else ""))
+    return ", ".join(words)

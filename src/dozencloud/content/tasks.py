@@ -44,7 +44,7 @@ class Content:
     """Makes the tasks for one cloud on its controller.
 
     code: changes with this software and its dependencies. unchanged: whether all services run as
-    they did before. await_tools: returns when the Debian packages of the cloud are there.
+    they did before. await_tools: returns when the packages of the cloud are there.
     """
 
     plan: Plan

@@ -23,6 +23,7 @@ from dozencloud.content import schema
 from dozencloud.content.tasks import Content
 from dozencloud.facts import Facts
 from dozencloud.host import packages, users
+from dozencloud.host.distributions import registry
 from dozencloud.host.network import namespace, uplink, wayout
 from dozencloud.lifecycle.services import Running, configure, make_folder
 from dozencloud.nodes.controller import authority, broker
@@ -85,7 +86,7 @@ class Bringup:
         else:
             last = [self.node_task(self.plan.given)]
         return [
-            Task("packages", "Debian packages", self._packages, done=self._packages_there),
+            Task("packages", "packages of the system", self._packages, done=self._packages_there),
             Task(
                 "bytecode",
                 "Python environment compiled",
@@ -241,15 +242,16 @@ class Bringup:
 
     def _packages(self, step: Step) -> None:
         packages.install(step, self.packages, self.state)
-        if packages.TIME in self.packages and self.facts.system.systemd:
+        system = registry.here()
+        if packages.keeps_time(self.cloud, self.facts) and self.facts.system.systemd:
             # No unit of ours: the machine's clock is kept also while the cloud is stopped.
-            step.run(["systemctl", "enable", "--now", "--quiet", "chrony.service"])
-        packages.link_bindings(self.plan.environment)
+            step.run(["systemctl", "enable", "--now", "--quiet", system.time.unit])
+        system.bind(self.plan.environment)
         self._packages_done.set()
 
     def _await_packages(self, step: Step) -> None:
         if not self._packages_there():
-            step.note("the Debian packages")
+            step.note("the packages of the system")
             step.until(self._packages_done.is_set, seconds=1800, what="Their installation")
 
     def _packages_there(self) -> bool:

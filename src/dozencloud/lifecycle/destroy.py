@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 from contextlib import suppress
 from pathlib import Path
 from xmlrpc.client import Fault
@@ -106,30 +104,6 @@ def _remove(folder: Path) -> None:
         else:
             path.unlink()
     folder.rmdir()
-
-
-def purge(say: Say) -> list[str]:
-    """Remove the packages that were installed for clouds of this machine; returns their names."""
-    installed = packages.removable(machine.packages())
-    if installed:
-        say(f"{len(installed)} packages go")
-        words = ["apt-get", "--quiet", "--assume-yes", "purge", "--autoremove", *installed]
-        result = subprocess.run(
-            words,
-            check=False,
-            capture_output=True,
-            text=True,
-            env={**os.environ, **packages.APT_ENVIRONMENT},
-            timeout=packages.SECONDS,
-        )
-        if result.returncode:
-            raise Problem(
-                "The packages could not be removed.",
-                "Run: sudo apt-get purge --autoremove " + " ".join(installed),
-                detail="\n".join(result.stderr.splitlines()[-8:]),
-            )
-    machine.forget_packages()
-    return installed
 
 
 def metadata_namespaces(cloud: Cloud) -> list[str]:

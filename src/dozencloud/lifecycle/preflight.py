@@ -200,6 +200,7 @@ def needs(cloud: Cloud, found: facts.Facts, *, node: bool) -> doctor.Needs:
         node=node,
         keeps_time=cloud.root is None,
         passing=passing(cloud, found, node=node) if found.walls else (),
+        public=() if node or cloud.namespace else (settings.gateway.port,),
         ranges=ranges(cloud, node=node),
         own=own_devices(cloud),
         far=() if node else far(cloud),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from dozencloud.cloud.plan import Plan, Role
 from dozencloud.host.confinement import Unconfined
+from dozencloud.host.distributions.needs import Need
 from dozencloud.host.network import switching
 from dozencloud.services import privsep
 from dozencloud.services.accounts import SERVER_EVENTS, SERVICE, TOKEN_CHECK
@@ -253,9 +254,5 @@ AGENT = Definition(
     describe=agent,
     roles=frozenset((Role.CONTROL,)),
     root="makes a network namespace with a metadata proxy for each network",
-    packages={
-        "haproxy": "metadata proxy in each network; Neutron's agent starts it, as the user "
-        "`dozen-metadata`",
-        "iptables": "checksum rule of the metadata namespaces, set by Neutron",
-    },
+    needs=(Need.METADATA, Need.METADATA_RULE),
 )

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dozencloud.errors import Exit, Problem
+from dozencloud.host.distributions import registry
+from dozencloud.host.distributions.needs import Need
 
 HOST_SETTINGS = (
     "Acquire::http",
@@ -29,6 +31,8 @@ HOST_SETTINGS = (
 )
 """apt settings that say how to reach a mirror; never those that say whom to trust."""
 
+KEYS = "debian-archive-keyring"
+"""Debian's own package, which its installer brings."""
 OLDER = {"trixie": "bookworm"}
 """The release before."""
 
@@ -68,9 +72,10 @@ class MirrorIsUpdated(Problem):
 def require_keys(keyring: Path) -> None:
     """Raise Problem unless the keys that vouch for packages are here."""
     if not keyring.is_file():
+        names = registry.here().packages(Need.ARCHIVE_KEYS) or (KEYS,)
         raise Problem(
             f"Debian's signing keys are not here ({keyring}).",
-            "Install them: apt-get install debian-archive-keyring",
+            f"Install them: {registry.here().manager.to_install(*names)}",
             code=Exit.UNFIT,
         )
 
