@@ -18,8 +18,10 @@ from pathlib import Path
 import disks
 from disks import CHECKOUT, INSIDE, PYTHONS, Disks
 
+from dozencloud.cloud.plan import JOINED
 from dozencloud.cloud.state import digest
 from dozencloud.host.distributions.debian import Debian
+from dozencloud.services import needs
 
 BASE = (
     *("apt", "base-files", "base-passwd", "bash", "bsdutils", "busybox-static", "coreutils"),
@@ -102,7 +104,7 @@ def build(
 
     architecture: the kernel's name of it, aarch64 or armv7l.
     """
-    wanted = Debian(DEBIANS[suite]).wanted(architecture, control=False, time=True)
+    wanted = Debian(DEBIANS[suite]).wanted(architecture, needs(JOINED, time=True))
     if architecture == "armv7l":
         wanted += tuple(_launcher(f'{DEBIAN}; echo "$armhf_packages"').split())
     kind = disks.System(

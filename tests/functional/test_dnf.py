@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from dozencloud.cloud.plan import FIRST
 from dozencloud.cloud.state import State
 from dozencloud.errors import Problem
 from dozencloud.facts.packages import rpm_packages
@@ -25,6 +26,7 @@ from dozencloud.host.distributions import registry
 from dozencloud.host.distributions.fedora import Fedora
 from dozencloud.host.packagemanagers import dnf
 from dozencloud.host.packagemanagers.dnf import Dnf
+from dozencloud.services import needs
 from dozencloud.tasks.graph import Step
 
 TOOLS = ("dnf", "rpm", "rpmbuild", "createrepo_c")
@@ -43,7 +45,7 @@ ID=fedora
 VERSION_ID=44
 PRETTY_NAME="Fedora Linux 44 (Server Edition)"
 """
-WANTED = Fedora("44").wanted("x86_64", control=True, time=True)
+WANTED = Fedora("44").wanted("x86_64", needs(FIRST, time=True))
 UNIT = "memcached.service"
 SPEC = """\
 Name: {name}

@@ -7,20 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from dozencloud.cloud.plan import Role
+from dozencloud.cloud.plan import FIRST, JOINED
 from dozencloud.facts.system import Architecture, OsRelease
 from dozencloud.host.distributions import registry
 from dozencloud.host.distributions.base import Distribution
 from dozencloud.host.distributions.debian import Debian
 from dozencloud.host.distributions.fedora import Fedora
-from dozencloud.host.distributions.needs import CONTROL, Need
+from dozencloud.host.distributions.needs import OF_CONTROLLERS, OF_MACHINES, ON_DEMAND, Need
 from dozencloud.host.distributions.ubuntu import Ubuntu
-from dozencloud.services import ALL
+from dozencloud.services import ALL, needs
 
+CONTROL = needs(FIRST, time=False) - needs(JOINED, time=False)
+"""What a node that joined does without."""
 SUPPORTED = [each(version) for each in registry.known().values() for version in each.versions]
 LIBVIRT_11 = {"libvirt-daemon-driver-storage", "libvirt-daemon-log"}
 QEMU_X86 = {"qemu-system-x86"}
-FOR_ALL = {*Debian("14").wanted("riscv64", control=True, time=False)}
+FOR_ALL = {*Debian("14").wanted("riscv64", needs(FIRST, time=False))}
 """Of every Debian and Ubuntu."""
 
 
@@ -44,27 +46,26 @@ def title(system: Distribution) -> str:
     ],
 )
 def test_what_differs_among_debians(system: Distribution, machine: str, extra: set[str]) -> None:
-    assert {*system.wanted(machine, control=True, time=False)} - FOR_ALL == extra
+    assert {*system.wanted(machine, needs(FIRST, time=False))} - FOR_ALL == extra
 
 
 @pytest.mark.parametrize("system", SUPPORTED, ids=title)
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_what_a_node_does_without(system: Distribution, machine: str) -> None:
-    all_of_it = system.wanted(machine, control=True, time=False)
+    all_of_it = system.wanted(machine, needs(FIRST, time=False))
     assert list(all_of_it) == sorted(set(all_of_it))
-    node = system.wanted(machine, control=False, time=False)
+    node = system.wanted(machine, needs(JOINED, time=False))
     for_control = {name for need in CONTROL for name in system.packages(need, machine)}
     assert {*all_of_it} - {*node} == for_control
-    timed = system.wanted(machine, control=False, time=True)
+    timed = system.wanted(machine, needs(JOINED, time=True))
     assert {*timed} - {*node} == {"chrony"}
 
 
-def test_a_node_has_what_its_services_need() -> None:
-    """A need is for a controller only just where no service of a node has it."""
-    on_nodes = {need for each in ALL if Role.COMPUTE in each.roles for need in each.needs}
-    on_control = {need for each in ALL if Role.COMPUTE not in each.roles for need in each.needs}
-    assert not CONTROL & on_nodes
-    assert on_control - on_nodes <= CONTROL
+def test_every_need_has_one_who_takes_it() -> None:
+    of_services = {need for each in ALL for need in each.needs}
+    kinds = (of_services, OF_MACHINES, OF_CONTROLLERS, ON_DEMAND)
+    assert set(Need) == set().union(*kinds)
+    assert sum(map(len, kinds)) == len(Need), "of a service's, and of a machine's"
 
 
 # Needs for which a distribution installs nothing, each with the reason.
@@ -101,7 +102,7 @@ def test_every_need_is_answered(system: Distribution) -> None:
 
 def test_the_names_of_fedora() -> None:
     """Read by hand in the specs that its file names; whoever changes one has read it again."""
-    names = Fedora("44").wanted("x86_64", control=True, time=True)
+    names = Fedora("44").wanted("x86_64", needs(FIRST, time=True))
     assert " ".join(names) == (
         "apt ca-certificates chrony debian-keyring dpkg e2fsprogs edk2-aarch64 ethtool fping"
         " genisoimage gnupg2 haproxy iproute iptables-nft ipxe-roms-qemu libseccomp libvirt-client"

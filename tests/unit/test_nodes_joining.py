@@ -22,7 +22,7 @@ from jsonschema import Draft202012Validator
 from nodes_kit import GIVEN, MEMBER, REPORT
 
 from dozencloud import RELEASE
-from dozencloud.cloud import tls
+from dozencloud.cloud import certificates, tls
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import Member, changing, keep, members, membership
 from dozencloud.cloud.plan import Node
@@ -42,7 +42,7 @@ CHASSIS = "5f0e3b2a-8a55-4d0e-9a3e-3c4c5e0a1b2c"
 def cloud(tmp_path: Path) -> Cloud:
     cloud = Cloud(tmp_path / "controller")
     tls.folder(cloud).mkdir(parents=True)
-    tls.issue_gateway(cloud)
+    certificates.issue_gateway(cloud)
     return cloud
 
 
@@ -360,7 +360,7 @@ def test_replaced_the_authority_shuts_all_out(cloud: Cloud) -> None:
 
 def test_a_node_sees_that_it_needs_another(cloud: Cloud, machine: Cloud) -> None:
     tls.folder(machine).mkdir(parents=True)
-    (tls.folder(machine) / "node.crt").write_bytes(tls.pem(signed(cloud)))
+    (tls.folder(machine) / "node.crt").write_bytes(certificates.pem(signed(cloud)))
 
     def good() -> str:
         return authority.identifier(authority.authority(cloud).certificate)

@@ -16,7 +16,7 @@ import pytest
 from nodes_kit import GIVEN, MEMBER
 from supervisor.options import ServerOptions
 
-from dozencloud.cloud import tls
+from dozencloud.cloud import certificates, tls
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.plan import Node, Plan
 from dozencloud.cloud.secret import Secrets
@@ -288,7 +288,7 @@ def test_nginx_accepts_it(plan: Plan, tmp_path: Path) -> None:
     own = make_plan(tmp_path)
     tls.folder(own.cloud).mkdir(parents=True)
     own.cloud.run.mkdir()
-    tls.issue_gateway(own.cloud)
+    certificates.issue_gateway(own.cloud)
     service = ALL[0].describe(own)
     for folder in service.folders:
         folder.path.mkdir(parents=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dozencloud.cloud.plan import JOINED
 from dozencloud.host.distributions import registry
 from dozencloud.host.distributions.base import Distribution
-from dozencloud.host.distributions.needs import CONTROL, ON_DEMAND, Need
+from dozencloud.host.distributions.needs import ON_DEMAND, Need
+from dozencloud.services import needs
 from made.markdown import code, table
 
 MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -18,9 +20,10 @@ def packages_table() -> str:
 
 
 def _rows() -> Iterator[tuple[str, str, str, str]]:
+    on_nodes = needs(JOINED, time=True)
     for need in Need:
         if need not in ON_DEMAND:
-            where = "controller" if need in CONTROL else ""
+            where = "" if need in on_nodes else "controller"
             debians = _cell(need, [*_versions("debian"), *_versions("ubuntu")])
             yield need, debians, _cell(need, _versions("fedora")), where
 

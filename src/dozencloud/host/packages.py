@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from dozencloud.facts import Facts
 from dozencloud.host import machine
 from dozencloud.host.distributions import registry
 from dozencloud.host.distributions.base import Distribution
+from dozencloud.host.distributions.needs import Need
 from dozencloud.host.packagemanagers.base import SECONDS, Policy
 from dozencloud.tasks.graph import Step
 
@@ -31,12 +32,10 @@ def keeps_time(cloud: Cloud, found: Facts) -> bool:
     return cloud.root is None and found.lacks_keeper
 
 
-def wanted_by(cloud: Cloud, found: Facts, *, control: bool) -> tuple[str, ...]:
-    """Names of all packages for this machine."""
+def names(found: Facts, needs: Iterable[Need]) -> tuple[str, ...]:
+    """Of all packages for these needs of this machine."""
     system = found.system
-    return registry.find(system.distribution).wanted(
-        system.architecture.kernel, control=control, time=keeps_time(cloud, found)
-    )
+    return registry.find(system.distribution).wanted(system.architecture.kernel, needs)
 
 
 def missing(names: tuple[str, ...]) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dozencloud.access import administrator
 from dozencloud.checks import reachable
-from dozencloud.cloud import folders, tls
+from dozencloud.cloud import certificates, folders
 from dozencloud.cloud.installation import CONSOLE_USER, Cloud
 from dozencloud.cloud.membership import Membership
 from dozencloud.cloud.plan import Plan
@@ -29,7 +29,7 @@ from dozencloud.lifecycle.services import Running, configure, make_folder
 from dozencloud.nodes.controller import authority, broker
 from dozencloud.nodes.joined.client import Controller
 from dozencloud.private import write_private
-from dozencloud.services import ovn, ovnseries
+from dozencloud.services import needs, ovn, ovnseries
 from dozencloud.services.gateway import USER as GATEWAY_USER
 from dozencloud.services.libvirt import USER as QEMU_USER
 from dozencloud.services.neutron import METADATA_USER
@@ -74,7 +74,8 @@ class Bringup:
 
     @cached_property
     def packages(self) -> tuple[str, ...]:
-        return packages.wanted_by(self.cloud, self.facts, control=self.plan.controls)
+        time = packages.keeps_time(self.cloud, self.facts)
+        return packages.names(self.facts, needs(self.plan.roles, time=time))
 
     # ---- the graph ------------------------------------------------------------------------
 
@@ -143,8 +144,8 @@ class Bringup:
             Task(
                 "certificates",
                 "Certificate authority and certificate",
-                lambda step: tls.issue_gateway(self.cloud),
-                done=lambda: tls.gateway_current(self.cloud),
+                lambda step: certificates.issue_gateway(self.cloud),
+                done=lambda: certificates.gateway_current(self.cloud),
             ),
             Task(
                 "schema",

@@ -11,10 +11,11 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Self
 
-from dozencloud import facts
+from dozencloud import facts, services
 from dozencloud.checks import doctor, frontdoor
 from dozencloud.cloud.installation import INTEGRATION_BRIDGE, Cloud
 from dozencloud.cloud.membership import Member, members, membership_file
+from dozencloud.cloud.plan import FIRST, JOINED
 from dozencloud.cloud.settings import GENEVE, Internal, parse_cpus
 from dozencloud.cloud.state import REGISTERED, State
 from dozencloud.errors import Problem
@@ -131,7 +132,9 @@ class Work:
     @classmethod
     def find(cls, cloud: Cloud, *, node: bool) -> Self:
         system = facts.gather().system
-        wanted = packages.wanted_by(cloud, facts.gather(), control=not node)
+        time = packages.keeps_time(cloud, facts.gather())
+        asked = services.needs(JOINED if node else FIRST, time=time)
+        wanted = packages.names(facts.gather(), asked)
         lacking = facts.gather().packages.present and bool(packages.missing(wanted))
         # Who is not root sees that the state is there, and not what is in it.
         state = State.of(cloud)

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from dozencloud.errors import Problem
 from dozencloud.facts.system import Architecture
-from dozencloud.host.distributions.needs import CONTROL, ON_DEMAND, Need
+from dozencloud.host.distributions.needs import Need
 from dozencloud.host.packagemanagers.base import PackageManager
 
 Pairs = tuple[tuple[Path, Path], ...]
@@ -101,13 +101,8 @@ class Distribution(ABC):
     def bind(self, environment: Path) -> None:
         """Let that Python environment import libvirt's module."""
 
-    def wanted(self, machine: str, *, control: bool, time: bool) -> tuple[str, ...]:
-        """Names of all packages of a machine, sorted.
-
-        control: false on a node that joins a cloud.   time: nothing else keeps the clock.
-        """
-        without = {*ON_DEMAND, *(() if control else CONTROL), *(() if time else (Need.TIME,))}
-        needs = (need for need in Need if need not in without)
+    def wanted(self, machine: str, needs: Iterable[Need]) -> tuple[str, ...]:
+        """Names of all packages for these needs of a machine, sorted."""
         return tuple(sorted({name for need in needs for name in self.packages(need, machine)}))
 
     def to_install(self, need: Need) -> str:

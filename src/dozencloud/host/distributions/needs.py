@@ -56,23 +56,18 @@ class Need(StrEnum):
     TIME = "keeps the clock, where nothing else does: certificates have times in them"
 
 
-CONTROL = frozenset(
+OF_MACHINES = frozenset(
     {
-        Need.ARCHIVE,
-        Need.CHECKSUMS,
-        Need.PING,
-        Need.SIGNATURES,
-        Need.METADATA,
-        Need.METADATA_RULE,
-        Need.DATABASE,
-        Need.DATABASE_CLIENT,
-        Need.DATABASE_DUMP,
-        Need.CACHE,
-        Need.SSH,
-        Need.OVN_CENTRAL,
-        Need.BROKER,
+        Need.CERTIFICATES,
+        Need.ARCHIVE_KEYS,
+        Need.FILE_SYSTEMS,
+        Need.LINKS,
+        Need.SYSTEM_CALLS,
+        Need.NFTABLES,
     }
 )
-"""On a controller only; a node that joined does without."""
+"""What no service takes, but each machine of a cloud. What a service takes, its definition says."""
+OF_CONTROLLERS = frozenset({Need.ARCHIVE, Need.CHECKSUMS, Need.PING, Need.SSH})
+"""What no service takes, but commands on a controller."""
 ON_DEMAND = frozenset({Need.IMAGE_BUILDER})
 """Not installed; the command that needs it says so."""

@@ -18,7 +18,7 @@ from cryptography import x509
 
 from dozencloud import RELEASE
 from dozencloud.access import administrator
-from dozencloud.cloud import tls
+from dozencloud.cloud import certificates
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import Member, Membership, changing, members
 from dozencloud.cloud.plan import Plan, Role
@@ -194,7 +194,7 @@ def peer(cloud: Cloud, member: Member, csr: str) -> dict[str, str]:
     return {
         "migration": named,
         "nodes": authority.trusted(cloud).read_text(),
-        "streams": tls.pem(authority.streams(cloud).certificate).decode(),
+        "streams": certificates.pem(authority.streams(cloud).certificate).decode(),
         "certificate": authority.sign_streams(cloud, request, member.address),
     }
 
