@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_docs import read, rows, section
+from pages_kit import read, rows, section
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 KINDS = (

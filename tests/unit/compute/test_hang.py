@@ -159,7 +159,7 @@ def test_a_login_prompt_means_that_it_came_up(console: str, up: bool) -> None:
 
 def recorded(name: str) -> str:
     """A console of QEMU 7.2 with Debian's firmware or kernel; its end."""
-    return (Path(__file__).parent / "consoles" / f"{name}.txt").read_bytes().decode()
+    return (Path(__file__).parents[1] / "consoles" / f"{name}.txt").read_bytes().decode()
 
 
 # As initramfs-tools (scripts/functions), systemd, GRUB and Linux (panic.c) print them.

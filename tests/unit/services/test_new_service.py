@@ -11,7 +11,7 @@ from subprocess import CompletedProcess
 from typing import Any, cast
 
 import pytest
-from test_services import make_plan
+from plans_kit import make_plan
 
 import dozencloud.services
 from dozencloud.cloud.plan import Plan, Role
@@ -81,7 +81,7 @@ def line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Commands:
-    """Hears what would be run; a database of its own takes root: functional/test_snapshot.py."""
+    """Hears what would be run. A real database: tests/functional/content/test_snapshot.py."""
 
     def __init__(self) -> None:
         self.heard: list[tuple[list[str], str]] = []

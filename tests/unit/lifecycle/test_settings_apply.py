@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from facts_kit import GOOD
 from nodes_kit import MEMBER
-from test_doctor import GOOD
 
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.plan import Plan

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from nodes_kit import MEMBER
-from test_services import make_plan
+from plans_kit import make_plan
 
 from dozencloud.cloud import tls
 from dozencloud.services import ALL, gateway, services

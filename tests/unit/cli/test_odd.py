@@ -11,11 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import oddinput
 import pytest
 from nodes_kit import GIVEN
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
-import oddinput
 
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import keep

@@ -10,16 +10,16 @@ import hashlib
 import json
 import os
 import re
-import select
 import shutil
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from bootkit import Machine, disk_tools, drive, firmware
 
 from dozencloud.errors import Exit, Problem
 from dozencloud.images.debian import Architecture, Built, Recipe, Suite, build, builder, disk, tools
@@ -31,128 +31,11 @@ pytestmark = pytest.mark.functional
 EPOCH = 1_700_000_000
 IDENTITY = uuid.UUID("6f1b3f0a-5d0e-4b57-9d0c-0d4f4b6c2f11")
 
-MACHINES = {
-    "arm64": ("qemu-system-aarch64", "cortex-a57"),
-    "armhf": ("qemu-system-arm", "cortex-a15"),
-}
-FIRMWARE = {"arm64": "AAVMF", "armhf": "AAVMF32"}
 PASSWORD = "a-password-for-the-test"
 
 long = pytest.mark.skipif(
     os.environ.get("DOZEN_LONG") != "1", reason="takes many minutes: set DOZEN_LONG=1"
 )
-disk_tools = pytest.mark.skipif(
-    any(tools.find(name) is None for name in (*tools.FOR_DISK, *tools.FOR_UEFI)),
-    reason="needs e2fsprogs, qemu-utils, fdisk, dosfstools and mtools",
-)
-
-
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    kept = os.environ.get("DOZEN_TEST_CACHE")
-    return Path(kept) / "images" if kept else tmp_path_factory.mktemp("images")
-
-
-class Machine:
-    """One emulated machine and its serial console."""
-
-    def __init__(self, architecture: str, *arguments: str) -> None:
-        program, cpu = MACHINES[architecture]
-        if tools.find(program) is None:
-            pytest.skip(f"needs {program}")
-        self.console = ""
-        self.matched = ""
-        self._started = time.monotonic()
-        self._process = subprocess.Popen(
-            [
-                *(program, "-M", "virt", "-cpu", cpu, "-m", "1024", "-display", "none"),
-                *("-nodefaults", "-serial", "stdio", "-device", "virtio-rng-pci"),
-                *("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="),
-                *arguments,
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-
-    def wait(self, pattern: str, seconds: float) -> float:
-        """Seconds from the start until the pattern is on the console; what precedes is dropped."""
-        if not self.sees(pattern, seconds):
-            pytest.fail(f"no {pattern} within {seconds} s; console:\n{self.console[-4000:]}")
-        return time.monotonic() - self._started
-
-    def sees(self, pattern: str, seconds: float) -> bool:
-        """Whether the pattern comes in time; then what precedes it is dropped."""
-        assert self._process.stdout
-        end = time.monotonic() + seconds
-        while not (found := re.search(pattern, self.console)):
-            left = end - time.monotonic()
-            if left < 0 or not select.select([self._process.stdout], [], [], left)[0]:
-                return False
-            data = os.read(self._process.stdout.fileno(), 65536)
-            if not data:
-                pytest.fail(f"QEMU ended; console:\n{self.console[-4000:]}")
-            self.console += data.decode(errors="replace").replace("\r", "")
-        self.console = self.console[found.end() :]
-        self.matched = found[0]
-        return True
-
-    def type(self, line: str) -> None:
-        assert self._process.stdin
-        self._process.stdin.write(line.encode() + b"\n")
-        self._process.stdin.flush()
-
-    def run(self, command: str, seconds: float = 60) -> str:
-        """Run a command in the shell of the console; returns its output, fails if it fails."""
-        self.console = ""
-        # The quotes keep the echo of what is typed from looking like the marks.
-        self.type(f"echo 'status'-begin; {command}; echo 'status'-$?-end")
-        before = r"(?s).*?status-begin\n(.*?)status-(\d+)-end\n"
-        end = time.monotonic() + seconds
-        assert self._process.stdout
-        while not (found := re.match(before, self.console)):
-            if time.monotonic() > end:
-                pytest.fail(f"{command} does not end; console:\n{self.console[-4000:]}")
-            if select.select([self._process.stdout], [], [], 1)[0]:
-                data = os.read(self._process.stdout.fileno(), 65536)
-                self.console += data.decode(errors="replace").replace("\r", "")
-        assert found[2] == "0", found[1]
-        return found[1]
-
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-
-@pytest.fixture
-def machines() -> Iterator[list[Machine]]:
-    started: list[Machine] = []
-    yield started
-    for machine in started:
-        machine.stop()
-
-
-def firmware(architecture: str, folder: Path) -> tuple[str, ...]:
-    """QEMU's arguments for UEFI, with variables of its own."""
-    code = Path(f"/usr/share/AAVMF/{FIRMWARE[architecture]}_CODE.fd")
-    if not code.exists():
-        pytest.skip(f"needs {code} (qemu-efi-aarch64, qemu-efi-arm)")
-    variables = folder / "variables.fd"
-    if not variables.exists():
-        shutil.copyfile(code.with_name(code.name.replace("CODE", "VARS")), variables)
-    return (
-        *("-drive", f"if=pflash,format=raw,readonly=on,file={code}"),
-        *("-drive", f"if=pflash,format=raw,file={variables}"),
-    )
-
-
-def drive(path: Path) -> tuple[str, ...]:
-    return (
-        *("-drive", f"if=none,id=disk,format=qcow2,file={path}"),
-        *("-device", "virtio-blk-pci,drive=disk"),
-    )
-
-
 # Disks
 
 

@@ -15,7 +15,7 @@ from keystone.common.password_hashers.bcrypt import Bcrypt
 from keystone.conf import default, identity
 from keystone.exception import PasswordVerificationError
 from oslo_config.cfg import ConfigOpts
-from test_services import make_plan
+from plans_kit import make_plan
 
 from dozencloud.hooks import logins
 from dozencloud.hooks.turnstile import Turnstile

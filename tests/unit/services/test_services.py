@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-import tomllib
 from collections.abc import Mapping
 from configparser import RawConfigParser
 from dataclasses import replace
@@ -14,13 +13,11 @@ from pathlib import Path
 
 import pytest
 from nodes_kit import GIVEN, MEMBER
+from plans_kit import NODE, make_plan
 from supervisor.options import ServerOptions
 
 from dozencloud.cloud import tls
-from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.plan import Node, Plan
-from dozencloud.cloud.secret import Secrets
-from dozencloud.cloud.settings import parse
 from dozencloud.facts import gather
 from dozencloud.host import users
 from dozencloud.host.confinement import Unconfined
@@ -35,17 +32,6 @@ from dozencloud.services.rabbitmq import password_hash
 from dozencloud.supervision.client import render, variables
 from dozencloud.supervision.service import GROUP, File, Service
 from dozencloud.tasks.graph import Graph
-
-NODE = Node("node", "chassis", "qemu", "netdev", "x86_64", kvm_present=True)
-
-
-def make_plan(folder: Path, node: Node = NODE, settings: str = "") -> Plan:
-    environment = folder / "environment"
-    paste = environment / "etc" / "nova" / "api-paste.ini"
-    paste.parent.mkdir(parents=True, exist_ok=True)
-    paste.write_text("[composite:osapi_compute]\n")
-    cloud = Cloud(folder / "cloud", parse(tomllib.loads(settings)))
-    return Plan(cloud, node, Secrets(cloud.etc / "secrets.json"), environment)
 
 
 @pytest.fixture(scope="module")

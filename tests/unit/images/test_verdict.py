@@ -805,6 +805,6 @@ def rows() -> list[str]:
 
 
 def test_the_table_in_the_documentation() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "images.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "images.md").read_text()
     table = [line for line in page.splitlines() if line.startswith("| ")]
     assert table[-len(DISKS) :] == rows()

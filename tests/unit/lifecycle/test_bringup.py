@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_doctor import ARM, GOOD
+from facts_kit import ARM, GOOD
 
 from dozencloud.cloud.installation import load
 from dozencloud.cloud.plan import Node

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from test_build_boot import Machine, cache, disk_tools, drive, firmware, machines  # noqa: F401
+from bootkit import Machine, disk_tools, drive, firmware
 
 from dozencloud.images.debian import disk
 from dozencloud.images.formats import uki
@@ -49,7 +49,7 @@ class Parts:
 
 
 @pytest.fixture(scope="module")
-def parts(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Parts:  # noqa: F811
+def parts(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Parts:
     loader = tmp_path_factory.mktemp("loader") / "loader.efi"
     extract_file(uefi.build(cache).disk, 1, "EFI/BOOT/BOOTAA64.EFI", loader)
 
@@ -185,7 +185,7 @@ def test_disks(
     sign: str,
     parts: Parts,
     tmp_path: Path,
-    machines: list[Machine],  # noqa: F811
+    machines: list[Machine],
 ) -> None:
     image = make(parts, tmp_path)
     said_of(image, reason)
@@ -213,7 +213,7 @@ def started_by_kernel(
 def test_a_kernel_whose_disk_driver_nobody_brings(
     parts: Parts,
     tmp_path: Path,
-    machines: list[Machine],  # noqa: F811
+    machines: list[Machine],
 ) -> None:
     files = {
         "sbin/init": ELF_AARCH64,
@@ -230,7 +230,7 @@ def test_a_kernel_whose_disk_driver_nobody_brings(
 def test_a_32_bit_kernel_cannot_run_a_64_bit_system(
     parts: Parts,
     tmp_path: Path,
-    machines: list[Machine],  # noqa: F811
+    machines: list[Machine],
 ) -> None:
     files = {
         "sbin/init": ELF_AARCH64,
@@ -247,7 +247,7 @@ def test_a_32_bit_kernel_cannot_run_a_64_bit_system(
 def test_a_kernel_without_large_addresses_finds_neither_disk_nor_network(
     parts: Parts,
     tmp_path: Path,
-    machines: list[Machine],  # noqa: F811
+    machines: list[Machine],
 ) -> None:
     package = parts.packages("armhf", "linux-image-armmp")
     kernel = kernel_of(package)
@@ -268,7 +268,7 @@ def test_a_kernel_without_large_addresses_finds_neither_disk_nor_network(
 def test_an_armv6_kernel_is_silent(
     parts: Parts,
     tmp_path: Path,
-    machines: list[Machine],  # noqa: F811
+    machines: list[Machine],
 ) -> None:
     kernel = kernel_of(parts.packages("armel", "linux-image-rpi"))
     files = {"sbin/init": ELF_ARM, f"boot/{kernel.name}": kernel.read_bytes()}

@@ -13,7 +13,7 @@ from oslo_policy import policy
 
 from dozencloud.services import ALL, accounts, keystone_users, nova
 
-TOOLS = str(Path(__file__).resolve().parents[2] / "tools")
+TOOLS = str(Path(__file__).resolve().parents[3] / "tools")
 OWN = {"project_id": "own", "tenant_id": "own", "owner": "own", "user_id": "me"}
 OTHERS = {"project_id": "another", "tenant_id": "another", "owner": "another", "user_id": "you"}
 PEOPLE: tuple[Mapping[str, Any], ...] = (

@@ -32,7 +32,7 @@ from dozencloud.supervision.client import clean_environment
 from dozencloud.supervision.service import GROUP
 from dozencloud.tasks.graph import Step
 
-TOOLS = str(Path(__file__).resolve().parents[2] / "tools")
+TOOLS = str(Path(__file__).resolve().parents[3] / "tools")
 NO_ID = "00000000-0000-0000-0000-000000000000"
 ID = re.compile(
     r"\b(?!00000000-)[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b|(?<=')[0-9a-f]{32}(?=')"

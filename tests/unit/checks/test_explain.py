@@ -20,7 +20,7 @@ REBOOTED = Action("2026-11-22 17:05:00", "reboot", "")
 STOPPED = Action("2026-11-22 17:06:00", "stop", "")
 LOGIN = "Debian GNU/Linux 13 web ttyAMA0\r\n\r\nweb login: "
 LINUX = "[    0.1] Linux version 6.12\n"
-CONSOLES = Path(__file__).parent / "consoles"
+CONSOLES = Path(__file__).parents[1] / "consoles"
 SHELL = (CONSOLES / "uefi-empty.txt").read_text()
 COLOURED_SHELL = (CONSOLES / "uefi-colours.txt").read_text()
 """Of a newer EDK II, as a user got it from Nova's API."""

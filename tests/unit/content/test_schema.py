@@ -9,7 +9,7 @@ from subprocess import CompletedProcess
 from typing import Any, cast
 
 import pytest
-from test_services import make_plan
+from plans_kit import make_plan
 
 from dozencloud.content import schema
 from dozencloud.services import nova
@@ -94,7 +94,7 @@ def test_the_revisions_that_the_migrations_lead_to() -> None:
 
 
 class Client:
-    """MariaDB's, counted; the real one needs a database: tests/functional/test_snapshot.py."""
+    """MariaDB's, counted. A real database: tests/functional/content/test_snapshot.py."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []

@@ -9,6 +9,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
+from facts_kit import ARM, GOOD, INDEX, LIB, MIRROR
 
 from dozencloud.checks.doctor import (
     SMALLEST_SERVER,
@@ -36,45 +37,18 @@ from dozencloud.facts import (
     Wall,
 )
 from dozencloud.facts.cpu import Cluster, Cpu
-from dozencloud.facts.datapath import Network
-from dozencloud.facts.firmware import Emulators
 from dozencloud.facts.packages import Lock, Packages
 from dozencloud.facts.ports import Listener
 from dozencloud.facts.reach import Outcome, Reach
-from dozencloud.facts.system import Architecture, Distribution, System
+from dozencloud.facts.system import Architecture, Distribution
 from dozencloud.verdicts import Level, Verdict
 
-LIB = Path("/var/lib/dozencloud")
-INDEX, MIRROR = "https://pypi.org/simple/", "http://deb.debian.org/debian/"
-
-GOOD = Facts(
-    system=System(
-        Distribution("debian", "12", "bookworm", "Debian GNU/Linux 12 (bookworm)"),
-        Architecture("x86_64", "amd64"),
-        root=True,
-        systemd=True,
-        python="3.11.2",
-        kernel="6.1.0",
-        now=datetime(2026, 11, 22, tzinfo=UTC),
-    ),
-    clock=Clock(True, True, "systemd-timesyncd", ("chronyd",)),
-    cpu=Cpu(2, 2.0, (Cluster("AMD EPYC", (0, 1)),), aarch32_el0=False, gic=None),
-    kvm=Kvm(KvmState.USABLE),
-    memory=Memory(total=8000, available=7000, swap=0),
-    emulators=Emulators(None, None, None, None),
-    network=Network(Datapath.SYSTEM, True, True, True, "", True, "", True, ""),
-    packages=Packages(True, (), (), "", None),
-    listeners=(),
-    disks=(Disk(LIB, Path("/var/lib"), total=50_000, free=40_000, inodes_free=1_000_000),),
-    reach=Reach(True, (Outcome(INDEX, True, "", "", 0.1), Outcome(MIRROR, True, "", "", 0.1))),
-)
 NEEDS = Needs(
     ports=(Port("gateway", 443, "0.0.0.0", "gateway.port"), Port("database", 3306, "127.0.0.1")),  # noqa: S104
     spaces=(Space(LIB),),
     index=INDEX,
     mirror=MIRROR,
 )
-ARM = replace(GOOD.system, architecture=Architecture("aarch64", "arm64"))
 NGINX = Listener("tcp", "0.0.0.0", 443, 812, "nginx")  # noqa: S104
 HALF_REMOVED = Traces(processes=(Trace(99, "ovsdb-server"),), interfaces=("dz-int",))
 
