@@ -39,7 +39,7 @@ from slowpeers import (
 from testcloud import Tenant, TestCloud, eventually
 
 from dozencloud.hooks.transfers import AT_A_TIME, TOO_MANY
-from dozencloud.services import gateway
+from dozencloud.services import ALL, gateway
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -379,7 +379,8 @@ def _size(text: str) -> int:
 
 @pytest.mark.parametrize("path", BODIES)
 def test_a_body_has_a_limit_and_the_refusal_is_a_sentence(caller: Caller, path: str) -> None:
-    limit = _size(gateway.BODIES[path.split("/")[1]])
+    (api,) = (each.api for each in ALL if each.api and each.api.path == path.split("/")[1])
+    limit = _size(api.body)
     status, _, answer = caller.call("POST", path, "x" * limit)
     assert status == 413
     error = json.loads(answer)["error"]
