@@ -19,7 +19,7 @@ SCRIPT = """
 import subprocess, threading
 from pathlib import Path
 from vif_plug_ovs import linux_net, privsep
-from dozencloud.compute import plugging
+from dozencloud.compute.libvirt import plugging
 
 privsep.vif_plug.set_client_mode(False)
 linux_net.create_tap("tap0", 1442, "fa:16:3e:00:00:01")
