@@ -45,9 +45,8 @@ def small(tmp_path: Path) -> Iterator[Path]:
             subprocess.run(["umount", place], check=True)
 
 
-def test_it_waits_for_room_and_runs_to_nova(small: Path, tmp_path: Path) -> None:
-    kept = os.environ.get("DOZEN_TEST_CACHE")
-    made = direct.build("aarch64", Path(kept) / "images" if kept else tmp_path / "images")
+def test_it_waits_for_room_and_runs_to_nova(small: Path, cache: Path) -> None:
+    made = direct.build("aarch64", cache)
     ballast = small / "ballast"
     with NovaKit() as kit:
         properties = {

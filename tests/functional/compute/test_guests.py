@@ -43,12 +43,6 @@ EMULATORS = {"mipsel": "mipsel", "ppc64le": "ppc64", "s390x": "s390x"}
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    kept = os.environ.get("DOZEN_TEST_CACHE")
-    return Path(kept) / "tiny" if kept else tmp_path_factory.mktemp("tiny")
-
-
-@pytest.fixture(scope="module")
 def kit() -> Iterator[NovaKit]:
     with NovaKit() as made:
         yield made

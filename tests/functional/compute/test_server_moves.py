@@ -88,11 +88,7 @@ def start(kit: NovaKit, cache: Path, kind: str) -> Guest:
 
 
 @pytest.fixture(scope="module")
-def guest(
-    request: pytest.FixtureRequest, kit: NovaKit, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Guest]:
-    kept = os.environ.get("DOZEN_TEST_CACHE")
-    cache = Path(kept) / "tiny" if kept else tmp_path_factory.mktemp("tiny")
+def guest(request: pytest.FixtureRequest, kit: NovaKit, cache: Path) -> Iterator[Guest]:
     made = start(kit, cache, request.param)
     yield made
     kit.destroy(made.server)

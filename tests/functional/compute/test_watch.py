@@ -65,9 +65,7 @@ class Watch:
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
-    kept = os.environ.get("DOZEN_TEST_CACHE")
-    cache = Path(kept) / "images" if kept else tmp_path_factory.mktemp("images")
+def parts(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Parts:
     folder = tmp_path_factory.mktemp("parts")
     return Parts(folder, direct.build("aarch64", cache), direct.build("armv7l", cache))
 

@@ -1,7 +1,6 @@
 """Images built by real programs, and booted.
 
-DOZEN_TEST_CACHE names a folder that keeps packages and images between runs. DOZEN_LONG=1 adds the
-builds of whole Debian images, which take many minutes each under emulation.
+Whole Debian images take many minutes each under emulation: `make nightly` builds them.
 """
 
 from __future__ import annotations
@@ -33,9 +32,6 @@ IDENTITY = uuid.UUID("6f1b3f0a-5d0e-4b57-9d0c-0d4f4b6c2f11")
 
 PASSWORD = "a-password-for-the-test"
 
-long = pytest.mark.skipif(
-    os.environ.get("DOZEN_LONG") != "1", reason="takes many minutes: set DOZEN_LONG=1"
-)
 # Disks
 
 
@@ -206,7 +202,7 @@ def log_in(machine: Machine) -> None:
     machine.run("cloud-init status --wait", 600)
 
 
-@long
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     ("architecture", "purpose"),
@@ -240,7 +236,7 @@ def test_debian_boots_and_is_a_cloud_server(
         machine.wait(r"first login: ", 300)
 
 
-@long
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_a_container_root_is_the_same_twice(cache: Path, tmp_path: Path) -> None:
     recipe = Recipe.parse("debian-13", "armel", "container")

@@ -1,11 +1,7 @@
-"""Real kernels: what is told of them, and that QEMU starts what is made of a compressed one.
-
-DOZEN_TEST_CACHE names a folder that keeps the built images between runs.
-"""
+"""Real kernels: what is told of them, and that QEMU starts what is made of a compressed one."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import time
@@ -27,9 +23,8 @@ SECONDS = 120
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> TinyImage:
-    kept = os.environ.get("DOZEN_TEST_CACHE")
-    return direct.build("armv7l", Path(kept, "tiny") if kept else tmp_path_factory.mktemp("tiny"))
+def image(cache: Path) -> TinyImage:
+    return direct.build("armv7l", cache)
 
 
 def inspected(path: Path) -> Inspection:

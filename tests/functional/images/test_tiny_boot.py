@@ -1,7 +1,4 @@
-"""The tiny image, built from the mirror and booted under QEMU.
-
-DOZEN_TEST_CACHE names a folder that keeps the built images between runs.
-"""
+"""The tiny image, built from the mirror and booted under QEMU."""
 
 from __future__ import annotations
 
@@ -33,12 +30,6 @@ MACHINES = {
 }
 INSTANCE = "83679162-1378-4288-a2d4-70e13ec132aa"
 PASSWORD = 'kX7"\\q$9'
-
-
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    kept = os.environ.get("DOZEN_TEST_CACHE")
-    return Path(kept) / "tiny" if kept else tmp_path_factory.mktemp("tiny")
 
 
 @pytest.fixture
