@@ -23,6 +23,8 @@ MACHINE = {("up",), ("start",), ("destroy",), ("upgrade",), ("leave",), ("certs"
 """These have no words of a person's, and would change this machine."""
 COMMANDS = [(path, command) for path, command in oddinput.leaves() if path not in MACHINE]
 PLACES = ("no cloud", "stopped", "node")
+MEASURES = ("bench", "--here")
+"""Right words, which take 5 s, and find the same in each place."""
 
 
 @pytest.fixture(params=PLACES, scope="module")
@@ -47,6 +49,8 @@ def test_odd_words_end_in_a_sentence(
 ) -> None:
     oddinput.forbid_exec(monkeypatch)
     for case in oddinput.cases(path, command):
+        if case.words == MEASURES and any(place.iterdir()):
+            continue
         wrong = oddinput.complaint(oddinput.run(place, case.words))
         assert not wrong, f"{path} {case.what}: {wrong}"
 
