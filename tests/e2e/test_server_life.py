@@ -103,7 +103,7 @@ def boot(life: Life) -> None:
     """By what inspection said of the image, and by nothing else."""
     life.until("ACTIVE")
     life.boots()
-    assert life.inside("uname -m") == life.image.hw_architecture
+    assert life.inside("uname -m") == life.image.properties["hw_architecture"]
     life.inside(f"echo {life.guest.id} >{NOTE}; sync")
 
 
