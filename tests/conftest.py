@@ -11,8 +11,8 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 E2E = "tests/e2e/"
-APART = "tests/e2e/test_server_life.py"
-"""Has a cloud of its own: it takes long, and so runs beside the other files of `E2E`."""
+APART = tuple(f"{E2E}test_{name}.py" for name in ("nodes", "nodes_lost", "server_life"))
+"""Share a cloud of their own: they take long, and so run beside the other files of `E2E`."""
 LONGEST_NAME = 16
 """Bytes of data above which they are no name."""
 LONG = os.environ.get("DOZEN_LONG") == "1"
@@ -25,11 +25,13 @@ hypothesis.settings.load_profile("dozencloud")
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # untyped
-    """A file runs in one process, and so does all that shares the cloud of `tests/e2e`."""
+    """A file runs in one process, and so does all that shares a cloud of `tests/e2e`."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return E2E if file.startswith(E2E) and file != APART else file
+        if file in APART:
+            return APART[0]
+        return E2E if file.startswith(E2E) else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:

@@ -1,6 +1,8 @@
 """Images that users bring: what inspection finds is what their servers are; what it refuses.
 
 That what it calls bootable boots, in four kinds: test_server_life.py.
+
+Only here Glance itself imports, as another user and in its own process.
 """
 
 from __future__ import annotations

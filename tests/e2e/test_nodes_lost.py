@@ -2,6 +2,8 @@
 
 A long run makes ten cuts instead of two, and evacuates a lost node.
 DOZEN_SEED chooses others.
+
+Only cuts of what runs show that all of it finds back by itself.
 """
 
 from __future__ import annotations

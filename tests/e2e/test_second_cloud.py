@@ -1,4 +1,7 @@
-"""A second cloud on the machine: its `up` is killed; it lives beside the first; it goes."""
+"""A second cloud on the machine: its `up` is killed; it lives beside the first; it goes.
+
+Only an `up` that is killed at any moment shows that each task can be done again.
+"""
 
 from __future__ import annotations
 

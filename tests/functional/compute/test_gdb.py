@@ -1,4 +1,8 @@
-"""gdb on emulated ARM servers: a real gdb, a real QEMU below a real libvirtd, our driver."""
+"""gdb on emulated ARM servers: a real gdb, a real QEMU below a real libvirtd, our driver.
+
+Only a stranger's gdb and a QEMU that runs show that they understand each other through us, and that
+the server runs on when one of the three goes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Every kind of server through our driver's own XML on a real libvirtd, to its prompt."""
+"""Every kind of server through our driver's own XML on a real libvirtd, to its prompt.
+
+Only a start shows that libvirt and QEMU take the XML as it is meant, and that firmware's variables
+stay.
+"""
 
 from __future__ import annotations
 
@@ -94,6 +98,8 @@ def test_by_uefi_with_variables_that_stay(architecture: str, kit: NovaKit, cache
     properties = {**COMMON, "hw_architecture": architecture, "hw_firmware_type": "uefi"}
     server = kit.server(properties, Disks(disk))
     kit.start(server)
+    if disk:
+        kit.wait(server, r"EXT4-fs \(vda2\): mounted", 90)  # the state, on the second partition
     kit.wait(server, prompt, 90)
     before = variables(kit, server)
     file, written = before.stat().st_ino, before.read_bytes()

@@ -2,6 +2,9 @@
 
 Two libvirtd on this machine believe themselves on two. Each has its own folders, and mounts its own
 instances folder where the other one's is, so that paths are the same on both, as on real nodes.
+
+Only a guest whose kernel sees the volume, and whose shell answers on the other side, shows that the
+domain that our driver wrote can be changed while it runs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Images built by real programs, and booted.
 
 Whole Debian images take many minutes each under emulation: `make nightly` builds them.
+
+Only a Debian that boots shows that recipe, loader and cloud-init fit each other.
 """
 
 from __future__ import annotations
@@ -105,16 +107,12 @@ def test_a_tree_that_does_not_fit_is_a_problem(tmp_path: Path) -> None:
 
 
 @disk_tools
-@pytest.mark.timeout(180)
-def test_tiny_boots_by_uefi(cache: Path, tmp_path: Path, machines: list[Machine]) -> None:
+def test_tinys_uefi_disk_is_built_once(cache: Path) -> None:
+    """It boots: tests/functional/compute/test_guests.py."""
     built = uefi.build(cache)
+    made = built.disk.stat().st_mtime_ns
     assert uefi.build(cache) == built
-    copy = tmp_path / "disk.qcow2"
-    shutil.copyfile(built.disk, copy)
-    machine = Machine("arm64", *firmware("arm64", tmp_path), *drive(copy))
-    machines.append(machine)
-    machine.wait(r"EXT4-fs \(vda2\): mounted", 90)  # the state, on the second partition
-    machine.wait(r"tiny login: ", 30)
+    assert built.disk.stat().st_mtime_ns == made
 
 
 # Packages

@@ -1,4 +1,8 @@
-"""The tiny image, built from the mirror and booted under QEMU."""
+"""The tiny image, built from the mirror and booted under QEMU.
+
+Only its own start shows what its init does with metadata, keys, a disk and the power button; each
+start takes some seconds.
+"""
 
 from __future__ import annotations
 
