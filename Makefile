@@ -1,4 +1,4 @@
-.PHONY: check docs clients cuts life pairs arm-host arm-node arm-board arm-pair
+.PHONY: check nightly docs clients cuts life pairs arm-host arm-node arm-board arm-pair
 
 # Checks and tests all that this machine can.
 check:
@@ -8,13 +8,18 @@ check:
 docs:
 	./tools/docs
 
+# All that the check leaves out because it takes long: many hours.
+nightly:
+	DOZEN_LONG=1 ./tests/run -m long
+	$(MAKE) --keep-going arm-host arm-node arm-board arm-pair clients
+
 # Pulls the plug of a controller and of a node ten times, on each system.
 cuts:
-	./tests/run -m long tests/fresh/test_cuts.py
+	DOZEN_LONG=1 ./tests/run tests/fresh/test_cuts.py
 
 # Lets nodes of each system join controllers of each system.
 pairs:
-	./tests/run -m long tests/fresh/test_pairs.py
+	DOZEN_LONG=1 ./tests/run tests/fresh/test_pairs.py
 
 # Does with servers of each kind all that Nova knows; the check does most of it.
 life:

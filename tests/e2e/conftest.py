@@ -82,9 +82,8 @@ def machine() -> Iterator[Callable[[str], Node]]:
 
 
 @pytest.fixture(scope="session")
-def made(cloud: TestCloud, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def made(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """What images are made from."""
-    cache = cloud.cloud.cache
     return Made(
         tmp_path_factory.mktemp("images"),
         direct.build("aarch64", cache),

@@ -1,4 +1,7 @@
-"""`dozen bench` measures a server of the cloud, beside the machine itself."""
+"""`dozen bench` measures a server of the cloud, beside the machine itself.
+
+Only in a server does the program run by SSH as a user would run it; it takes its 5 s per machine.
+"""
 
 from __future__ import annotations
 

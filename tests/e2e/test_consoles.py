@@ -1,4 +1,7 @@
-"""Serial consoles and screens of servers, by the clients that people use."""
+"""Serial consoles and screens of servers, by the clients that people use.
+
+Only a browser and a terminal at the gateway show that pages, proxy, token and QEMU fit each other.
+"""
 
 from __future__ import annotations
 

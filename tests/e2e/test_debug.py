@@ -1,4 +1,7 @@
-"""gdb on a server, by the command line, through the gateway, as users do it."""
+"""gdb on a server, by the command line, through the gateway, as users do it.
+
+Only here gdb comes through the gateway and Nova; what it may do: tests/functional/compute.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A server that hangs says so to its owner; `dozen server explain` says it in a sentence."""
+"""A server that hangs says so to its owner; `dozen server explain` says it in a sentence.
+
+Only here what the watch finds becomes an action of Nova that the owner sees.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Up again, stop, start, restart, and everything that is killed."""
+"""Up again, stop, start, restart, and everything that is killed.
+
+Only a whole cloud shows that it heals whichever of its services is killed, and that servers go on.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A project's first server, and what Neutron has beside routers, with packets."""
+"""A project's first server, and what Neutron has beside routers, with packets.
+
+Only packets of servers show what OVN makes of Neutron's models.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Machines join: nodes on this machine, each under a root and in a namespace of its own."""
+"""Machines join: nodes on this machine, each under a root and in a namespace of its own.
+
+Only whole nodes show that a server goes on, with its data, network and console, when nodes join,
+are drained, shut out or given new certificates.
+"""
 
 from __future__ import annotations
 

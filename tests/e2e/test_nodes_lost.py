@@ -1,7 +1,9 @@
 """A node is lost in many ways; the cloud goes on, and the node is in service again by itself.
 
-DOZEN_LONG=1 makes ten cuts instead of two, and evacuates a lost node.
+A long run makes ten cuts instead of two, and evacuates a lost node.
 DOZEN_SEED chooses others.
+
+Only cuts of what runs show that all of it finds back by itself.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from dozencloud.nodes.joined import leaving
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
-LONG = bool(os.environ.get("DOZEN_LONG"))
+USUAL = 2
+"""Cuts of a run that is not long."""
 CHANCE = random.Random(int(os.environ.get("DOZEN_SEED", "8")))  # noqa: S311 (no secret)
 BACK_SECONDS = 120
 """Within them all is as it was; a server starts in 15 s on an idle machine."""
@@ -95,14 +98,15 @@ def kill(where: TestCloud, service: str) -> None:
 
 
 KINDS = (power, network, broker, southbound, gateway, compute)
-CUTS = [
-    *CHANCE.sample(KINDS, len(KINDS)),
-    *CHANCE.choices(KINDS, k=10 - len(KINDS)),
-][: 10 if LONG else 2]
+CUTS = (*CHANCE.sample(KINDS, len(KINDS)), *CHANCE.choices(KINDS, k=10 - len(KINDS)))
 
 
 @pytest.mark.parametrize(
-    "cut", CUTS, ids=[f"{number}-{cut.__name__}" for number, cut in enumerate(CUTS, 1)]
+    "cut",
+    [
+        pytest.param(cut, id=f"{n}-{cut.__name__}", marks=[pytest.mark.long] * (n > USUAL))
+        for n, cut in enumerate(CUTS, 1)
+    ],
 )
 def test_after_a_cut_all_is_in_service_again(
     cloud: TestCloud,
@@ -144,7 +148,7 @@ def silent(cloud: TestCloud, node: Node) -> bool:
     return listing.find(cloud.cloud, node.name).silent
 
 
-@pytest.mark.skipif(not LONG, reason="Nova notices a lost node after 90 s: DOZEN_LONG=1")
+@pytest.mark.long  # Nova notices a lost node after 90 s
 def test_evacuated_its_servers_run_elsewhere_and_it_removes_its_copies(
     cloud: TestCloud, node: Node, server: Guest, admin: Tenant
 ) -> None:

@@ -1,4 +1,7 @@
-"""Slow clients, guessers, large bodies, old TLS: what the gateway keeps from the services."""
+"""Slow clients, guessers, large bodies, old TLS: what the gateway keeps from the services.
+
+Only under attack does it show who waits for whom; each attack takes its 10 s.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What images may cost the cloud, and where it may fetch them from: tried by a tenant."""
+"""What images may cost the cloud, and where it may fetch them from: tried by a tenant.
+
+Only the real Glance and nova-compute show what is on the disk afterwards.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 What the migrations of the next release find to do is real: indexes that Nova's newest migration
 makes are taken away before, with its mark.
+
+Only a cloud with servers shows what an upgrade leaves alone.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from machine import SUITES, Machine, missing
+from servers import SECONDS, make_server
 
 pytestmark = [
     pytest.mark.fresh,
@@ -22,8 +23,6 @@ pytestmark = [
     pytest.mark.skipif(bool(missing()), reason=missing()),
 ]
 CUTS = 10
-SECONDS = 180
-"""Until a server that started again has its network; it is emulated."""
 
 
 @dataclass
@@ -47,19 +46,6 @@ class Pair:
             assert answer.stdout.strip() == name
             took[name] = time.monotonic() - began
         return took
-
-
-def make_server(controller: Machine, name: str, node: str) -> str:
-    """A server of the small image on that node; its floating IP."""
-    openstack = ["./dozen", "openstack"]
-    create = ["server", "create", "--image", "tiny-arm64", "--flavor", "m1.nano"]
-    create += ["--network", "private", "--security-group", "ssh", "--key-name", "dozen"]
-    create += ["--availability-zone", f"nova:{node}", "--wait", name]
-    controller.run([*openstack, *create], check=True)
-    ask = ["floating", "ip", "create", "public", "-f", "value", "-c", "floating_ip_address"]
-    address = controller.run([*openstack, *ask], check=True).stdout.strip()
-    controller.run([*openstack, "server", "add", "floating", "ip", name, address], check=True)
-    return address
 
 
 @pytest.fixture(scope="module", params=SUITES)

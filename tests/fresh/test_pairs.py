@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from machine import Machine, missing
-from test_cuts import SECONDS, make_server
+from servers import SECONDS, make_server
 
 pytestmark = [
     pytest.mark.fresh,

@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 
 import click
 import pytest
+from pages_kit import CHECKOUT, read, rows, section
 
 from dozencloud.checks.doctor import Needs
 from dozencloud.cli import cli
@@ -29,43 +30,15 @@ from dozencloud.host.distributions import registry
 from dozencloud.lifecycle.bringup import Bringup
 from dozencloud.services import ALL, services
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CHECKOUT / "tools"))
 
-import make_docs  # noqa: E402
-from made import commands, markdown  # noqa: E402
-from made.registry import PICTURES, TABLES  # noqa: E402
+import make_docs
+from made import commands, markdown
+from made.registry import PICTURES, TABLES
 
 PAGES = [CHECKOUT / "README.md", CHECKOUT / "CHANGELOG.md", *sorted(CHECKOUT.glob("docs/*.md"))]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
-
-Row = tuple[str, ...]
-
-
-def read(name: str) -> str:
-    return (CHECKOUT / name).read_text(encoding="utf-8")
-
-
-def section(page: str, heading: str) -> str:
-    """Text below a heading, up to the next one of the same or a higher level."""
-    match = re.search(rf"^(#+) {re.escape(heading)}$", page, re.MULTILINE)
-    assert match, f"no heading {heading!r}"
-    rest = page[match.end() :]
-    end = re.search(rf"^#{{1,{len(match[1])}}} ", rest, re.MULTILINE)
-    return rest[: end.start()] if end else rest
-
-
-def rows(text: str) -> list[Row]:
-    """Cells of all tables, without their heads."""
-    lines = [line.strip() for line in text.splitlines()]
-    found = []
-    for number, line in enumerate(lines):
-        rule = re.fullmatch(r"\|[\s:|-]+\|", line)
-        head = number + 1 < len(lines) and re.fullmatch(r"\|[\s:|-]+\|", lines[number + 1])
-        if line.startswith("|") and not rule and not head:
-            found.append(tuple(cell.strip() for cell in line.strip("|").split("|")))
-    return found
 
 
 def named(text: str) -> list[str]:

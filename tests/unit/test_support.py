@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_docs import read, rows, section
+from pages_kit import read, rows, section
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 KINDS = (
@@ -24,7 +24,11 @@ def shown() -> dict[tuple[str, str], set[str]]:
     done = subprocess.run(
         [sys.executable, "-m", *words, "tests/armhost", "tests/e2e", "tests/functional"],
         cwd=CHECKOUT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+        env={
+            **os.environ,
+            "DOZEN_LONG": "1",
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -184,7 +184,7 @@ def build(
     pointer = cache / f"tiny-{architecture}-{suite}-{recipe[:16]}"
     if (known := _load(pointer)) is not None:
         return known
-    with building(cache, "400 MB"), _alone(cache):
+    with building(cache, "400 MB"), alone(cache):
         if (known := _load(pointer)) is not None:
             return known
         _remove_leftovers(cache)
@@ -423,7 +423,7 @@ def _load(folder: Path) -> TinyImage | None:
 
 
 @contextmanager
-def _alone(cache: Path) -> Iterator[None]:
+def alone(cache: Path) -> Iterator[None]:
     """One build at a time in a cache; the lock goes with the process that holds it."""
     cache.mkdir(parents=True, exist_ok=True)
     with open_lock(cache / ".lock") as lock:

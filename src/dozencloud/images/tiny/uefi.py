@@ -55,16 +55,17 @@ def build(
     image = direct.build("aarch64", cache, mirror=mirror, suite=suite, keyring=keyring, say=say)
     digest = hashlib.sha256(f"{VERSION} {image.digest}".encode()).hexdigest()
     target = cache / f"tiny-uefi-{digest[:16]}.qcow2"
-    if not target.exists():
-        with tempfile.TemporaryDirectory(prefix=".build-uefi-", dir=cache) as name:
-            work = Path(name)
-            say(f"fetching systemd's EFI stub from Debian {suite}")
-            stub = _stub(apt.Source(mirror, suite, keyring), work, say)
-            say("making the UEFI disk")
-            out = _disk(image, stub, digest, work)
-            with out.open("rb") as stream:
-                os.fsync(stream.fileno())
-            out.rename(target)
+    with direct.alone(cache):
+        if not target.exists():
+            with tempfile.TemporaryDirectory(prefix=".build-uefi-", dir=cache) as name:
+                work = Path(name)
+                say(f"fetching systemd's EFI stub from Debian {suite}")
+                stub = _stub(apt.Source(mirror, suite, keyring), work, say)
+                say("making the UEFI disk")
+                out = _disk(image, stub, digest, work)
+                with out.open("rb") as stream:
+                    os.fsync(stream.fileno())
+                out.rename(target)
     return TinyDisk(target, digest)
 
 
