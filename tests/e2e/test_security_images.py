@@ -15,7 +15,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -105,33 +104,31 @@ def user(cloud: TestCloud, tenant: Callable[[str], Tenant]) -> User:
     return User(cloud, tenant(f"images-{os.urandom(3).hex()}"))
 
 
-def counted() -> None:
-    """Until a limit that was changed counts."""
-    time.sleep(imagelimits.KEPT + 1)
-
-
-@contextmanager
-def limited(cloud: TestCloud, user: User, **limits: int) -> Iterator[None]:
+def limit(cloud: TestCloud, user: User, **limits: int) -> None:
     """The user's project has these limits instead of the cloud's own."""
     identity = cloud.sdk.identity
     service = next(iter(identity.services(type="image")))
-    made = [
-        identity.create_limit(
+    for name, most in limits.items():
+        made = identity.create_limit(
             service_id=service.id,
             region_id="RegionOne",
             resource_name=name,
             resource_limit=most,
             project_id=user.tenant.project,
         )
-        for name, most in limits.items()
-    ]
-    try:
-        counted()
-        yield
-    finally:
-        for each in made:
-            identity.delete_limit(each)
-        counted()
+        user.tenant.later(lambda made=made: identity.delete_limit(made))  # type: ignore[misc]
+
+
+@pytest.fixture
+def limited(cloud: TestCloud, tenant: Callable[[str], Tenant]) -> Callable[..., User]:
+    """Makes users, each of a project with such limits, of which Glance remembers nothing yet."""
+
+    def make(**limits: int) -> User:
+        user = User(cloud, tenant(f"limited-{os.urandom(3).hex()}"))
+        limit(cloud, user, **limits)
+        return user
+
+    return make
 
 
 def pieces(size: int) -> Iterator[bytes]:
@@ -261,58 +258,57 @@ def test_an_absurd_disk_is_refused(user: User, gib: int) -> None:
 # ---- how much of them ---------------------------------------------------------------------
 
 
-def test_a_project_stores_no_more_than_its_limit(cloud: TestCloud, user: User) -> None:
-    with limited(cloud, user, image_size_total=20):
-        left = 20 * MIB - sum(
-            image["size"] or 0
-            for image in user.call("GET", f"/image/v2/images?owner={user.tenant.project}")[1][
-                "images"
-            ]
-        )
-        for data in (os.urandom(left + MIB), pieces(left + MIB)):
-            image = user.image()
-            status, _ = user.put(image, data)
-            assert status == 413
-            assert user.show(image)["status"] == "queued"
-            assert stored(cloud, image) == []
+def test_a_project_stores_no_more_than_its_limit(
+    cloud: TestCloud, limited: Callable[..., User]
+) -> None:
+    user = limited()
+    assert user.put(user.image(), os.urandom(MIB))[0] == 204
+    limit(cloud, user, image_size_total=20)
+    time.sleep(imagelimits.KEPT + 1)  # a limit that was changed counts after that
+    for data in (os.urandom(20 * MIB), pieces(20 * MIB)):
         image = user.image()
-        assert user.put(image, pieces(2 * MIB))[0] == 204
-
-
-def test_uploads_beside_each_other_share_the_limit(cloud: TestCloud, user: User) -> None:
-    with limited(cloud, user, image_stage_total=4):
-        images = [user.image() for _ in range(4)]
-        answers: list[int] = []
-
-        def send(image: str) -> None:
-            answers.append(user.put(image, slowly(), "stage")[0])
-
-        def slowly() -> Iterator[bytes]:
-            for piece in pieces(2 * MIB):
-                time.sleep(0.1)
-                yield piece
-
-        threads = [threading.Thread(target=send, args=(image,)) for image in images]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert set(answers) <= {204, 413}
-        assert 413 in answers
-        staged = [file.stat().st_size for image in images for file in stored(cloud, image)]
-        assert sum(staged) <= 4 * MIB
-    for image in images:
-        user.call("DELETE", f"/image/v2/images/{image}")
-
-
-def test_images_and_uploads_are_counted(cloud: TestCloud, user: User) -> None:
-    with limited(cloud, user, image_count_total=0):
-        status, said = user.call("POST", "/image/v2/images", {"name": "one more"})
-        assert status == 413, said
-    with limited(cloud, user, image_count_uploading=0):
-        image = user.image()
-        assert user.put(image, b"x" * MIB)[0] == 413
+        status, _ = user.put(image, data)
+        assert status == 413
+        assert user.show(image)["status"] == "queued"
         assert stored(cloud, image) == []
+    image = user.image()
+    assert user.put(image, pieces(2 * MIB))[0] == 204
+
+
+def test_uploads_beside_each_other_share_the_limit(
+    cloud: TestCloud, limited: Callable[..., User]
+) -> None:
+    user = limited(image_stage_total=4)
+    images = [user.image() for _ in range(4)]
+    answers: list[int] = []
+
+    def send(image: str) -> None:
+        answers.append(user.put(image, slowly(), "stage")[0])
+
+    def slowly() -> Iterator[bytes]:
+        for piece in pieces(2 * MIB):
+            time.sleep(0.1)
+            yield piece
+
+    threads = [threading.Thread(target=send, args=(image,)) for image in images]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(answers) <= {204, 413}
+    assert 413 in answers
+    staged = [file.stat().st_size for image in images for file in stored(cloud, image)]
+    assert sum(staged) <= 4 * MIB
+
+
+def test_images_and_uploads_are_counted(cloud: TestCloud, limited: Callable[..., User]) -> None:
+    user = limited(image_count_total=0)
+    status, said = user.call("POST", "/image/v2/images", {"name": "one more"})
+    assert status == 413, said
+    user = limited(image_count_uploading=0)
+    image = user.image()
+    assert user.put(image, b"x" * MIB)[0] == 413
+    assert stored(cloud, image) == []
 
 
 # ---- where they come from -----------------------------------------------------------------
@@ -484,12 +480,12 @@ def test_what_is_no_kernel_is_not_kept_as_one(cloud: TestCloud, user: User, allo
 
 
 def test_a_download_without_end_ends_at_the_limit(
-    cloud: TestCloud, user: User, allowed: str
+    cloud: TestCloud, limited: Callable[..., User], allowed: str
 ) -> None:
-    with limited(cloud, user, image_stage_total=8):
-        image = user.image()
-        assert user.fetch(image, f"{allowed}/endless")[0] == 202
-        status, message = user.outcome(image)
+    user = limited(image_stage_total=8)
+    image = user.image()
+    assert user.fetch(image, f"{allowed}/endless")[0] == 202
+    status, message = user.outcome(image)
     assert status == "failure"
     assert "limit" in message
     assert stored(cloud, image) == []
