@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from dozencloud.checks import doctor
+from dozencloud.checks.judges import size
 from dozencloud.cloud import folders
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.plan import Node, Plan
@@ -56,7 +56,7 @@ def divide_cpus(cloud: Cloud, cpu: Cpu) -> tuple[str, str]:
 
     if not dedicated:
         return "", ""
-    if wrong := doctor.dedicated_cpus(cpu, dedicated, cloud.file):
+    if wrong := size.dedicated_cpus(cpu, dedicated, cloud.file):
         raise Problem(wrong.fact, wrong.mend, code=Exit.UNFIT)
     return numbers(cpu.numbers - dedicated), numbers(dedicated)
 

@@ -13,6 +13,8 @@ from typing import Self
 
 from dozencloud import facts, services
 from dozencloud.checks import doctor, frontdoor
+from dozencloud.checks.judges import network
+from dozencloud.checks.needs import NO_TRACES, Needs, Port, Range, Space
 from dozencloud.cloud.installation import INTEGRATION_BRIDGE, Cloud
 from dozencloud.cloud.membership import Member, members, membership_file
 from dozencloud.cloud.plan import FIRST, JOINED
@@ -48,12 +50,12 @@ def markers(cloud: Cloud) -> facts.Markers:
 def leftovers(cloud: Cloud) -> facts.Traces:
     """What an earlier cloud left where none is; folders count if anything of worth is in them."""
     if cloud.exists:
-        return doctor.NO_TRACES
+        return NO_TRACES
     traces = facts.find_traces(markers(cloud))
     return replace(traces, directories=tuple(d for d in traces.directories if is_used(d)))
 
 
-def ports(cloud: Cloud) -> tuple[doctor.Port, ...]:
+def ports(cloud: Cloud) -> tuple[Port, ...]:
     """Ports of the machine that this cloud binds; none if it has a namespace of its own."""
     if cloud.namespace:
         return ()
@@ -64,11 +66,9 @@ def ports(cloud: Cloud) -> tuple[doctor.Port, ...]:
 
         ours = own_pids(cloud)
     everywhere, settings = "0.0.0.0", cloud.settings  # noqa: S104  (asked about, not bound)
-    gateway = doctor.Port("gateway", settings.gateway.port, everywhere, "gateway.port", ours)
+    gateway = Port("gateway", settings.gateway.port, everywhere, "gateway.port", ours)
     internal = (
-        doctor.Port(
-            f.name, getattr(settings.internal, f.name), "127.0.0.1", f"internal.{f.name}", ours
-        )
+        Port(f.name, getattr(settings.internal, f.name), "127.0.0.1", f"internal.{f.name}", ours)
         for f in fields(Internal)
     )
     return (gateway, *internal)
@@ -102,9 +102,9 @@ def warnings(
     them, and what they are about to drop.
     """
     now = replace(found, walls=facts.walls())
-    asked = doctor.Needs(passing=passing(cloud, now, node=node) if now.walls else ())
+    asked = Needs(passing=passing(cloud, now, node=node) if now.walls else ())
     heard = [verdict for verdict in verdicts if verdict.name != "forwarding"]
-    return doctor.warnings([*heard, *doctor.forwarding(now, asked)])
+    return doctor.warnings([*heard, *network.forwarding(now, asked)])
 
 
 NODE_MEMORY = (900, 500)
@@ -143,18 +143,18 @@ class Work:
         return cls(lacking, cut_off, not (lacking or cut_off) and bool(image))
 
 
-def spaces(cloud: Cloud, work: Work, base: Path | None) -> tuple[doctor.Space, ...]:
+def spaces(cloud: Cloud, work: Work, base: Path | None) -> tuple[Space, ...]:
     """Disk space that the work takes; what is installed already needs no room again.
 
     Measured on Debian 12 and 13.
     """
-    found = [doctor.Space(cloud.lib, GIB if work.complete else 3 * GIB, 5 * GIB)]
+    found = [Space(cloud.lib, GIB if work.complete else 3 * GIB, 5 * GIB)]
     if work.lacking:
         disk = {path: path.stat().st_dev for path in (Path("/usr"), Path("/var"))}
         there = next(p for p in (cloud.lib, *cloud.lib.parents) if p.exists()).stat().st_dev
-        found += [doctor.Space(p, 2 * GIB, 3 * GIB) for p in disk if disk[p] != there]
+        found += [Space(p, 2 * GIB, 3 * GIB) for p in disk if disk[p] != there]
     if base:
-        found.append(doctor.Space(base, ENVIRONMENT, ENVIRONMENT))
+        found.append(Space(base, ENVIRONMENT, ENVIRONMENT))
     return tuple(found)
 
 
@@ -193,10 +193,10 @@ def examine(
     return found, [_allowed(verdict) for verdict in verdicts]
 
 
-def needs(cloud: Cloud, found: facts.Facts, *, node: bool) -> doctor.Needs:
+def needs(cloud: Cloud, found: facts.Facts, *, node: bool) -> Needs:
     """What the settings ask of the machine."""
     settings = cloud.settings
-    asked = doctor.Needs(
+    asked = Needs(
         ports=() if node else ports(cloud),
         leftovers=leftovers(cloud),
         running=Supervisor(cloud).alive(),
@@ -323,13 +323,13 @@ def kept_settings(cloud: Cloud) -> list[Verdict]:
     return verdicts
 
 
-def ranges(cloud: Cloud, *, node: bool) -> tuple[doctor.Range, ...]:
+def ranges(cloud: Cloud, *, node: bool) -> tuple[Range, ...]:
     """Addresses that this machine gives to its part of the cloud."""
     link = ipaddress.IPv4Network(f"{cloud.link[0]}/30", strict=False)
     tunnel = ipaddress.IPv4Network(f"{tunnels.SWITCH}/30", strict=False)
-    found = [doctor.Range("the link to the cloud", link, fixed=True)] if cloud.root else []
+    found = [Range("the link to the cloud", link, fixed=True)] if cloud.root else []
     if not cloud.namespace and (node or _members(cloud)):
-        found.append(doctor.Range("the tunnels between nodes", tunnel, fixed=True))
+        found.append(Range("the tunnels between nodes", tunnel, fixed=True))
     if node:
         return tuple(found)
     floating = _made("the floating IPs", cloud.provider, "network.provider_cidr", cloud)
@@ -337,16 +337,16 @@ def ranges(cloud: Cloud, *, node: bool) -> tuple[doctor.Range, ...]:
         floating = replace(floating, shared=True)
     servers = _made("the servers' network", cloud.tenant, "network.tenant_cidr", cloud)
     servers = replace(servers, routed=False)
-    projects = doctor.Range("networks of projects", cloud.projects, "network.project_cidr", False)
+    projects = Range("networks of projects", cloud.projects, "network.project_cidr", False)
     return (*found, floating, servers, projects)
 
 
-def _made(what: str, wished: ipaddress.IPv4Network, setting: str, cloud: Cloud) -> doctor.Range:
+def _made(what: str, wished: ipaddress.IPv4Network, setting: str, cloud: Cloud) -> Range:
     """The range that a cloud was made with, whatever the setting says now; else that one."""
     before = None if os.geteuid() else (State.of(cloud).get(REGISTERED) or {}).get(setting)
     if before:
-        return doctor.Range(what, ipaddress.IPv4Network(before), setting, made=True)
-    return doctor.Range(what, wished, setting)
+        return Range(what, ipaddress.IPv4Network(before), setting, made=True)
+    return Range(what, wished, setting)
 
 
 def own_devices(cloud: Cloud) -> frozenset[str]:

@@ -11,16 +11,9 @@ from pathlib import Path
 import pytest
 from facts_kit import ARM, GOOD, INDEX, LIB, MIRROR
 
-from dozencloud.checks.doctor import (
-    SMALLEST_SERVER,
-    Needs,
-    Port,
-    Range,
-    Space,
-    examine,
-    need_fit,
-    plain,
-)
+from dozencloud.checks.doctor import examine, need_fit, plain
+from dozencloud.checks.judges.size import SMALLEST_SERVER
+from dozencloud.checks.needs import Needs, Port, Range, Space
 from dozencloud.content.flavors import FLAVORS
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts import (
