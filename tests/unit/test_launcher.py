@@ -292,7 +292,7 @@ def test_an_environment_is_named_after_what_is_compiled_for_it(checkout: Path) -
     assert name() != before
 
 
-# rpm and dnf themselves are tried in tests/functional/test_dnf.py; here, which words they get.
+# rpm and dnf themselves are tried in tests/functional/host/test_dnf.py; here, which words they get.
 RPM = """
 id() { echo 0; }
 rpm() { grep -qx "$3" "$base/installed"; }

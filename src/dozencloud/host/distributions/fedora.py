@@ -2,7 +2,7 @@
 
 Names and paths are from the specs of its packages, as they were in Rawhide on 2025-02-16 (which
 became Fedora 42) and on 2026-08-22 (ten days after Fedora 45 was branched). What both agree in is
-taken to hold between them. dnf itself runs in tests/functional/test_dnf.py.
+taken to hold between them. dnf itself runs in tests/functional/host/test_dnf.py.
 """
 
 from __future__ import annotations
