@@ -1,4 +1,4 @@
-.PHONY: check nightly clients cuts life pairs arm-host arm-node arm-board arm-pair
+.PHONY: check nightly docs clients cuts life pairs arm-host arm-node arm-board arm-pair
 
 # Checks and tests all that this machine can.
 check:
@@ -8,6 +8,10 @@ check:
 nightly:
 	DOZEN_LONG=1 ./tests/run -m long
 	$(MAKE) --keep-going arm-host arm-node arm-board arm-pair clients
+
+# Makes the tables and pictures in docs/ that repeat code anew; the check fails where one differs.
+docs:
+	./tools/docs
 
 # Pulls the plug of a controller and of a node ten times, on each system.
 cuts:

@@ -5,18 +5,13 @@
 # Two stamps, each written last, say that it can be trusted: `.dependencies` and `.package`.
 # So a kill at any moment leaves an environment that the next call completes or makes anew.
 
-python=/usr/bin/python3
+# What a distribution calls its packages, and how they are installed, is in files of their own.
+
+python= # the one that environments are made from; by default that of the distribution's file
 os_release=/etc/os-release
-packages="python3 python3-pip-whl ca-certificates"
 space_needed=900 # MiB: 470 for the environment and uv, 200 for bytecode, the rest to breathe
 public_index=https://pypi.org/simple
 sdists="ovs simplegeneric" # have no wheel; built with the setuptools of uv.lock, not a newer one
-
-# PyPI has no wheels of these for 32-bit ARM, and compiling them takes a small board an hour.
-armhf_modules="cffi greenlet msgpack psutil pynacl pyyaml setproctitle yappi"
-armhf_packages="python3-cffi python3-cffi-backend python3-greenlet python3-msgpack python3-psutil
-    python3-nacl python3-yaml python3-setproctitle python3-yappi"
-armhf_unused="backports-zstd numpy" # of no use to a node
 
 say() { printf 'dozen: %s\n' "$1" >&2; }
 
@@ -29,15 +24,34 @@ fail() { # STATUS SENTENCE...
 
 hash12() { sha256sum | cut -c1-12; }
 
+# Reads the files of the distribution that this is, or of the nearest one that it is made from.
+know_distribution() {
+    for distribution in $(. "$os_release" && echo "$ID ${ID_LIKE:-}") debian; do
+        [ ! -r "$checkout/bootstrap/distributions/$distribution.sh" ] || break
+    done
+    . "$checkout/bootstrap/distributions/$distribution.sh"
+}
+
+known_distributions() { # for people
+    for file in "$checkout"/bootstrap/distributions/*.sh; do
+        (. "$file" && echo "$known_as")
+    done | paste -sd , - | sed 's/,/, /g'
+}
+
 # Sets `environment` and `source_hash`, which all the rest uses.
 # Arguments: the base directory; the kind, `env` or `dev` (which adds what the tests need).
 find_environment() {
     base=$1 kind=$2 log=$1/setup.log
+    know_distribution
     version=$(readlink -f "$python")
-    environment=$base/$kind-$({ cat "$checkout/uv.lock" && echo "${version##*/}"; } | hash12)
+    environment=$base/$kind-$({ cat "$checkout/uv.lock" && echo "${version##*/}" && more_ingredients; } | hash12)
     source_hash=$(cd "$checkout" &&
         find src pyproject.toml LICENSE NOTICE bootstrap/package.py -name __pycache__ -prune -o -type f -print0 |
         LC_ALL=C sort -z | xargs -0 sha256sum | hash12)
+}
+
+more_ingredients() { # files beside the lock file that say what is in an environment
+    [ -z "$ingredients" ] || (cd "$checkout" && cat "$ingredients")
 }
 
 has_stamp() { # NAME VALUE
@@ -48,20 +62,16 @@ has_stamp() { # NAME VALUE
 
 is_ready() { has_stamp package "$source_hash" && [ -x "$environment/bin/python" ]; }
 
-# There is one that knows our words, and a killed apt of ours has not left half of it.
+# There is one that knows our words, and a killed installation of ours has not left half of it.
 can_python() {
-    [ -x "$python" ] && { [ ! -e "$base/apt-started" ] || is_installed python3; } &&
-        "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))'
-}
-
-is_installed() { # PACKAGE
-    dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed
+    [ -x "$early_python" ] && { [ ! -e "$base/apt-started" ] || is_installed python3; } &&
+        "$early_python" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 }
 
 # What needs no environment ends here: help, doctor, and what was mistyped.
 early() { # WORD...
     status=0
-    "$python" -I -B "$checkout/bootstrap/early.py" "$base" "$(index_url)" "$@" || status=$?
+    "$early_python" -I -B "$checkout/bootstrap/early.py" "$base" "$(index_url)" "$@" || status=$?
     [ "$status" = 64 ] || exit "$status"
 }
 
@@ -105,7 +115,7 @@ make_environment() ( # as above
         step "Python from this system's packages" install_packages
         "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' ||
             fail 3 "$("$python" --version) cannot run DozenCloud, which needs 3.11, 3.12 or 3.13." \
-                "Use Debian 12 or 13, or Ubuntu 24.04."
+                "Use one of these: $(known_distributions)."
         find_environment "$base" "$kind" # Python's version may not have been known before
         step "uv, which makes the environment" install_uv
         step "OpenStack and its libraries" install_dependencies
@@ -123,12 +133,13 @@ close_locks() { # whoever can open a lock can hold it, and have every dozen wait
 }
 
 check_system() {
+    [ "${DOZEN_UNSUPPORTED:-}" != 1 ] || return 0
     system=$(. "$os_release" && echo "$ID ${VERSION_ID:-}")
-    case ${DOZEN_UNSUPPORTED:-}$system in
-    "debian 12" | "debian 13" | "ubuntu 24.04" | 1*) ;;
-    *) fail 3 "This system is $(. "$os_release" && echo "${PRETTY_NAME:-$system}"); DozenCloud is made for" \
-        "Debian 12 and 13 and Ubuntu 24.04. To try all the same: DOZEN_UNSUPPORTED=1." ;;
-    esac
+    for release in $releases; do
+        [ "$system" != "$distribution $release" ] || return 0
+    done
+    fail 3 "This system is $(. "$os_release" && echo "${PRETTY_NAME:-$system}"); DozenCloud is made for" \
+        "$(known_distributions). To try all the same: DOZEN_UNSUPPORTED=1."
 }
 
 seconds_since() {
@@ -139,7 +150,7 @@ seconds_since() {
 step() { # TITLE FUNCTION
     step_started=$(date +%s%N)
     printf 'dozen: %s ... ' "$1" >&2
-    : >"$log" # appended to, because apt's part of it is read while it grows
+    : >"$log" # appended to, because the package manager's part of it is read while it grows
     if "$2" </dev/null 3>&2 >>"$log" 2>&1; then
         printf '%s s\n' "$(seconds_since "$step_started")" >&2
     else
@@ -148,65 +159,21 @@ step() { # TITLE FUNCTION
     fi
 }
 
-is_armhf() { [ "$(dpkg --print-architecture)" = armhf ]; }
-
 install_packages() {
     missing=
-    for package in $packages $(! is_armhf || echo "$armhf_packages"); do
+    for package in $packages $(more_packages); do
         is_installed "$package" || missing="$missing $package"
     done
     [ -n "$missing" ] || [ -e "$base/apt-started" ] || return 0
     if [ "$(id -u)" != 0 ]; then
-        echo "needs root for: apt-get install$missing"
+        echo "needs root for: $install_command$missing"
         return 1
     fi
     ours=$base/apt-started # stays when we are killed while packages are half installed
     [ -e "$ours" ] || ours=
     : >"$base/apt-started"
-    set -- /var/lib/apt/lists/*_Packages*
-    [ -e "$1" ] || apt update || return 1
-    # shellcheck disable=SC2086 # a list of names
-    set -- install --yes --no-install-recommends ${ours:+--fix-broken} $missing
-    repaired=
-    until apt "$@"; do
-        repair_apt || return 1
-    done
+    install_missing || return 1
     rm "$base/apt-started"
-}
-
-repair_apt() { # finishes what we began; what someone else began is theirs to judge
-    ! lock_holder >/dev/null || return 1
-    repair=update
-    if dpkg_was_interrupted; then
-        [ -n "$ours" ] || { rm "$base/apt-started" && return 1; }
-        repair=configure
-    fi
-    case $repaired in *"$repair"*) return 1 ;; esac
-    repaired="$repaired $repair"
-    if [ "$repair" = update ]; then
-        apt update
-    else
-        # Fails where a package waits for one that is not unpacked yet; apt sees to that.
-        DEBIAN_FRONTEND=noninteractive dpkg --configure -a --force-confold || true
-    fi
-}
-
-dpkg_was_interrupted() { tail -n 3 "$log" | grep -q 'dpkg was interrupted'; } # says apt at its end
-
-apt() { # waits for other programs: the first upgrades of a new machine take minutes
-    for try in $(seq 150); do
-        DEBIAN_FRONTEND=noninteractive LC_ALL=C apt-get -q -o DPkg::Lock::Timeout=0 \
-            -o Acquire::Retries=2 "$@" && return 0
-        lock_holder >/dev/null || return 1
-        [ "$try" != 1 ] || printf '(waiting for %s) ' "$(lock_holder)" >&3
-        sleep 2
-    done
-    return 1
-}
-
-lock_holder() { # who kept apt from its lock, according to its last words
-    tail -n 3 "$log" | grep -q 'Could not get lock' || return 1
-    tail -n 3 "$log" | sed -n 's/.*held by \(process.*\)/\1/p'
 }
 
 install_uv() {
@@ -232,29 +199,21 @@ install_dependencies() {
     mkdir -p "$TMPDIR" && chmod 700 "$TMPDIR" || return 1
     set -- --project "$checkout" --frozen
     [ "$kind" = dev ] || set -- "$@" --no-dev
-    from_debian=
-    ! is_armhf || from_debian="$armhf_modules $armhf_unused"
+    left_to_system=$(not_from_index)
     if [ "$(index_url)" != "$public_index" ]; then
         install_from_index "$@" || return 1
     else
         for package in $sdists; do
             set -- "$@" --no-build-isolation-package "$package"
         done
-        for package in $from_debian; do
+        for package in $left_to_system; do
             set -- "$@" --no-install-package "$package"
         done
         "$uv" sync "$@" --no-install-project --python "$python" || return 1
     fi
-    [ -z "$from_debian" ] || link_from_debian || return 1
+    complete_environment || return 1
     close_locks
     echo "$kind" >"$environment/.dependencies"
-}
-
-link_from_debian() { # modules of the system's Python, which the environment is made from
-    modules=/usr/lib/python3/dist-packages
-    # shellcheck disable=SC2086 # a list of names
-    dpkg -L $armhf_packages | sed -n "s#^$modules/[^/]*\$#&#p" |
-        xargs ln -sfn -t "$environment"/lib/python3.*/site-packages
 }
 
 index_url() { # where this machine gets its Python packages
@@ -270,7 +229,7 @@ install_from_index() {
     export UV_DEFAULT_INDEX
     "$uv" venv --python "$python" "$environment" || return 1
     wanted=$base/requirements.txt
-    for package in $from_debian; do
+    for package in $left_to_system; do
         set -- "$@" --no-emit-package "$package"
     done
     without=
@@ -297,21 +256,20 @@ explain() {
     ! holder=$(lock_holder) ||
         fail 1 "Another program is installing packages: ${holder:-see $log}." \
             "Wait until it has ended, then run this command again."
-    ! dpkg_was_interrupted ||
-        fail 1 "An earlier installation of packages was interrupted." \
-            "Run: sudo dpkg --configure -a, then this command again."
+    explain_damage
     host=$(sed -n "s/.*resolving '\([^']*\)'.*/\1/p; s/.*host='\([^']*\)'.*/\1/p
         s#.*https\{0,1\}://\([^/ :)]*\).*#\1#p" "$log" | head -n 1)
     case $output in
     *"needs root for: "*)
         fail 3 "This $(tail -n 1 "$log")." ;;
-    *"No space left on device"* | *"enough free space"*)
+    *"No space left on device"* | *"enough free space"* | *"more space needed on"*)
         fail 1 "The disk is full. Make room (see: df -h / $base), then run this command again." ;;
     *"Read-only file system"*)
         fail 1 "A file system is read-only: $(grep -m 1 'Read-only file system' "$log")." \
             "Make it writable, then run this command again." ;;
     *"Temporary failure resolving"* | *"Could not resolve"* | *"Could not connect"* | \
         *"onnection timed out"* | *"onnection refused"* | *"NewConnectionError"* | *"dns error"* | \
+        *"resolve host name"* | *"connect to server"* | *"Failed to download metadata"* | \
         *"Failed to fetch"* | *"error sending request"* | *"ProxyError"* | *"unreachable"*)
         fail 1 "${host:-the package server} cannot be reached. Is the network up? Behind a proxy, set" \
             "http_proxy and https_proxy, and run: sudo -E ./dozen up" ;;

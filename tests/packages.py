@@ -6,17 +6,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-from dozencloud import facts
+from dozencloud.cloud.plan import FIRST
 from dozencloud.cloud.state import State
+from dozencloud.facts.system import system as system_facts
 from dozencloud.host import machine, packages
+from dozencloud.host.distributions import registry
+from dozencloud.services import needs
 from dozencloud.tasks.graph import Step
 
-system = facts.gather().system
-wanted = packages.wanted(
-    system.distribution.id, system.distribution.version, system.architecture.kernel
-)
+system = registry.here()
+wanted = system.wanted(system_facts().architecture.kernel, needs(FIRST, time=False))
 with tempfile.TemporaryDirectory() as folder:
     machine.RECORD = Path(folder, "machine.json")  # no cloud of this machine has asked for them
     state = State(Path(folder, "state.json"))
     packages.install(Step(sys.stderr), wanted, state)
-packages.link_bindings(Path(sys.prefix))
+system.bind(Path(sys.prefix))

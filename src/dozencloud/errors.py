@@ -9,23 +9,28 @@ import subprocess
 from collections.abc import Iterator
 from enum import IntEnum
 from pathlib import Path
+from typing import Self
 
 
 class Exit(IntEnum):
-    """Exit status of the `dozen` command (documented in docs/operations.md)."""
+    """Exit status of the `dozen` command, and its meaning for people."""
 
-    OK = 0
-    FAILED = 1
-    USAGE = 2
-    UNFIT = 3
-    """This machine cannot do it as it is; nothing was changed."""
-    NO_CLOUD = 4
-    """There is no cloud under this root."""
-    BUSY = 5
-    """Another `dozen` is at work on the same cloud."""
-    DEGRADED = 6
-    """The cloud runs, but not all of it (`dozen status`, `dozen doctor`)."""
-    INTERRUPTED = 130
+    meaning: str
+
+    def __new__(cls, status: int, meaning: str) -> Self:
+        made = int.__new__(cls, status)
+        made._value_ = status
+        made.meaning = meaning
+        return made
+
+    OK = 0, "it worked"
+    FAILED = 1, "it failed; the message says why, and what to do"
+    USAGE = 2, "wrong arguments, or a mistake in cloud.toml"
+    UNFIT = 3, "this machine cannot do it as it is; nothing was changed"
+    NO_CLOUD = 4, "there is no cloud"
+    BUSY = 5, "another dozen is at work on the same cloud"
+    DEGRADED = 6, "the cloud runs, but not all of it"
+    INTERRUPTED = 130, "interrupted by Ctrl-C or a signal"
 
 
 class Problem(Exception):

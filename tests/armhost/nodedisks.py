@@ -18,8 +18,10 @@ from pathlib import Path
 import disks
 from disks import CHECKOUT, INSIDE, PYTHONS, Disks
 
+from dozencloud.cloud.plan import JOINED
 from dozencloud.cloud.state import digest
-from dozencloud.host import packages
+from dozencloud.host.distributions.debian import Debian
+from dozencloud.services import needs
 
 BASE = (
     *("apt", "base-files", "base-passwd", "bash", "bsdutils", "busybox-static", "coreutils"),
@@ -68,6 +70,10 @@ class Environment:
     source: str
 
 
+DEBIAN = '. "$checkout/bootstrap/distributions/debian.sh"'
+"""To the launcher: what the emulated machine has."""
+
+
 def _launcher(script: str, *words: str) -> str:
     """What the launcher's own code says. words: $1 and on of the script."""
     return subprocess.run(
@@ -98,9 +104,9 @@ def build(
 
     architecture: the kernel's name of it, aarch64 or armv7l.
     """
-    wanted = packages.wanted("debian", DEBIANS[suite], architecture, control=False, time=True)
+    wanted = Debian(DEBIANS[suite]).wanted(architecture, needs(JOINED, time=True))
     if architecture == "armv7l":
-        wanted += tuple(_launcher('echo "$armhf_packages"').split())
+        wanted += tuple(_launcher(f'{DEBIAN}; echo "$armhf_packages"').split())
     kind = disks.System(
         "node-system",
         (*BASE, *wanted),
@@ -218,7 +224,8 @@ def _install_arm64(uv: str, version: str, site: Path, work: Path) -> None:
 def _install_armhf(uv: str, version: str, site: Path, work: Path) -> None:
     """By pip, since uv knows no 32-bit ARM but where it runs. Debian's modules are linked there."""
     ready, unused, sdists = (
-        _launcher(f'echo "${name}"').split() for name in ("armhf_modules", "armhf_unused", "sdists")
+        _launcher(f'{DEBIAN}; echo "${name}"').split()
+        for name in ("armhf_modules", "armhf_unused", "sdists")
     )
     pins = _pins(uv, work / "pins.txt", *ready, *unused, *sdists)
     (pip,) = Path("/usr/share/python-wheels").glob("pip-*.whl")

@@ -20,6 +20,8 @@ import pytest
 from testcloud import TestCloud, eventually, settle
 from tinyimages import (
     Made,
+    arm64_kernel,
+    arm64_uefi,
     arm64_uefi_4k,
     armhf_kernel,
 )
@@ -41,11 +43,16 @@ MBR_PARTITION = (
 @pytest.fixture(scope="module", autouse=True)
 def images_go(cloud: TestCloud) -> Iterator[None]:
     """Images that the tests make are removed in the end."""
-    before = {image.id for image in cloud.sdk.image.images()}
+    images = cloud.sdk.image
+
+    def there() -> list[Any]:
+        return [*images.images(), *images.images(is_hidden=True)]
+
+    before = {image.id for image in there()}
     yield
-    for image in list(cloud.sdk.image.images()):
+    for image in there():
         if image.id not in before:
-            cloud.sdk.image.delete_image(image)
+            images.delete_image(image)
 
 
 def x86_loader(made: Made) -> Path:
@@ -84,6 +91,38 @@ def server(cloud: TestCloud) -> Iterator[Callable[[str], Any]]:
 
 def console(cloud: TestCloud, server: Any) -> str:
     return str(cloud.sdk.compute.get_server_console_output(server)["output"])
+
+
+def test_newer_content_takes_the_name_and_servers_keep_the_older(
+    cloud: TestCloud, made: Made, server: Callable[[str], Any]
+) -> None:
+    name, images, compute = "renewed", cloud.sdk.image, cloud.sdk.compute
+    cloud.dozen("image", "import", str(arm64_uefi(made)), "--name", name)
+    old = images.find_image(name)
+    theirs = server(name)
+    said = cloud.dozen("image", "import", str(arm64_kernel(made)), "--name", name).stdout
+    assert f"An older {name} is hidden now, as {name}-{old.id[:8]}" in said
+    (new,) = images.images(name=name)
+    assert new.id != old.id
+    assert images.get_image(old.id).is_hidden
+    assert "dozen_import" not in new.properties
+    compute.rebuild_server(theirs, image=old.id)
+    eventually(
+        lambda: compute.get_server(theirs.id).status == "ACTIVE", seconds=60, what="the old image"
+    )
+    # Now the first one is new again.
+    again = cloud.dozen("image", "import", str(arm64_uefi(made)), "--name", name).stdout
+    assert f"An older {name} is hidden now, as {name}-{new.id[:8]}" in again
+    assert len(list(images.images(name=name))) == 1
+
+
+def test_a_file_of_the_images_name_beside_it_is_no_image(
+    cloud: TestCloud, made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK would upload it before we do."""
+    monkeypatch.chdir(tmp_path)
+    Path("Image").write_bytes(made.arm64.kernel.read_bytes())
+    assert cloud.dozen("image", "import", "Image").stdout.startswith("Imported: Image (")
 
 
 def test_an_uploaded_disk_without_properties_is_what_its_bytes_are(

@@ -20,6 +20,7 @@ import pytest
 from testcloud import IMAGE, Guest, TestCloud, eventually
 
 from dozencloud.cloud.plan import Plan
+from dozencloud.cloud.state import State
 from dozencloud.errors import Exit
 from dozencloud.host import processes
 from dozencloud.supervision.service import Service
@@ -65,6 +66,21 @@ def test_the_image_of_the_cloud_is_protected_and_up_mends_it(cloud: TestCloud) -
     images.update_image(tiny.id, kernel_id=str(uuid.uuid4()))
     assert "Nothing to change" not in cloud.dozen("up").stdout
     assert images.get_image(tiny.id).kernel_id == tiny.kernel_id
+    assert "Nothing to change" in cloud.dozen("up").stdout
+
+
+def test_the_image_of_a_release_before_gets_what_other_images_have(cloud: TestCloud) -> None:
+    images = cloud.sdk.image
+    tiny = images.get_image(images.find_image(IMAGE).id)
+    names = ("img_hv_type", "hw_vm_mode")
+    known = {**tiny.properties, **tiny.to_dict(original_names=True)}
+    assert [known[name] for name in names] == ["qemu", "hvm"]
+    unset = [word for name in names for word in ("--property", name)]
+    cloud.dozen("openstack", "image", "unset", *unset, tiny.id)
+    State.of(cloud.cloud).set("image", "by another release")
+    assert "Nothing to change" not in cloud.dozen("up").stdout
+    now = images.get_image(images.find_image(IMAGE).id)
+    assert now.to_dict() | {"updated_at": ""} == tiny.to_dict() | {"updated_at": ""}
     assert "Nothing to change" in cloud.dozen("up").stdout
 
 

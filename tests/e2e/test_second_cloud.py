@@ -22,7 +22,7 @@ from dozencloud import facts
 from dozencloud.errors import Exit
 from dozencloud.host import processes
 from dozencloud.lifecycle import preflight
-from dozencloud.tasks.timings import Report
+from dozencloud.tasks.timings import RunReport
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
@@ -44,7 +44,7 @@ def moments(cloud: TestCloud, count: int) -> list[float]:
 
     What a killed run has done stays done, so that only a longer one gets to what comes next.
     """
-    whole = Report.from_json((cloud.cloud.lib / "timings.json").read_text()).seconds
+    whole = RunReport.from_json((cloud.cloud.lib / "timings.json").read_text()).seconds
     dice = random.Random(2026)  # noqa: S311  (the same in every run)
     return [whole * (n + dice.random()) / count for n in range(count)]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from dozencloud.cloud import tls
+from dozencloud.cloud import certificates, tls
 from dozencloud.cloud.installation import CONSOLE_USER, Cloud
 from dozencloud.cloud.membership import Member, Membership
 from dozencloud.cloud.plan import Node, Plan
@@ -24,7 +24,7 @@ from dozencloud.facts.routes import routes
 from dozencloud.host import users
 from dozencloud.host.network import namespace, wayout
 from dozencloud.lifecycle import destroy
-from dozencloud.lifecycle.bringup import make_folder
+from dozencloud.lifecycle.services import make_folder
 from dozencloud.nodes.controller import authority
 from dozencloud.services import ovn
 from dozencloud.supervision.client import Supervisor, clean_environment
@@ -116,11 +116,11 @@ def controller_plan(root: Path, members: Sequence[Member] = ()) -> Plan:
     return Plan(cloud, node, secrets, Path(sys.prefix), members=tuple(members))
 
 
-def certify(issuer: tls.Authority, folder: Path, chassis: str) -> None:
+def certify(issuer: certificates.Authority, folder: Path, chassis: str) -> None:
     """node.key and node.crt of a chassis."""
     key = ec.generate_private_key(ec.SECP256R1())
-    leaf = issuer.issue(chassis, [], key.public_key(), [tls.CLIENT])
-    tls.replace_pair(folder / "node", tls.pem(leaf), key)
+    leaf = issuer.issue(chassis, [], key.public_key(), [certificates.CLIENT])
+    certificates.replace_pair(folder / "node", certificates.pem(leaf), key)
 
 
 def node_plan(root: Path, controller: Cloud, number: int) -> tuple[Plan, Member]:

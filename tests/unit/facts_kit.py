@@ -12,14 +12,14 @@ from dozencloud.facts.datapath import Network
 from dozencloud.facts.firmware import Emulators
 from dozencloud.facts.packages import Packages
 from dozencloud.facts.reach import Outcome, Reach
-from dozencloud.facts.system import Architecture, Distribution, System
+from dozencloud.facts.system import Architecture, OsRelease, System
 
 LIB = Path("/var/lib/dozencloud")
 INDEX, MIRROR = "https://pypi.org/simple/", "http://deb.debian.org/debian/"
 
 GOOD = Facts(
     system=System(
-        Distribution("debian", "12", "bookworm", "Debian GNU/Linux 12 (bookworm)"),
+        OsRelease("debian", "12", "bookworm", "Debian GNU/Linux 12 (bookworm)"),
         Architecture("x86_64", "amd64"),
         root=True,
         systemd=True,
@@ -31,7 +31,7 @@ GOOD = Facts(
     cpu=Cpu(2, 2.0, (Cluster("AMD EPYC", (0, 1)),), aarch32_el0=False, gic=None),
     kvm=Kvm(KvmState.USABLE),
     memory=Memory(total=8000, available=7000, swap=0),
-    emulators=Emulators(None, None, None, None),
+    emulators=Emulators(None, None),
     network=Network(Datapath.SYSTEM, True, True, True, "", True, "", True, ""),
     packages=Packages(True, (), (), "", None),
     listeners=(),

@@ -1,4 +1,4 @@
-"""The documentation says what the code does: commands, settings, users, packages, links."""
+"""The documentation says what the code does: made tables, commands, settings, packages, links."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import tomllib
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import Field, fields
+from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -20,17 +20,21 @@ from pages_kit import CHECKOUT, read, rows, section
 
 from dozencloud.checks.doctor import Needs
 from dozencloud.cli import cli
-from dozencloud.cloud import folders
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.plan import Node, Plan
 from dozencloud.cloud.secret import Secrets
-from dozencloud.cloud.settings import Settings
+from dozencloud.cloud.settings import FIRST_UP, Settings, parse
 from dozencloud.errors import Exit
 from dozencloud.facts import gather
-from dozencloud.facts.system import SUPPORTED
-from dozencloud.host import packages
+from dozencloud.host.distributions import registry
 from dozencloud.lifecycle.bringup import Bringup
-from dozencloud.services import services
+from dozencloud.services import ALL, services
+
+sys.path.insert(0, str(CHECKOUT / "tools"))
+
+import make_docs
+from made import commands, markdown
+from made.registry import PICTURES, TABLES
 
 PAGES = [CHECKOUT / "README.md", CHECKOUT / "CHANGELOG.md", *sorted(CHECKOUT.glob("docs/*.md"))]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -53,11 +57,169 @@ def anchors(page: str) -> set[str]:
     return found
 
 
+def options(command: click.Command) -> set[str]:
+    """Every spelling of the options of a command, or of all commands in a group below the root."""
+    own = {
+        name
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+        for name in (*parameter.opts, *parameter.secondary_opts)
+    }
+    if isinstance(command, click.Group) and command is not cli:
+        return own.union(*(options(each) for each in command.commands.values()))
+    return own
+
+
+def settings() -> dict[str, dict[str, Field[Any]]]:
+    """Section -> setting -> its field."""
+    sections: dict[str, Any] = {part.name: part.default for part in fields(Settings)}
+    return {name: {f.name: f for f in fields(default)} for name, default in sections.items()}
+
+
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     root = tmp_path_factory.mktemp("c")
     node = Node("node", "chassis", "qemu", "netdev", "x86_64", kvm_present=True)
     return Plan(Cloud(root), node, Secrets(root / "secrets.json"), Path(sys.prefix))
+
+
+# ---- what is made from the code -----------------------------------------------------------
+
+SECTIONS = {
+    "options before the command": ("operations.md", "Commands"),
+    **{f"options of {name}": ("operations.md", f"dozen {name}") for name in cli.commands},
+    "exit statuses": ("operations.md", "Exit statuses"),
+    "readable files": ("operations.md", "Files and folders"),
+    "settings": ("operations.md", "Settings"),
+    "users": ("security.md", "Who runs as what"),
+    "accounts": ("security.md", "The accounts of the services"),
+    "rights": ("security.md", "The accounts of the services"),
+    "listeners": ("architecture.md", "What runs"),
+    "wings": ("architecture.md", "The plan of the house"),
+    "tasks": ("architecture.md", "Tasks"),
+    "packages": ("dependencies.md", "Packages of the system that `up` installs"),
+}
+"""Table -> where a person looks for it."""
+
+
+def test_tables_and_pictures_are_as_the_code_is() -> None:
+    assert make_docs.check(CHECKOUT / "docs", TABLES, PICTURES) == []
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_each_table_is_in_its_section(name: str) -> None:
+    page, heading = SECTIONS[name]
+    assert f"<!-- made: {name} -->" in section(read(f"docs/{page}"), heading)
+
+
+def test_each_command_with_options_has_its_table() -> None:
+    having = {f"options of {name}" for name, command in cli.commands.items() if options(command)}
+    assert having == {name for name in TABLES if name.startswith("options of")}
+
+
+@pytest.mark.parametrize("name", [name for name in cli.commands if options(cli.commands[name])])
+def test_a_table_of_options_has_every_spelling(name: str) -> None:
+    told = {word.partition(" ")[0] for word in named(commands.options_table(name))}
+    assert told == options(cli.commands[name])
+
+
+def test_the_options_before_the_command_are_those_of_all_commands() -> None:
+    told = {word.partition(" ")[0] for word in named(commands.first_options_table())}
+    assert told == {*options(cli), "-h", "--help"}
+
+
+def test_each_exit_status_has_a_meaning() -> None:
+    assert [row[:2] for row in rows(commands.exits_table())] == [
+        (str(int(e)), e.name) for e in Exit
+    ]
+    assert all(row[2] for row in rows(commands.exits_table()))
+
+
+def test_each_setting_has_a_row_with_its_default() -> None:
+    names = [f"{section}.{key}" for section, keys in settings().items() for key in keys]
+    told = rows(TABLES["settings"]())
+    assert [row[0].strip("`") for row in told] == names
+    for row in told:
+        part, _, key = row[0].strip("`").partition(".")
+        default = tomllib.loads(f"default = {row[1].strip('`')}")["default"]
+        assert parse({part: {key: default}}) == Settings(), row
+    assert all(row[2] and row[3] for row in told)
+
+
+def test_what_counts_at_the_first_up_only_says_so(plan: Plan) -> None:
+    """Doctor and `up` tell where one of these has changed since."""
+    interface = replace(Settings().network, provider_interface="eth0")
+    network = Cloud(plan.cloud.root, replace(Settings(), network=interface)).registered
+    for name in network:
+        part, _, key = name.partition(".")
+        assert settings()[part][key].metadata["applied"].startswith(FIRST_UP), name
+
+
+def test_each_service_has_a_row_and_root_a_reason() -> None:
+    told = rows(TABLES["users"]())
+    assert [row[0].strip("`") for row in told] == [each.name for each in ALL]
+    assert all(bool(row[3]) == (row[1] == "root") for row in told)
+
+
+def test_users_are_those_of_the_services(plan: Plan) -> None:
+    told = {row[0].strip("`"): row[1] for row in rows(TABLES["users"]())}
+    assert {s.name: told[s.name] for s in services(plan)} == {
+        s.name: s.user for s in services(plan)
+    }
+
+
+def test_a_service_with_a_socket_or_port_has_a_row(plan: Plan) -> None:
+    told = {row[0].strip("`") for row in rows(TABLES["listeners"]())}
+    assert {service.name for service in services(plan) if service.reached} <= told
+
+
+def test_every_task_has_a_row(plan: Plan) -> None:
+    own = {service.name for service in services(plan)}
+    tasks = {task.name for task in Bringup(plan, gather()).tasks()}
+    assert tasks - own <= set(named(TABLES["tasks"]()))
+
+
+def test_a_table_that_differs_is_named(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- made: x -->\n| old |\n<!-- end -->\nb\n")
+    tables, pictures = {"x": lambda: "| new |"}, {"p.svg": lambda: "<svg/>"}
+    said = make_docs.check(tmp_path, tables, pictures)
+    assert [line.split()[0] for line in said] == ["page.md:", "p.svg"]
+    assert "`x`" in said[0]
+    assert make_docs.renew(tmp_path, tables, pictures) == ["page.md", "p.svg"]
+    made = "a\n<!-- made: x -->\n\n| new |\n\n<!-- end -->\nb\n"
+    assert page.read_text() == made
+    assert make_docs.check(tmp_path, tables, pictures) == []
+    assert make_docs.renew(tmp_path, tables, pictures) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "<!-- made: x -->\n",
+        "<!-- made: x -->\n<!-- made: x -->\n<!-- end -->\n",
+        "<!-- made: x -->\n<!-- end -->\n<!-- end -->\n",
+        "<!-- made: x -->\n<!-- end -->\n<!-- made: x -->\n<!-- end -->\n",
+        "<!-- made: x -->\n<!-- end -->\n<!-- made: y -->\n<!-- end -->\n",
+        "    <!-- made: x -->\n    <!-- end -->\n",
+    ],
+)
+def test_marks_that_do_not_fit_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "page.md").write_text(text)
+    with pytest.raises(make_docs.Misplaced):
+        make_docs.check(tmp_path, {"x": lambda: "| new |"}, {})
+
+
+def test_a_cell_is_one_line_and_holds_bars() -> None:
+    assert markdown.table(("a", "b"), [("x|y", "one\n two"), ("", "z")]).splitlines() == [
+        "| a | b |",
+        "|---|---|",
+        r"| x\|y | one two |",
+        "| | z |",
+    ]
+    with pytest.raises(ValueError, match="2 cells"):
+        markdown.table(("a", "b"), [("x",)])
 
 
 # ---- links --------------------------------------------------------------------------------
@@ -90,35 +252,9 @@ def test_the_picture_is_whole_and_names_every_service(plan: Plan) -> None:
 # ---- commands -----------------------------------------------------------------------------
 
 
-def options(command: click.Command) -> set[str]:
-    """Every spelling of the options of a command, or of all commands in a group below the root."""
-    own = {
-        name
-        for parameter in command.params
-        if isinstance(parameter, click.Option)
-        for name in (*parameter.opts, *parameter.secondary_opts)
-    }
-    if isinstance(command, click.Group) and command is not cli:
-        return own.union(*(options(each) for each in command.commands.values()))
-    return own
-
-
-@pytest.mark.parametrize("name", cli.commands)
-def test_each_command_has_its_section_with_its_options(name: str) -> None:
-    text = section(read("docs/operations.md"), f"dozen {name}")
-    told = {word for cell in named(text) for word in cell.split() if word.startswith("-")}
-    assert told == options(cli.commands[name])
-
-
 def test_no_section_for_a_command_that_is_not_there() -> None:
     headings = re.findall(r"^### dozen (\w+)$", read("docs/operations.md"), re.MULTILINE)
     assert headings == list(cli.commands)
-
-
-def test_options_that_stand_before_the_command() -> None:
-    head = section(read("docs/operations.md"), "Commands").partition("###")[0]
-    told = {word for cell in named(head) for word in cell.split() if word.startswith("-")}
-    assert told == {*options(cli), "-h", "--help"}
 
 
 def typed(page: str) -> Iterator[list[str]]:
@@ -144,34 +280,7 @@ def test_every_command_line_in_the_text_exists(page: Path) -> None:
         assert given <= options(cli.commands[words[0]]), words
 
 
-def test_exit_statuses() -> None:
-    told = rows(section(read("docs/operations.md"), "Exit statuses"))
-    assert [(row[0], row[1]) for row in told] == [(str(int(e)), e.name) for e in Exit]
-
-
 # ---- settings -----------------------------------------------------------------------------
-
-
-def as_toml(value: object) -> str:
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(as_toml, value))}]"
-    return str(value).lower() if isinstance(value, bool | int) else f'"{value}"'
-
-
-def settings() -> dict[str, dict[str, Field[Any]]]:
-    """Section -> setting -> its field."""
-    sections: dict[str, Any] = {part.name: part.default for part in fields(Settings)}
-    return {name: {f.name: f for f in fields(default)} for name, default in sections.items()}
-
-
-def test_every_setting_with_its_default() -> None:
-    known = {
-        f"{name}.{key}": as_toml(field.default)
-        for name, keys in settings().items()
-        for key, field in keys.items()
-    }
-    text = section(read("docs/operations.md"), "Settings").partition("These variables")[0]
-    assert {row[0].strip("`"): row[1].strip("`") for row in rows(text)} == known
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.name))
@@ -195,14 +304,6 @@ def test_variables_are_read_somewhere() -> None:
 # ---- what runs ----------------------------------------------------------------------------
 
 
-def test_users_of_all_services(plan: Plan) -> None:
-    told = rows(section(read("docs/security.md"), "Who runs as what"))
-    assert [(row[0].strip("`"), row[1]) for row in told] == [
-        (service.name, service.user) for service in services(plan)
-    ]
-    assert all(row[2] for row in told if row[1] == "root"), "root needs a reason"
-
-
 def test_every_promise_names_a_test_that_is_there() -> None:
     promises = section(read("docs/security.md"), "What is promised")
     named = set(re.findall(r"`(test_\w+)`", promises))
@@ -212,13 +313,6 @@ def test_every_promise_names_a_test_that_is_there() -> None:
     for line in promises.splitlines():
         if line.startswith("| ") and "shown by" not in line:
             assert "`test" in line, line
-
-
-def test_every_task(plan: Plan) -> None:
-    own = {service.name for service in services(plan)}
-    tasks = {task.name for task in Bringup(plan, gather()).tasks()}
-    told = set(named(section(read("docs/architecture.md"), "Tasks")))
-    assert told == tasks - own
 
 
 def test_every_verdict() -> None:
@@ -238,8 +332,10 @@ def test_every_verdict() -> None:
 
 def test_what_the_machine_needs() -> None:
     needs = section(read("README.md"), "What it needs")
-    for system, version in SUPPORTED:
-        assert f"{system.capitalize()} {version}" in needs
+    for distribution in registry.known().values():
+        for name in distribution.names():
+            assert name in needs
+        assert not distribution.untried or f"not tried on a real {distribution.name}" in needs
     assert f"Below {Needs().memory // 1024} GiB" in needs
 
 
@@ -268,14 +364,10 @@ DEPENDENCIES = {
     "Python packages of the cloud": lambda: bare(project()["cloud"]),
     "Building": lambda: bare(project()["build"]) | {"uv"},
     "Development and tests": lambda: bare(project()["dev"]),
-    "Debian packages that `up` installs": lambda: {
-        *packages.COMMON,
-        *packages.CONTROL,
-        packages.TIME,
-        *(name for names in packages.BY_MACHINE.values() for name in names),
-        *(name for names in packages.BY_DISTRIBUTION.values() for name in names),
-    },
-    "Debian packages of the launcher": lambda: launcher_packages("bootstrap/environment.sh"),
+    "Packages of the launcher": lambda: (
+        launcher_packages("bootstrap/distributions/debian.sh")
+        | launcher_packages("bootstrap/distributions/fedora.sh")
+    ),
     "Debian packages of the tests": lambda: launcher_packages("tests/run"),
 }
 
@@ -287,10 +379,3 @@ def test_every_dependency_with_a_reason(heading: str) -> None:
     assert len(told) == len(set(told))
     assert set(told) == DEPENDENCIES[heading]()
     assert all(row[1] for row in rows(text) if row[0].strip("`") in told)
-
-
-def test_what_everybody_may_read() -> None:
-    listed = rows(section(read("docs/operations.md"), "Files and folders"))
-    told = {row[0].strip("`"): row[1] for row in listed if row[0].strip("`") != row[0]}
-    for path, why in folders.readable(Cloud()).items():
-        assert told[str(path)] == why

@@ -10,7 +10,7 @@ import pytest
 
 from dozencloud.errors import Problem, foreseen
 from dozencloud.tasks.graph import Graph, RunFailed, Step, Task
-from dozencloud.tasks.timings import Report
+from dozencloud.tasks.timings import RunReport
 
 SOURCES = Path(__file__).resolve().parents[2] / "src" / "dozencloud"
 WAITING = {"run", "call", "check_call", "check_output"}
@@ -48,7 +48,7 @@ class Nobody:
     def started(self, task: Task) -> None: ...
     def noted(self, task: Task, text: str) -> None: ...
     def ended(self, task: Task, record: object) -> None: ...
-    def finished(self, report: Report) -> None: ...
+    def finished(self, report: RunReport) -> None: ...
 
 
 def test_what_did_not_end_is_named(tmp_path: Path) -> None:

@@ -41,9 +41,16 @@ def checkout() -> Iterator[Path]:
         yield root
 
 
-def sourced(checkout: Path, script: str) -> subprocess.CompletedProcess[str]:
-    """Run a script that knows the launcher's functions; the base directory is beside `checkout`."""
-    head = 'set -eu; checkout=$1; . "$1/bootstrap/environment.sh"; find_environment "$2" env; '
+def sourced(checkout: Path, script: str, *, release: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a script that knows the launcher's functions; the base directory is beside `checkout`.
+
+    release: os-release of the system that this is; by default this machine's own.
+    """
+    head = 'set -eu; checkout=$1; . "$1/bootstrap/environment.sh"; '
+    if release:
+        (checkout / "os-release").write_text(release)
+        head += 'os_release="$checkout/os-release"; '
+    head += 'find_environment "$2" env; '
     base = checkout.parent / "base"
     return subprocess.run(
         ["sh", "-c", head + script, "sh", str(checkout), str(base)],
@@ -231,23 +238,108 @@ def test_a_renamed_file_makes_an_environment_stale(checkout: Path) -> None:
     [
         ("ID=debian\nVERSION_ID=12\n", 0),
         ('ID=debian\nVERSION_ID="13"\n', 0),
-        ('ID=ubuntu\nVERSION_ID="24.04"\n', 0),
+        ('ID=ubuntu\nVERSION_ID="24.04"\nID_LIKE=debian\n', 0),
+        ("ID=fedora\nVERSION_ID=44\n", 0),
+        ("ID=fedora\nVERSION_ID=45\n", 0),
+        ("ID=fedora\nVERSION_ID=41\nPRETTY_NAME='Fedora Linux 41 (Forty One)'\n", 3),
+        ('ID=ubuntu\nVERSION_ID="22.04"\nID_LIKE=debian\nPRETTY_NAME="Ubuntu 22.04.4 LTS"\n', 3),
+        ("ID=raspbian\nVERSION_ID=12\nID_LIKE=debian\nPRETTY_NAME='Raspbian GNU/Linux 12'\n", 3),
         ('ID=debian\nVERSION_ID="11"\nPRETTY_NAME="Debian GNU/Linux 11"\n', 3),
         ("ID=debian\nPRETTY_NAME='Debian GNU/Linux forky/sid'\n", 3),
         ("ID=arch\nPRETTY_NAME='Arch Linux'\n", 3),
     ],
 )
 def test_says_which_system_it_is_not_made_for(checkout: Path, release: str, status: int) -> None:
-    (checkout / "os-release").write_text(release)
-    done = sourced(checkout, 'os_release="$checkout/os-release"; check_system')
+    done = sourced(checkout, "check_system", release=release)
     assert done.returncode == status
     if status:
         name = release.strip().split("PRETTY_NAME=")[1].strip("\"'")
-        assert done.stderr.startswith(f"dozen: This system is {name}; DozenCloud is made for")
-        anyway = sourced(
-            checkout, 'DOZEN_UNSUPPORTED=1; os_release="$checkout/os-release"; check_system'
+        assert done.stderr == (
+            f"dozen: This system is {name}; DozenCloud is made for Debian 12 and 13, Fedora 44 and"
+            " 45 (not tried), Ubuntu 24.04. To try all the same: DOZEN_UNSUPPORTED=1.\n"
         )
+        anyway = sourced(checkout, "DOZEN_UNSUPPORTED=1; check_system", release=release)
         assert anyway.returncode == 0
+
+
+FEDORA = "ID=fedora\nVERSION_ID=44\nPRETTY_NAME='Fedora Linux 44'\n"
+
+
+@pytest.mark.parametrize(
+    ("release", "python", "command"),
+    [
+        ("ID=debian\nVERSION_ID=12\n", "/usr/bin/python3", "apt-get install"),
+        ("ID=ubuntu\nVERSION_ID=24.04\n", "/usr/bin/python3", "apt-get install"),
+        (FEDORA, "/usr/bin/python3.13", "dnf install"),
+        ("ID=rocky\nVERSION_ID=10\nID_LIKE='rhel fedora'\n", "/usr/bin/python3.13", "dnf install"),
+        ("ID=arch\n", "/usr/bin/python3", "apt-get install"),
+    ],
+)
+def test_what_each_distribution_has(
+    checkout: Path, release: str, python: str, command: str
+) -> None:
+    done = sourced(checkout, 'echo "$python $install_command"', release=release)
+    assert done.stdout.strip() == f"{python} {command}"
+
+
+def test_an_environment_is_named_after_what_is_compiled_for_it(checkout: Path) -> None:
+    def name() -> str:
+        return sourced(checkout, 'echo "$environment"', release=FEDORA).stdout
+
+    before = name()
+    assert before != sourced(checkout, 'echo "$environment"').stdout
+    (checkout / "bootstrap/libvirt.txt").write_text("libvirt-python==0\n")
+    assert name() != before
+
+
+# rpm and dnf themselves are tried in tests/functional/test_dnf.py; here, which words they get.
+RPM = """
+id() { echo 0; }
+rpm() { grep -qx "$3" "$base/installed"; }
+dnf() {
+    echo "dnf $*"
+    tries=$((tries + 1))
+    [ "$tries$busy" != 11 ] || { echo "Failed to obtain rpm transaction lock." && return 1; }
+}
+sleep() { :; }
+tries=0 log=$base/log
+install_packages 3>/dev/null >>"$log" || { cat "$log"; exit 1; }
+cat "$log"
+"""
+DNF = "dnf --assumeyes --setopt=install_weak_deps=False"
+
+
+@pytest.mark.parametrize("busy", [0, 1])
+def test_fedora_gets_what_it_lacks(checkout: Path, busy: int) -> None:
+    base = checkout.parent / "base"
+    base.mkdir()
+    (base / "installed").write_text("ca-certificates\ngcc\n")
+    done = sourced(checkout, f"busy={busy}; {RPM}", release=FEDORA)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = [line for line in done.stdout.splitlines() if line.startswith("dnf")]
+    wanted = "python3.13 python-pip-wheel python3.13-devel libvirt-devel"
+    assert said == [f"{DNF} install {wanted}"] * (busy + 1)
+    assert not (base / "apt-started").exists()
+
+
+def test_what_was_cut_off_on_fedora_is_installed_anew(checkout: Path) -> None:
+    base = checkout.parent / "base"
+    base.mkdir()
+    (base / "apt-started").touch()
+    names = "python3.13 python-pip-wheel ca-certificates python3.13-devel libvirt-devel"
+    (base / "installed").write_text("\n".join(names.split()))
+    done = sourced(checkout, f"busy=0; {RPM}", release=FEDORA)
+    said = [line for line in done.stdout.splitlines() if line.startswith("dnf")]
+    assert said == [f"{DNF} reinstall {names}", f"{DNF} install gcc"]
+    assert not (base / "apt-started").exists()
+
+
+def test_fedora_needs_root_for_packages(checkout: Path) -> None:
+    script = 'id() { echo 1; }; rpm() { return 1; }; packages="a b"; install_packages'
+    (checkout.parent / "base").mkdir()
+    done = sourced(checkout, script, release=FEDORA)
+    assert done.stdout == "needs root for: dnf install a b\n"
+    assert done.returncode == 1
 
 
 LOCKED = """\
@@ -273,6 +365,11 @@ Setting up libexpat1:amd64 (2.5.0-1+deb12u2) ...
 Reading package lists...
 Building dependency tree...
 """
+DNF_OFFLINE = """\
+Errors during downloading metadata for repository 'fedora':
+  - Curl error (6): Couldn't resolve host name for https://mirrors.example/metalink?repo=fedora-44
+Error: Failed to download metadata for repo 'fedora': Cannot prepare internal mirrorlist
+"""
 UV_OFFLINE = """\
 error: Request failed after 3 retries
   Caused by: Failed to fetch: `https://files.example/packages/8d/c9/alembic-1.20.1-py3-none-any.whl`
@@ -292,6 +389,12 @@ error: Request failed after 3 retries
         (LOCKED + NO_NAME_SERVER, "deb.example cannot be reached. Is the network up? Behind a"),
         (PIP_OFFLINE, "index.example cannot be reached."),
         (UV_OFFLINE, "files.example cannot be reached."),
+        (DNF_OFFLINE, "mirrors.example cannot be reached."),
+        (
+            "Error Summary\nAt least 722MB more space needed on the / filesystem.\n",
+            "The disk is full.",
+        ),
+        ("needs root for: dnf install gcc\n", "This needs root for: dnf install gcc."),
         ("error: write failed: No space left on device (os error 28)\n", "The disk is full."),
         (
             "dpkg: error: /usr/lib/x: Read-only file system\n",
@@ -366,7 +469,7 @@ def test_half_a_python_is_none(checkout: Path, status: str, begun: bool, there: 
     query.parent.mkdir()
     query.write_text(f"#!/bin/sh\necho {status}\n")
     query.chmod(0o755)
-    script = f'PATH="{query.parent}:$PATH" python=/bin/true; can_python'
+    script = f'PATH="{query.parent}:$PATH" early_python=/bin/true; can_python'
     assert (sourced(checkout, script).returncode == 0) is there
 
 

@@ -16,7 +16,7 @@ from shlex import join, quote
 from typing import Any
 
 from dozencloud.access.client import open_socket, trust
-from dozencloud.compute.debugging.gdbrequest import KEY, Request
+from dozencloud.compute.debugging.gdbrequest import KEY, DebugRequest
 from dozencloud.errors import Problem
 
 NOT_IMPLEMENTED = 501  # HTTP
@@ -29,7 +29,7 @@ PIECE = 64 * 1024  # bytes
 def open_stub(sdk: Any, server: Any, minutes: int) -> None:
     """Open the running server for gdb."""
     need_status(server, "ACTIVE", "PAUSED")
-    ask(sdk, server, Request(minutes))
+    ask(sdk, server, DebugRequest(minutes))
     if not console(sdk, server):
         raise Problem(
             f"The server {server.name} cannot be debugged: its host offers no gdb connection.",
@@ -42,7 +42,7 @@ def open_at_start(sdk: Any, server: Any, minutes: int) -> None:
     from openstack.exceptions import SDKException
 
     need_status(server, "ACTIVE", "PAUSED", "SHUTOFF")
-    ask(sdk, server, Request(minutes, at_start=True))
+    ask(sdk, server, DebugRequest(minutes, at_start=True))
     try:
         if server.status == "SHUTOFF":
             sdk.compute.start_server(server)
@@ -66,7 +66,7 @@ def open_at_start(sdk: Any, server: Any, minutes: int) -> None:
 def close_stub(sdk: Any, server: Any) -> None:
     """Cut gdb off and let the server run."""
     need_status(server, "ACTIVE", "PAUSED")
-    ask(sdk, server, Request(0))
+    ask(sdk, server, DebugRequest(0))
     console(sdk, server)
 
 
@@ -82,7 +82,7 @@ def need_status(server: Any, *good: str) -> None:
         )
 
 
-def ask(sdk: Any, server: Any, request: Request) -> None:
+def ask(sdk: Any, server: Any, request: DebugRequest) -> None:
     """Leave the request where the server's host finds it."""
     from openstack.exceptions import ConflictException, ForbiddenException
 

@@ -16,13 +16,10 @@ from dozencloud.errors import Exit, Problem
 from dozencloud.facts import Cpu, Datapath, Facts, KvmState, Traces, Wall
 from dozencloud.facts.capabilities import HELPFUL
 from dozencloud.facts.reach import Outcome
-from dozencloud.facts.system import (
-    FOR_BOARDS_NAME,
-    RELEASE_YEAR,
-    SUPPORTED_ARCHITECTURES,
-    SUPPORTED_NAMES,
-    Architecture,
-)
+from dozencloud.facts.system import RELEASE_YEAR, Architecture
+from dozencloud.host.distributions import registry
+from dozencloud.host.distributions.base import Distribution
+from dozencloud.host.distributions.needs import Need
 from dozencloud.verdicts import Level, Verdict
 
 NO_TRACES = Traces()
@@ -87,6 +84,7 @@ class Needs:
     node: the machine joins a cloud, or did.
     keeps_time: `up` sees to the clock where nothing else does.
     passing: devices of the cloud from and to which packets go through this machine.
+    public: TCP ports of this machine that others are to reach.
     ranges: addresses that the cloud takes.   own: its devices, which may lead there.
     environment: where the Python environment is to be made; None where it is there.
     command: how a person begins a command for this cloud.
@@ -110,6 +108,7 @@ class Needs:
     node: bool = False
     keeps_time: bool = True
     passing: tuple[str, ...] = ()
+    public: tuple[int, ...] = ()
     ranges: tuple[Range, ...] = ()
     own: frozenset[str] = frozenset()
     far: tuple[tuple[str, str], ...] = ()
@@ -132,6 +131,7 @@ def examine(facts: Facts, needs: Needs) -> list[Verdict]:
         *_packages(facts, needs),
         *_network(facts, needs),
         *forwarding(facts, needs),
+        *_entrance(facts, needs),
         *_outside(facts, needs),
         *_ranges(facts, needs),
         *_ports(facts, needs),
@@ -178,21 +178,29 @@ def _system(facts: Facts, needs: Needs) -> Iterator[Verdict]:
         )
 
     found, architecture = system.distribution, system.architecture
-    if found.supported:
+    distribution = registry.find(found)
+    if registry.is_supported(found) and distribution.untried:
+        yield Verdict(
+            "system",
+            Level.WARN,
+            f"The system is {found.pretty}; {distribution.untried}.",
+            f"Tell us how it went. What has to work today: {registry.supported_names(tried=True)}.",
+        )
+    elif registry.is_supported(found):
         yield Verdict("system", Level.OK, f"The system is {found.pretty}.")
     else:
         yield Verdict(
             "system",
             Level.BAD,
-            f"This is {found.pretty}; {SUPPORTED_NAMES} are supported.",
+            f"This is {found.pretty}; {registry.supported_names()} are supported.",
             "Install one of these, or use a virtual machine with one of them.",
         )
 
-    if architecture.supported or (needs.node and system.board):
+    if distribution.fit(architecture, node=needs.node):
         kinds = f"{architecture.packages} ({architecture.kernel} kernel)"
         yield Verdict("architecture", Level.OK, f"The architecture is {kinds}.")
     else:
-        supported = " and ".join(sorted(SUPPORTED_ARCHITECTURES))
+        supported = " and ".join(distribution.architectures)
         packages = architecture.packages or "unknown"
         yield Verdict(
             "architecture",
@@ -203,6 +211,14 @@ def _system(facts: Facts, needs: Needs) -> Iterator[Verdict]:
         )
 
     yield from _capabilities(facts)
+    if facts.selinux:
+        yield Verdict(
+            "selinux",
+            Level.WARN,
+            "SELinux enforces its policy here, and DozenCloud was not tried with it.",
+            "If a service does not start, see what was forbidden: sudo ausearch -m avc -ts recent. "
+            "To allow it until this machine starts again: sudo setenforce 0",
+        )
     yield Verdict(
         "init",
         Level.OK,
@@ -278,13 +294,15 @@ def _clock(facts: Facts, needs: Needs) -> Verdict:
 def _keep_clock(facts: Facts) -> str:
     """The command after which something keeps the clock."""
     idle = next(iter(facts.clock.idle), "")
+    distribution = registry.find(facts.system.distribution)
+    install = f"sudo {distribution.to_install(Need.TIME)}"
     if facts.system.systemd:
         return {
-            "": "sudo apt install chrony",
-            "chronyd": "sudo systemctl enable --now chrony",
+            "": install,
+            "chronyd": f"sudo systemctl enable --now {distribution.time.unit}",
         }.get(idle, "sudo timedatectl set-ntp true")
     if idle in ("", "systemd-timesyncd"):  # the latter is systemd's
-        return "sudo apt install chrony; sudo chronyd"
+        return f"{install}; sudo chronyd"
     return f"sudo {idle}"
 
 
@@ -292,7 +310,8 @@ def _another_architecture(here: Architecture) -> str:
     if here.kernel in {"aarch64", "x86_64"}:
         return "Install the 64-bit edition of the system."
     if here.small:
-        return f"Use a 64-bit machine. With {FOR_BOARDS_NAME} this one can be a node of its cloud."
+        boards = registry.for_boards()
+        return f"Use a 64-bit machine. With {boards} this one can be a node of its cloud."
     return "Use a 64-bit machine."
 
 
@@ -419,9 +438,10 @@ def dedicated_cpus(cpu: Cpu, dedicated: frozenset[int], settings: Path) -> Verdi
 
 def _packages(facts: Facts, needs: Needs) -> Iterator[Verdict]:
     packages = facts.packages
+    manager = registry.find(facts.system.distribution).manager
     if not packages.present:
-        fact = "There is no apt-get and dpkg here."
-        yield Verdict("packages", Level.BAD, fact, f"Use {SUPPORTED_NAMES}.")
+        fact = f"There is no {manager.programs} here."
+        yield Verdict("packages", Level.BAD, fact, f"Use {registry.supported_names()}.")
         return
     if packages.lock:
         yield Verdict(
@@ -441,7 +461,7 @@ def _packages(facts: Facts, needs: Needs) -> Iterator[Verdict]:
             "packages",
             Level.BAD,
             f"{_named(packages.damaged)} {_is(packages.damaged)} only half installed.",
-            f"Run: sudo apt-get install --reinstall {' '.join(packages.damaged)}",
+            f"Run: sudo {manager.to_reinstall(*packages.damaged)}",
         )
     if packages.unconfigured:
         yield Verdict(
@@ -449,7 +469,7 @@ def _packages(facts: Facts, needs: Needs) -> Iterator[Verdict]:
             Level.BAD,
             f"{_named(packages.unconfigured)} {_is(packages.unconfigured)} installed but not "
             "configured.",
-            "Run: sudo dpkg --configure -a",
+            f"Run: sudo {manager.to_configure()}",
         )
     # A half-installed package breaks dependencies too; its own mend comes first.
     if packages.broken and not (packages.damaged or packages.unconfigured):
@@ -457,7 +477,7 @@ def _packages(facts: Facts, needs: Needs) -> Iterator[Verdict]:
             "packages",
             Level.BAD,
             f"Installed packages do not fit together ({packages.broken}).",
-            "Run: sudo apt-get --fix-broken install",
+            f"Run: sudo {manager.to_fit()}",
         )
     if not (packages.damaged or packages.unconfigured or packages.broken):
         yield Verdict("packages", Level.OK, "The package system is in order.")
@@ -524,8 +544,41 @@ def forwarding(facts: Facts, needs: Needs) -> Iterator[Verdict]:
         yield Verdict("forwarding", Level.OK, fact)
 
 
+def _entrance(facts: Facts, needs: Needs) -> Iterator[Verdict]:
+    """Whether firewalld lets others in to what the cloud offers them."""
+    if facts.entrance is None:
+        return
+    own = {*needs.own, *needs.passing}
+    closed = [port for port in needs.public if not facts.entrance.lets(port, own)]
+    for port in closed:
+        yield Verdict(
+            "firewalld",
+            Level.WARN,
+            f"firewalld rejects what other machines send to port {port}: they do not reach the"
+            " cloud.",
+            f"Run: sudo firewall-cmd --permanent --add-port={port}/tcp; sudo firewall-cmd --reload "
+            "(the ports of nodes: docs/nodes.md)",
+        )
+
+
+FIREWALLD_POLICY = "dozencloud"
+
+
 def _let_through(wall: Wall, device: str) -> str:
     """Commands that let pass what comes from and goes to the device."""
+    if wall.program == "firewall-cmd":
+        rule = "sudo firewall-cmd --permanent"
+        policy = f"{rule} --policy={FIREWALLD_POLICY}"
+        return "; ".join(
+            [
+                f"{rule} --zone=trusted --add-interface={device}",
+                f"{rule} --new-policy={FIREWALLD_POLICY}",
+                f"{policy} --add-ingress-zone=ANY",
+                f"{policy} --add-egress-zone=trusted",
+                f"{policy} --set-target=ACCEPT",
+                "sudo firewall-cmd --reload",
+            ]
+        )
     if wall.program == "nft":
         rule = f"sudo nft insert rule {wall.chain}"
         return f'{rule} iifname "{device}" accept; {rule} oifname "{device}" accept'
@@ -561,17 +614,17 @@ def _outside(facts: Facts, needs: Needs) -> Iterator[Verdict]:
                 name,
                 Level.NOTE if needs.installed else Level.BAD,
                 f"The {what} {outcome.url} cannot be reached{through}: {outcome.reason}.",
-                _mend_reach(outcome),
+                _mend_reach(outcome, registry.find(facts.system.distribution)),
             )
 
 
-def _mend_reach(outcome: Outcome) -> str:
+def _mend_reach(outcome: Outcome, system: Distribution) -> str:
     if "resolve" in outcome.reason:
         return "Set a name server that works in /etc/resolv.conf."
     if "certificate" in outcome.reason:
         return "Check the clock (date -u), and whether a proxy with its own CA is in between."
     if outcome.proxy:
-        return "Check the proxy settings (http_proxy, https_proxy, /etc/apt/apt.conf.d)."
+        return f"Check the proxy settings (http_proxy, https_proxy, {system.manager.proxy})."
     return f"Try: curl -I {outcome.url}; behind a proxy, set https_proxy and http_proxy."
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dozencloud.cloud.installation import Cloud
-from dozencloud.content.seed import EXTERNAL
+from dozencloud.content.networks import EXTERNAL
 from dozencloud.errors import Problem
 from dozencloud.facts.run import ask
 from dozencloud.host.network import switching

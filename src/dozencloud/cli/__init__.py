@@ -1,4 +1,4 @@
-"""The `dozen` command. Modules here take arguments and show results; the work is elsewhere."""
+"""The `dozen` command: arguments in, words out; the work is elsewhere."""
 
 from __future__ import annotations
 
@@ -30,17 +30,7 @@ from dozencloud.cli.up import up
 from dozencloud.cli.upgrade import upgrade
 from dozencloud.errors import Exit, Problem
 
-EPILOG = """\b
-Exit status:
-  0    it worked
-  1    it failed
-  2    wrong arguments or settings
-  3    this machine cannot do it as it is; nothing was changed
-  4    there is no cloud
-  5    another dozen is at work on the same cloud
-  6    the cloud runs, but not all of it
-  130  interrupted
-"""
+EPILOG = "\b\nExit status:\n" + "".join(f"  {each:<4} {each.meaning}\n" for each in Exit)
 
 
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:

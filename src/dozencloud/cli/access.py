@@ -101,7 +101,12 @@ def ssh(invocation: Invocation, name: str, command: tuple[str, ...]) -> None:
 
 @click.command()
 @click.argument("server", type=Name())
-@click.option("--url", "as_url", is_flag=True, help="Print the address of a page for a browser.")
+@click.option(
+    "--url",
+    "as_url",
+    is_flag=True,
+    help="Print the address of a page that shows the console in a browser; good for 10 minutes.",
+)
 @pass_invocation
 def console(invocation: Invocation, server: str, as_url: bool) -> None:
     """Open the serial console of a server; Ctrl-] ends it.

@@ -33,13 +33,14 @@ HERE = "this machine"
     "--key",
     type=File(dir_okay=False),
     metavar="FILE",
-    help="The private SSH key (default: the cloud's own, where it can be read).",
+    help="The private SSH key (default: the cloud's own where it can be read, else what ssh takes "
+    "by itself).",
 )
 @click.option(
     "--output",
     type=File(dir_okay=False),
     metavar="FILE.svg",
-    help="Draw a picture.",
+    help="Draw a picture, as SVG.",
 )
 @click.option("--json", "as_json", is_flag=True, help="For programs: every sample; no table.")
 @pass_invocation

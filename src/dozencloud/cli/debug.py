@@ -22,10 +22,11 @@ from dozencloud.compute.debugging.gdbrequest import MOST_MINUTES
     type=click.IntRange(1, MOST_MINUTES),
     default=30,
     show_default=True,
-    help="How long gdb may connect. Then gdb is cut off and the server runs on.",
+    metavar="N",
+    help="How long gdb may connect, in minutes. Then gdb is cut off and the server runs on.",
 )
 @click.option("--close", is_flag=True, help="Close it now.")
-@click.option("--pipe", is_flag=True, help="Connect; gdb itself runs this.")
+@click.option("--pipe", is_flag=True, help="Carry gdb's bytes; gdb itself runs this.")
 @pass_invocation
 def debug(
     invocation: Invocation,

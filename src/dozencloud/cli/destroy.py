@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.option(
-    "--purge-packages", is_flag=True, help="Remove the packages that `dozen up` installed, too."
+    "--purge-packages",
+    is_flag=True,
+    help="Remove also the packages that `dozen up` installed, and what only they needed.",
 )
-@click.option("--environment", is_flag=True, help="Remove the Python environment, too.")
+@click.option("--environment", is_flag=True, help="Remove also the Python environment.")
 @pass_invocation
 def destroy(invocation: Invocation, yes: bool, purge_packages: bool, environment: bool) -> None:
     """Remove every trace of the cloud.
@@ -66,8 +68,7 @@ def destroy(invocation: Invocation, yes: bool, purge_packages: bool, environment
 
 def clear_machine(cloud: Cloud, *, purge_packages: bool = False, environment: bool = False) -> None:
     """What clouds of this machine share: removed if that is wanted, else named."""
-    from dozencloud.host import environments, machine
-    from dozencloud.lifecycle import destroy
+    from dozencloud.host import environments, machine, packages
 
     others, own = machine.others(cloud), Path(sys.prefix)
     names = machine.packages()
@@ -76,7 +77,7 @@ def clear_machine(cloud: Cloud, *, purge_packages: bool = False, environment: bo
     if others:
         return
     if names and purge_packages:
-        gone = destroy.purge(lambda text: say(f"  {text}"))
+        gone = packages.purge(lambda text: say(f"  {text}"))
         say(f"Removed: {', '.join(gone)}." if gone else "Its packages are gone already.")
     elif names:
         say(f"Left: {len(names)} packages that were installed for it. To remove them:")

@@ -17,10 +17,12 @@ from dozencloud.errors import Exit, Problem
 if TYPE_CHECKING:
     from dozencloud.cloud.installation import Cloud
     from dozencloud.images.catalogue import Choice
-    from dozencloud.images.importing import Imported, Importer, Progress
+    from dozencloud.images.importing import Imported, Importer
     from dozencloud.images.inspection.model import Arch, Inspection
+    from dozencloud.images.uploads import Progress
 
 ADDRESSES = ("https://", "http://")
+PUBLIC = "For all projects; also what is there already."
 
 
 @click.group()
@@ -65,11 +67,16 @@ def inspect(invocation: Invocation, source: str, as_json: bool) -> None:
 @image.command("import")
 @click.argument("source", type=Word())
 @click.option("--name", type=Word(), help="Name in the cloud; otherwise that of the file.")
-@click.option("--public", is_flag=True, help="For all projects.")
+@click.option("--public", is_flag=True, help=PUBLIC)
 @click.option(
-    "--property", "own", type=Word(), multiple=True, metavar="KEY=VALUE", help="Wins over ours."
+    "--property",
+    "own",
+    type=Word(),
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A property of the image, which wins over ours.",
 )
-@click.option("--force", is_flag=True, help="Also what cannot start.")
+@click.option("--force", is_flag=True, help="Import also what cannot start.")
 @pass_invocation
 def import_(
     invocation: Invocation,
@@ -126,10 +133,14 @@ def list_(
 @image.command()
 @click.argument("name", type=Word())
 @click.option(
-    "--arch", type=Word(), default="aarch64", show_default=True, help="aarch64, armv7l or armv6."
+    "--arch",
+    type=Word(),
+    default="aarch64",
+    show_default=True,
+    help="Architecture: aarch64, armv7l or armv6.",
 )
 @click.option("--container", is_flag=True, help="The root file system, for containers.")
-@click.option("--public", is_flag=True, help="For all projects.")
+@click.option("--public", is_flag=True, help=PUBLIC)
 @click.option(
     "--download",
     type=File(file_okay=False),
@@ -177,7 +188,11 @@ def get(
 @image.command()
 @click.argument("system", type=Word())
 @click.option(
-    "--arch", type=Word(), default="arm64", show_default=True, help="arm64, armhf or armel."
+    "--arch",
+    type=Word(),
+    default="arm64",
+    show_default=True,
+    help="Architecture: arm64, armhf or armel.",
 )
 @click.option(
     "--for",
@@ -185,9 +200,9 @@ def get(
     type=Word(),
     default="vm",
     show_default=True,
-    help="vm, kernel or container.",
+    help="What it is for: vm, kernel or container.",
 )
-@click.option("--public", is_flag=True, help="For all projects.")
+@click.option("--public", is_flag=True, help=PUBLIC)
 @click.option("--no-import", is_flag=True, help="Only build it, and print where it is.")
 @pass_invocation
 def build(
@@ -313,8 +328,10 @@ def importer(cloud: Cloud, progress: Progress) -> Importer:
 
 def tell(done: Imported) -> None:
     """Say what became of an import."""
-    what = "Imported" if done.new else "Already there"
-    say(f"{what}: {done.name} ({done.id}), {sentence(done.inspection)}")
+    what = "Imported" if done.stored.new else "Already there"
+    say(f"{what}: {done.name} ({done.stored.id}), {sentence(done.inspection)}")
+    for older in done.stored.older:
+        say(f"An older {done.name} is hidden now, as {older}: its servers may need it.")
     for warning in done.inspection.warnings:
         say(f"Note: {warning}")
 

@@ -67,7 +67,8 @@ def join(
     "--yes",
     "-y",
     is_flag=True,
-    help="Though the controller cannot be asked, and disks of servers are here: they are lost.",
+    help="Leave also where the controller cannot be asked and disks of servers are here: they are "
+    "lost.",
 )
 @pass_invocation
 def leave(invocation: Invocation, yes: bool) -> None:

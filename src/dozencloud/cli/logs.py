@@ -69,6 +69,7 @@ def follow(path: Path) -> Iterator[str]:
     type=click.IntRange(0, MOST_LINES),
     default=LINES,
     show_default=True,
+    metavar="N",
     help="How many lines.",
 )
 @pass_invocation

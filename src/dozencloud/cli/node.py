@@ -26,10 +26,17 @@ def node() -> None:
 
 @node.command()
 @click.option(
-    "--ttl", type=Word(), default="1h", show_default=True, help="How long it is good: 30m, 2h, 7d."
+    "--ttl",
+    type=Word(),
+    default="1h",
+    show_default=True,
+    help="How long it is good: 30m, 2h, 7d; at most 30 days.",
 )
 @click.option(
-    "--role", type=click.Choice(["compute"]), default="compute", help="What the node will do."
+    "--role",
+    type=click.Choice(["compute"]),
+    default="compute",
+    help="What the node will do: compute.",
 )
 @click.option("--name", type=Word(), help="Only a node of this name may use it.")
 @pass_invocation
@@ -63,7 +70,7 @@ def token(invocation: Invocation, ttl: str, role: str, name: str | None) -> None
 
 
 @node.command()
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.option("--revoke", type=Word(), metavar="ID", help="Make this token worthless.")
 @pass_invocation
 def tokens(invocation: Invocation, as_json: bool, revoke: str | None) -> None:
@@ -96,7 +103,7 @@ def tokens(invocation: Invocation, as_json: bool, revoke: str | None) -> None:
 
 
 @node.command("list")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
 @pass_invocation
 def list_nodes(invocation: Invocation, as_json: bool) -> None:
     """List the machines of the cloud: what each is, what it runs, when it was last seen."""
@@ -144,7 +151,7 @@ def list_nodes(invocation: Invocation, as_json: bool) -> None:
 
 @node.command()
 @click.argument("name", type=Name())
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
 @pass_invocation
 def show(invocation: Invocation, name: str, as_json: bool) -> None:
     """Show all that is known of one machine."""
@@ -187,7 +194,7 @@ def show(invocation: Invocation, name: str, as_json: bool) -> None:
 
 @node.command()
 @click.argument("name", type=Name())
-@click.option("-y", "--yes", is_flag=True, help="Do not ask, where it is the controller.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask where it is the controller.")
 @pass_invocation
 def drain(invocation: Invocation, name: str, yes: bool) -> None:
     """Move all servers off a node, and let it take no new ones.
@@ -271,7 +278,7 @@ def evacuate(invocation: Invocation, name: str, from_image: bool) -> None:
 @click.option(
     "--revoke",
     is_flag=True,
-    help="For a stolen board: shut it out first, whatever is on it.",
+    help="For a stolen board: shut it out before anything else, also with servers on it.",
 )
 @pass_invocation
 def remove(invocation: Invocation, name: str, revoke: bool) -> None:

@@ -40,7 +40,7 @@ def timings(invocation: Invocation, svg: Path | None, as_json: bool) -> None:
     source = cloud.lib / "timings.json"
     if not source.exists():
         raise Problem("There is no timing report yet.", f"Run: {cloud.command('up')}")
-    report = reports.Report.from_json(source.read_text())
+    report = reports.RunReport.from_json(source.read_text())
     if as_json:
         say_text(report.to_json())
         return

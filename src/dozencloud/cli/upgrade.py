@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--back", is_flag=True, help="Go back to this older release, and what it kept.")
+@click.option(
+    "--back", is_flag=True, help="Go back to this older release, with the databases that were kept."
+)
 @click.option("--yes", "-y", is_flag=True, help="With --back: do not ask.")
 @click.option("--verbose", "-v", is_flag=True, help="Show starts and notes of every task, too.")
 @pass_invocation

@@ -26,7 +26,9 @@ class Role(StrEnum):
 
 
 FIRST = frozenset(Role)
-"""Of the machine on which the cloud began."""
+"""Roles of the machine on which the cloud began."""
+JOINED = frozenset((Role.COMPUTE,))
+"""Roles of one that joins."""
 
 
 @dataclass(frozen=True)

@@ -43,9 +43,18 @@ NOT_FOR_MACHINES: Mapping[str, str] = {
 """IPv4 networks that no network card is in (RFC 6890, RFC 5771), and what they are."""
 
 
-def setting(default: Any, doc: str) -> Any:
-    """A field of a settings section: its default, and what it means (shown in cloud.toml)."""
-    return field(default=default, metadata={"doc": doc})
+UP = "`up`"
+FIRST_UP = "first `up` only"
+"""What applies a changed setting."""
+
+
+def setting(default: Any, doc: str, *, applied: str = UP, see: str = "") -> Any:
+    """A field of a settings section; cloud.toml and docs/operations.md show all of it.
+
+    doc: what it means, in sentences. applied: what applies a change. see: a place in the documents
+    that tells more, below docs/.
+    """
+    return field(default=default, metadata={"doc": doc, "applied": applied, "see": see})
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,9 @@ class Gateway:
 
     port: int = setting(443, "The only public port: TLS for every API.")
     address: str = setting(
-        "", "Address that users reach the gateway by; empty: this machine's own main address."
+        "",
+        "Address or name that users reach the gateway by; empty: this machine's own main address.",
+        see="operations.md#the-gateways-address",
     )
 
 
@@ -63,34 +74,54 @@ class Network:
     """Addresses of the networks that `up` registers."""
 
     provider_cidr: str = setting(
-        "", "Network of the floating IPs, reachable from this machine; empty: chosen by name."
+        "",
+        "Network of the floating IPs, at least a /27; empty: 172.24.4.0/24, or with --root one "
+        "from 198.19.0.0/16.",
+        applied=FIRST_UP,
     )
     provider_interface: str = setting(
         "",
-        "Network card of this machine, or bridge, in whose network the floating IPs are; the card "
-        "becomes a port of a bridge. Empty: floating IPs are behind this machine.",
+        "Network card of this machine, or bridge of the kernel, in whose network the floating IPs "
+        "are; the card becomes a port of a bridge. Empty: floating IPs are behind this machine.",
+        applied=FIRST_UP,
+        see="operations.md#floating-ips-in-your-own-network",
     )
-    provider_gateway: str = setting("", "With provider_interface: the router of that network.")
+    provider_gateway: str = setting(
+        "", "With provider_interface: the router of that network.", applied=FIRST_UP
+    )
     floating_range: str = setting(
         "",
         "With provider_interface: first and last address that are free for floating IPs there, "
         "such as 192.168.1.200-192.168.1.230.",
+        applied=FIRST_UP,
     )
-    tenant_cidr: str = setting("10.12.0.0/24", "Network of the servers of the first project.")
+    tenant_cidr: str = setting(
+        "10.12.0.0/24", "Network of the servers of the first project.", applied=FIRST_UP
+    )
     project_cidr: str = setting(
         "10.13.0.0/16",
-        "From here a project that has no network gets one of 64 addresses, with its first server.",
+        "From here a project that has no network gets one of 64 addresses, with its first server; "
+        "at least a /26, which is enough for one project.",
+        applied=f"{UP}; networks that are there stay",
     )
     dns: tuple[str, ...] = setting(
-        ("9.9.9.9", "1.1.1.1"), "Name servers that servers are told to use."
+        ("9.9.9.9", "1.1.1.1"),
+        f"Name servers that servers are told to use; at most {MOST_DNS}.",
+        applied=f"{FIRST_UP} for the network `private`",
     )
     datapath: str = setting(
-        "auto", "Open vSwitch datapath: system (kernel), netdev (userspace), or auto."
+        "auto",
+        "Open vSwitch's datapath: system (kernel), netdev (user space), or auto: the kernel's if "
+        "it has Open vSwitch. With --root always netdev.",
+        applied=f"`stop`, then {UP}",
     )
     tunnels: str = setting(
         "auto",
         "Tunnels of other nodes to this machine: geneve, vxlan (the cloud can then have 4095 "
-        "networks and routers in all), or auto: vxlan where the kernel has no Geneve.",
+        "networks and routers in all), or auto: vxlan where the kernel moves packets and has no "
+        "Geneve.",
+        applied=f"{UP}; the other nodes follow by themselves",
+        see="nodes.md#networks",
     )
 
 
@@ -98,18 +129,27 @@ class Network:
 class Compute:
     """How this machine runs servers."""
 
-    virt_type: str = setting("auto", "kvm, qemu (emulation), or auto: what this machine can.")
-    screens: bool = setting(True, "Servers that boot with UEFI get a screen, for noVNC.")
+    virt_type: str = setting(
+        "auto", "kvm, qemu (emulation), or auto: KVM on ARM machines where it works."
+    )
+    screens: bool = setting(
+        True,
+        "Servers that boot with UEFI get a screen, for noVNC.",
+        applied=f"{UP}; a server that runs: its next hard reboot",
+    )
     reserved_memory: int = setting(512, "MiB that servers never get, for the machine itself.")
     dedicated_cpus: str = setting(
         "",
         "CPUs (such as 2-3,6) for servers whose flavor says hw:cpu_policy=dedicated, each with its "
         "own; the other servers share the rest.",
+        applied=f"{UP}, while no such server runs",
+        see="servers.md#flavors-for-measuring",
     )
     hang_seconds: int = setting(
         20,
         "Seconds of processor time that a server may use after power-on without a byte on its "
         "console, before that is called a hang; 0: servers are not watched.",
+        see="servers.md#when-a-server-hangs",
     )
 
 
@@ -117,13 +157,17 @@ class Compute:
 class Internal:
     """Ports that only this machine can reach (loopback)."""
 
-    api: int = setting(17774, "APIs among the services.")
-    broker: int = setting(17672, "RabbitMQ.")
-    broker_cluster: int = setting(17673, "RabbitMQ's own Erlang distribution.")
-    broker_names: int = setting(17674, "Erlang's port mapper (epmd), which RabbitMQ insists on.")
-    consoles: int = setting(17775, "Nova's console proxy.")
+    api: int = setting(17774, "Port on loopback: APIs among the services.")
+    broker: int = setting(17672, "Port on loopback: RabbitMQ.")
+    broker_cluster: int = setting(17673, "Port on loopback: RabbitMQ's own Erlang distribution.")
+    broker_names: int = setting(
+        17674, "Port on loopback: Erlang's port mapper (epmd), which RabbitMQ insists on."
+    )
+    consoles: int = setting(17775, "Port on loopback: Nova's console proxy.")
     node_consoles: int = setting(
-        17776, "From there to the consoles of servers on nodes; open once a node has joined."
+        17776,
+        "Port on loopback: from Nova's console proxy to the consoles of servers on nodes; open "
+        "once a node has joined.",
     )
 
 
@@ -131,17 +175,22 @@ class Internal:
 class Nodes:
     """Machines that join: ports of the controller, TLS, open from the first on; their trust."""
 
-    broker: int = setting(5671, "RabbitMQ.")
-    southbound: int = setting(6642, "OVN's southbound database.")
+    broker: int = setting(5671, "Port for nodes, with TLS: RabbitMQ; open once one has joined.")
+    southbound: int = setting(
+        6642, "Port for nodes, with TLS: OVN's southbound database; open once one has joined."
+    )
     migration: bool = setting(
         False,
         "Servers migrate between nodes that joined. These must trust each other for it: who takes "
         "over one of them can then take over all, but not the controller.",
+        applied=f"{UP}, on the controller; nodes follow within a minute",
+        see="nodes.md#migration",
     )
     ovn: str = setting(
         "",
         "Series of OVN that networks are written in; empty: this system's. Nodes with an older "
         f'one read only "{OLDEST_OVN}", which is that of Debian 12.',
+        see="nodes.md#systems",
     )
 
 
@@ -150,24 +199,36 @@ class Services:
     """How the services run."""
 
     preload: bool = setting(
-        True, "Python services are forked from one parent that has their libraries loaded."
+        True,
+        "Python services are forked from one parent that has their libraries loaded.",
+        applied=f"{UP}, which stops and starts the services; servers go on",
     )
-    threads: int = setting(8, "Requests that each API serves at a time.")
+    threads: int = setting(8, "Requests that each API serves at a time, 1 to 64.")
 
 
 @dataclass(frozen=True)
 class Image:
     """Where images come from."""
 
-    mirror: str = setting("http://deb.debian.org/debian", "Debian archive for ARM images.")
-    suite: str = setting("trixie", "Debian release that ARM images are made from.")
+    mirror: str = setting(
+        "http://deb.debian.org/debian",
+        "Debian archive for ARM images; `dozen doctor` asks it, too.",
+        applied=FIRST_UP,
+    )
+    suite: str = setting(
+        "trixie",
+        "Debian release that ARM images are made from; the one before while the mirror updates it.",
+        applied=FIRST_UP,
+    )
     mirrors: tuple[str, ...] = setting(
-        (), "PUBLISHER=ADDRESS: where `dozen image get` fetches from instead."
+        (),
+        "PUBLISHER=ADDRESS: where `dozen image get` fetches from instead.",
+        applied="the next `image get`",
     )
     download_from: tuple[str, ...] = setting(
         (),
         "Addresses and networks, such as 10.1.0.0/16 or 10.1.2.3:8080, from which users may have "
-        "images fetched (web-download), although they are not public.",
+        "images fetched (web-download), although they are not public; without a port: 80 and 443.",
     )
 
 
@@ -403,11 +464,10 @@ def template(settings: Settings | None = None) -> str:
         for item in fields(chosen):
             value = getattr(chosen, item.name)
             mark = "# " if value == item.default else ""
-            text = _toml(list(value) if isinstance(value, tuple) else value)
-            lines += [f"# {item.metadata['doc']}", f"{mark}{item.name} = {text}"]
+            lines += [f"# {item.metadata['doc']}", f"{mark}{item.name} = {as_toml(value)}"]
     return "\n".join(lines) + "\n"
 
 
-def _toml(value: object) -> str:
+def as_toml(value: object) -> str:
     """A value as TOML: JSON, but TOML knows no surrogate pairs and wants DEL escaped."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -11,6 +11,9 @@ from typing import Any, Self
 from dozencloud.cloud.installation import Cloud
 from dozencloud.private import write_private
 
+REGISTERED = "registered"
+"""Name of `Cloud.registered` as it was when the first networks were made."""
+
 
 def digest(*parts: object) -> str:
     """Fingerprint of values; bytes and paths' contents count, not their names."""

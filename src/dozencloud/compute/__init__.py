@@ -1,1 +1,1 @@
-"""Runs inside nova-compute. Imports nothing of services or cli."""
+"""What runs inside nova-compute: the drivers of servers, and what they decide by."""

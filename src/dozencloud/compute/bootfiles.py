@@ -22,7 +22,7 @@ SECONDS = 10
 
 
 @dataclass(frozen=True)
-class Start:
+class BootFiles:
     """What a domain starts from. disk: the first one's file; None if it is no file."""
 
     arch: str
@@ -31,14 +31,14 @@ class Start:
     disk: Path | None
 
 
-def parse(xml: str) -> Start:
+def parse(xml: str) -> BootFiles:
     """Read it from a domain's description."""
     root = etree.fromstring(xml.encode())
     disks = [each for each in root.iterfind("devices/disk") if each.get("device") == "disk"]
     source = disks[0].find("source") if disks else None
     file = None if source is None else source.get("file")
     kernel = root.findtext("os/kernel")
-    return Start(
+    return BootFiles(
         arch=root.find("os/type").get("arch", ""),
         firmware=root.find("os").get("firmware") == "efi" or root.find("os/loader") is not None,
         kernel=Path(kernel) if kernel else None,
@@ -46,7 +46,7 @@ def parse(xml: str) -> Start:
     )
 
 
-def inspected(start: Start) -> Inspection | None:
+def inspected(start: BootFiles) -> Inspection | None:
     """What the kernel, or else the disk, is; None where there is none, or it cannot be read."""
     return of_kernel(start.kernel) if start.kernel is not None else of_disk(start.disk)
 

@@ -19,6 +19,7 @@ from dozencloud.facts.capabilities import lacking
 from dozencloud.facts.clock import Clock, clock
 from dozencloud.facts.cpu import Cpu, cpu
 from dozencloud.facts.datapath import Datapath, Network, network
+from dozencloud.facts.firewalld import Entrance, entrance
 from dozencloud.facts.firmware import Emulators, emulators
 from dozencloud.facts.forwarding import Wall, walls
 from dozencloud.facts.kvm import Kvm, KvmState, kvm
@@ -27,7 +28,8 @@ from dozencloud.facts.packages import Packages, packages
 from dozencloud.facts.ports import Listener, Protocol, listeners, owner_in, port_owner
 from dozencloud.facts.reach import Reach, Target, reach
 from dozencloud.facts.routes import Route, name_servers, routes
-from dozencloud.facts.system import System, system
+from dozencloud.facts.selinux import enforcing
+from dozencloud.facts.system import System, os_release, system
 from dozencloud.facts.traces import Markers, Trace, Traces, find_traces
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "Datapath",
     "Disk",
     "Emulators",
+    "Entrance",
     "Facts",
     "Kvm",
     "KvmState",
@@ -77,6 +80,10 @@ class Facts:
     incapable: tuple[str, ...] = ()
     """Capabilities that root lacks here (`capabilities.NUMBERS`)."""
     walls: tuple[Wall, ...] = ()
+    entrance: Entrance | None = None
+    """What firewalld lets in; None where it does not run."""
+    selinux: bool = False
+    """It forbids what its policy does not allow."""
     routes: tuple[Route, ...] = ()
     name_servers: tuple[str, ...] = ()
     disks: tuple[Disk, ...] = ()
@@ -132,10 +139,11 @@ def _gathered(paths: tuple[Path, ...], targets: tuple[Target, ...]) -> Facts:
 def _local() -> Facts:
     with ThreadPoolExecutor() as pool:
         # They wait for programs; the rest reads files meanwhile.
-        packages_ = pool.submit(packages)
+        packages_ = pool.submit(packages, os_release().family)
         network_ = pool.submit(network)
         system_ = pool.submit(system)
         walls_ = pool.submit(walls)
+        entrance_ = pool.submit(entrance)
         return Facts(
             clock=clock(),
             cpu=cpu(),
@@ -150,6 +158,8 @@ def _local() -> Facts:
             packages=packages_.result(),
             system=system_.result(),
             walls=walls_.result(),
+            entrance=entrance_.result(),
+            selinux=enforcing(),
         )
 
 
@@ -158,7 +168,7 @@ def _plain(value: object) -> object:
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, tuple | list):
+    if isinstance(value, tuple | list | frozenset):
         return [_plain(each) for each in value]
     if isinstance(value, datetime):
         return value.isoformat(timespec="seconds")

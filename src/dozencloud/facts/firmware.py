@@ -1,4 +1,4 @@
-"""What starts ARM servers: emulators and UEFI firmware."""
+"""What starts ARM servers: emulators, and UEFI firmware, which each distribution has elsewhere."""
 
 from __future__ import annotations
 
@@ -6,14 +6,6 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-
-_SHARE = Path("/usr/share/AAVMF")
-# Debian's and Ubuntu's qemu-efi-aarch64 and qemu-efi-arm; the first that exists is taken.
-AARCH64 = (
-    (_SHARE / "AAVMF_CODE.no-secboot.fd", _SHARE / "AAVMF_VARS.fd"),
-    (_SHARE / "AAVMF_CODE.fd", _SHARE / "AAVMF_VARS.fd"),
-)
-ARMV7 = ((_SHARE / "AAVMF32_CODE.fd", _SHARE / "AAVMF32_VARS.fd"),)
 
 
 @dataclass(frozen=True)
@@ -26,14 +18,12 @@ class Firmware:
 
 @dataclass(frozen=True)
 class Emulators:
-    """Programs and firmware present; None where not installed."""
+    """Programs present; None where not installed."""
 
     aarch64: Path | None
     """qemu-system-aarch64: runs 64-bit and 32-bit guests."""
     arm: Path | None
     """qemu-system-arm: libvirt wants it for 32-bit guests."""
-    firmware_aarch64: Firmware | None
-    firmware_armv7: Firmware | None
 
 
 def first_present(pairs: Iterable[tuple[Path, Path]]) -> Firmware | None:
@@ -45,12 +35,10 @@ def first_present(pairs: Iterable[tuple[Path, Path]]) -> Firmware | None:
 
 
 def emulators() -> Emulators:
-    """Look at the usual places of Debian and Ubuntu."""
+    """Look on the path."""
     return Emulators(
         aarch64=_program("qemu-system-aarch64"),
         arm=_program("qemu-system-arm"),
-        firmware_aarch64=first_present(AARCH64),
-        firmware_armv7=first_present(ARMV7),
     )
 
 

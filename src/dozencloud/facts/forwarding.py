@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from dozencloud.facts import firewalld
 from dozencloud.facts.run import ask
 
 LEGACY_TABLES = Path("/proc/net/ip_tables_names")
@@ -25,8 +26,8 @@ DOCKER = "DOCKER-USER"
 class Wall:
     """A chain that drops what passes unless a rule lets it.
 
-    program: what changes it (iptables, iptables-legacy, nft).   chain: where a rule of a person's
-        belongs; for nft with family and table.
+    program: what changes it (iptables, iptables-legacy, nft, firewall-cmd).
+    chain: where a rule of a person's belongs; for nft with family and table.
     inward, outward: devices that packets are let in by, and out by; they may end with a star.
     """
 
@@ -80,6 +81,13 @@ def nft_walls(ruleset: Iterable[dict[str, Any]]) -> list[Wall]:
             docker = any((c["family"], c["table"], c["name"]) == (*place, DOCKER) for c in chains)
             program, name = "iptables", DOCKER if docker else "FORWARD"
         found.append(Wall(program, name, frozenset(inward), frozenset(outward)))
+    if firewalld.is_there(things):
+        # Its chain's policy is to accept, and its last rule rejects.
+        first = firewalld.FORWARD
+        from_, to = (
+            frozenset(firewalld.accepted(things, first, key)) for key in ("iifname", "oifname")
+        )
+        found.append(Wall("firewall-cmd", first, inward=from_, outward=to))
     return found
 
 

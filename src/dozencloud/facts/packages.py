@@ -1,24 +1,31 @@
-"""Whether apt and dpkg are in a state to install something."""
+"""Whether the package system, apt with dpkg or dnf with rpm, is in a state to install something."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import re
+import shutil
 import struct
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from dozencloud.facts.processes import name
 from dozencloud.facts.run import Answer, ask
+from dozencloud.facts.system import Family
 
-LOCKS = (
+APT_LOCKS = (
     Path("/var/lib/dpkg/lock-frontend"),
     Path("/var/lib/dpkg/lock"),
     Path("/var/lib/apt/lists/lock"),
     Path("/var/cache/apt/archives/lock"),
 )
+RPM_LOCKS = (Path("/usr/lib/sysimage/rpm/.rpm.lock"), Path("/var/lib/rpm/.rpm.lock"))
+"""Fedora's since its release 36, and the older place; held while packages are changed."""
+RPM_SECONDS = 30.0
+"""In which rpm has looked at the dependencies of some thousand packages, on a slow card."""
 
 # struct flock of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid.
 _FLOCK = struct.Struct("@hhqqi4x")
@@ -35,7 +42,7 @@ _REINSTALL = ("in a mess", "only half installed")
 
 @dataclass(frozen=True)
 class Lock:
-    """A lock of apt or dpkg that somebody holds."""
+    """A lock of the package system that somebody holds."""
 
     path: Path
     pid: int
@@ -50,13 +57,13 @@ class Packages:
     """The health of the package system."""
 
     present: bool
-    """There are apt-get and dpkg at all."""
+    """Its programs are there at all."""
     unconfigured: tuple[str, ...]
-    """`dpkg --configure -a` has work left."""
+    """`dpkg --configure -a` has work left. rpm keeps no such note."""
     damaged: tuple[str, ...]
     """Half-installed packages, which only a reinstallation mends."""
     broken: str
-    """What `apt-get check` complains about: its first line of substance, or empty."""
+    """What `apt-get check` or `rpm --verify` complains about: its first such line, or empty."""
     lock: Lock | None
 
 
@@ -93,8 +100,18 @@ def parse_check(output: str) -> str:
     return next(iter(depends + errors), "")
 
 
-def packages() -> Packages:
-    """Read the facts of this machine."""
+def packages(family: Family) -> Packages:
+    """Read the facts of this machine, whose packages are of that family."""
+    match family:
+        case Family.DEB:
+            return apt_packages()
+        case Family.RPM:
+            return rpm_packages()
+    return Packages(False, (), (), "", None)
+
+
+def apt_packages() -> Packages:
+    """Of apt and dpkg."""
     with ThreadPoolExecutor() as pool:
         checking = pool.submit(_check)
         audited = ask("dpkg", "--audit")
@@ -106,8 +123,36 @@ def packages() -> Packages:
         unconfigured=audit.unconfigured,
         damaged=audit.damaged,
         broken=(parse_check(check.output + check.error) or "apt-get check fails") if failed else "",
-        lock=next((lock for path in LOCKS if (lock := lock_holder(path))), None),
+        lock=first_lock(APT_LOCKS),
     )
+
+
+def parse_verify(output: str) -> str:
+    """The first complaint of `rpm --verify --all`, about dependencies alone."""
+    lines = [line.strip() for line in output.splitlines()]
+    for at, line in enumerate(lines):
+        if line.startswith("Unsatisfied dependencies for "):
+            return " ".join(lines[at : at + 2])
+    return ""
+
+
+def rpm_packages(root: Path = Path("/"), locks: tuple[Path, ...] = RPM_LOCKS) -> Packages:
+    """Of dnf and rpm. root: where the packages are."""
+    query = ("rpm", "--root", str(root), "--verify", "--all")
+    leave_out = ("--nofiles", "--noscripts", "--nodigest", "--nosignature")
+    verified = ask(*query, *leave_out, timeout=RPM_SECONDS)
+    return Packages(
+        present=shutil.which("dnf") is not None and verified.code is not None,
+        unconfigured=(),
+        damaged=(),
+        broken=parse_verify(verified.output),
+        lock=first_lock(locks),
+    )
+
+
+def first_lock(paths: Iterable[Path]) -> Lock | None:
+    """The first of these that somebody holds."""
+    return next((lock for path in paths if (lock := lock_holder(path))), None)
 
 
 def _check() -> Answer:

@@ -29,7 +29,7 @@ def name(pid: int) -> str:
         return ""
 
 
-def lineage(pid: int) -> frozenset[int]:
+def ancestors(pid: int) -> frozenset[int]:
     """`pid` and all its ancestors."""
     seen: set[int] = set()
     while pid > 0 and pid not in seen:

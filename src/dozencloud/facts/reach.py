@@ -153,14 +153,14 @@ def _try(target: Target, apt: dict[str, str], limit: float) -> Outcome:
         refused = error.code == _PROXY_AUTHENTICATION or error.code >= 500
         reason = f"it answers {error.code} {error.reason}" if refused else ""
     except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = explain(error, parts.hostname or target.url)
+        reason = reason_in_words(error, parts.hostname or target.url)
     return Outcome(target.url, not reason, reason, proxy, round(time.monotonic() - started, 3))
 
 
-def explain(error: BaseException, host: str) -> str:
+def reason_in_words(error: BaseException, host: str) -> str:
     """Half a sentence for a person about why `host` was not reached."""
     if isinstance(error, URLError) and isinstance(error.reason, BaseException):
-        return explain(error.reason, host)
+        return reason_in_words(error.reason, host)
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not accepted ({error.verify_message})"
     if isinstance(error, socket.gaierror):

@@ -7,42 +7,55 @@ import platform
 import shlex
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 
 from dozencloud.facts.run import ask
 
-SUPPORTED = {("debian", "12"), ("debian", "13"), ("ubuntu", "24.04")}
-SUPPORTED_NAMES = "Debian 12, Debian 13 and Ubuntu 24.04"
-SUPPORTED_ARCHITECTURES = {"amd64", "arm64"}
-FOR_BOARDS = {("debian", "12")}
-"""Where a 32-bit board can be a node: Debian 13 has no Open vSwitch for armhf."""
-FOR_BOARDS_NAME = "Debian 12"
+DPKG_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "arm": "armhf"}
+"""rpm's word for an architecture (%_arch) -> dpkg's."""
 
 RELEASE_YEAR = 2026
 # A clock that jumps far ahead breaks TLS as surely as one that starts at 1970.
 LAST_PLAUSIBLE_YEAR = RELEASE_YEAR + 20
 
 
+class Family(StrEnum):
+    """Whose packages a system is made of."""
+
+    DEB = "deb"
+    RPM = "rpm"
+    OTHER = ""
+
+
+FAMILIES = {"debian": Family.DEB, "ubuntu": Family.DEB, "fedora": Family.RPM}
+
+
 @dataclass(frozen=True)
-class Distribution:
-    """What /etc/os-release says (os-release(5))."""
+class OsRelease:
+    """What /etc/os-release says (os-release(5)).
+
+    like: ids of what it is made from, the nearest first.
+    """
 
     id: str
     version: str
     codename: str
     pretty: str
+    like: tuple[str, ...] = ()
 
     @property
-    def supported(self) -> bool:
-        return (self.id, self.version) in SUPPORTED
+    def family(self) -> Family:
+        names = (self.id, *self.like)
+        return next((FAMILIES[name] for name in names if name in FAMILIES), Family.OTHER)
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """`kernel` as uname says it (aarch64), `packages` as dpkg says it (arm64).
+    """`kernel` as uname says it (aarch64), `packages` as dpkg says it (arm64), or would.
 
     They differ on purpose: a 64-bit kernel under a 32-bit userland is common on boards.
-    `packages` is empty where there is no dpkg.
+    `packages` is empty where neither dpkg nor rpm is the system's.
     """
 
     kernel: str
@@ -51,11 +64,6 @@ class Architecture:
     @property
     def arm(self) -> bool:
         return self.kernel == "aarch64" or self.kernel.startswith("arm")
-
-    @property
-    def supported(self) -> bool:
-        """Fit for a controller, and for a node."""
-        return self.packages in SUPPORTED_ARCHITECTURES
 
     @property
     def small(self) -> bool:
@@ -67,7 +75,7 @@ class Architecture:
 class System:
     """The system and the process that asks."""
 
-    distribution: Distribution
+    distribution: OsRelease
     architecture: Architecture
     root: bool
     systemd: bool
@@ -77,18 +85,11 @@ class System:
     now: datetime
 
     @property
-    def board(self) -> bool:
-        """A 32-bit board that can be a node."""
-        return self.architecture.small and (self.distribution.id, self.distribution.version) in (
-            FOR_BOARDS
-        )
-
-    @property
     def clock_plausible(self) -> bool:
         return plausible(self.now)
 
 
-def parse_os_release(text: str) -> Distribution:
+def parse_os_release(text: str) -> OsRelease:
     """Read os-release; missing fields are empty, as on Debian testing (no VERSION_ID)."""
     fields: dict[str, str] = {}
     for line in text.splitlines():
@@ -99,11 +100,12 @@ def parse_os_release(text: str) -> Distribution:
             fields[name] = " ".join(shlex.split(value))
         except ValueError:
             fields[name] = value
-    return Distribution(
+    return OsRelease(
         id=fields.get("ID", "linux"),
         version=fields.get("VERSION_ID", ""),
         codename=fields.get("VERSION_CODENAME", ""),
         pretty=fields.get("PRETTY_NAME", "") or fields.get("NAME", "an unknown Linux"),
+        like=tuple(fields.get("ID_LIKE", "").split()),
     )
 
 
@@ -112,13 +114,33 @@ def plausible(now: datetime) -> bool:
     return RELEASE_YEAR <= now.year <= LAST_PLAUSIBLE_YEAR
 
 
+def os_release() -> OsRelease:
+    """Of the running system."""
+    for path in (Path("/etc/os-release"), Path("/usr/lib/os-release")):
+        if path.is_file():
+            return parse_os_release(path.read_text(errors="replace"))
+    return parse_os_release("")
+
+
+def packages_architecture(family: Family) -> str:
+    """What the system's packages are for, as dpkg says it (arm64); empty where unknown."""
+    match family:
+        case Family.DEB:
+            return ask("dpkg", "--print-architecture").output.strip()
+        case Family.RPM:
+            said = ask("rpm", "--eval", "%{_arch}").output.strip()
+            return DPKG_ARCHITECTURES.get(said, said)
+    return ""
+
+
 def system() -> System:
     """Read the facts of the running system."""
+    release = os_release()
     return System(
-        distribution=parse_os_release(_os_release()),
+        distribution=release,
         architecture=Architecture(
             kernel=platform.machine(),
-            packages=ask("dpkg", "--print-architecture").output.strip(),
+            packages=packages_architecture(release.family),
         ),
         root=os.geteuid() == 0,
         systemd=Path("/run/systemd/system").is_dir(),
@@ -126,10 +148,3 @@ def system() -> System:
         kernel=platform.release(),
         now=datetime.now(UTC),
     )
-
-
-def _os_release() -> str:
-    for path in (Path("/etc/os-release"), Path("/usr/lib/os-release")):
-        if path.is_file():
-            return path.read_text(errors="replace")
-    return ""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from dozencloud.facts.processes import PROC, lineage, pids
+from dozencloud.facts.processes import PROC, ancestors, pids
 from dozencloud.facts.run import ask
 
 _COMMAND_SHOWN = 120  # characters
@@ -99,7 +99,7 @@ def parse_nft_tables(text: str) -> tuple[str, ...]:
 
 def _processes(words: Iterable[str]) -> Iterable[Trace]:
     words = tuple(words)
-    spared = lineage(os.getpid())
+    spared = ancestors(os.getpid())
     for pid in sorted(pids()):
         if pid in spared:
             continue

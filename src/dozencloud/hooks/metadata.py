@@ -71,7 +71,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True)
-class Request:
+class MetadataRequest:
     method: str
     target: str
     kind: str
@@ -157,7 +157,7 @@ def source(incoming: Incoming) -> Address:
     raise _bad("haproxy does not say who asks.")
 
 
-def request(incoming: Incoming) -> Request:
+def request(incoming: Incoming) -> MetadataRequest:
     """One request, which is understood in one way only."""
     first, *lines = incoming.head().split("\r\n")
     words = first.split(" ")
@@ -181,7 +181,7 @@ def request(incoming: Incoming) -> Request:
     if size > BODY:
         raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, TOO_LONG)
     kinds = fields.get("content-type", [""])
-    return Request(method, target, kinds[0] if len(kinds) == 1 else "", incoming.take(size))
+    return MetadataRequest(method, target, kinds[0] if len(kinds) == 1 else "", incoming.take(size))
 
 
 class _Unix(http.client.HTTPConnection):
@@ -195,7 +195,7 @@ class _Unix(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def ask(nova: Path, asked: Request, who: dict[str, str]) -> Answer:
+def ask(nova: Path, asked: MetadataRequest, who: dict[str, str]) -> Answer:
     """Nova's answer, byte by byte as it is. who: the headers that Nova believes."""
     connection = _Unix(nova)
     kind = {"Content-Type": asked.kind} if asked.kind else {}
@@ -242,13 +242,13 @@ def owner(sb_idl: Any, network: str, address: Address) -> tuple[str, str]:
     return server, project
 
 
-Answering = Callable[[str, Address, Request], Answer]
+Answering = Callable[[str, Address, MetadataRequest], Answer]
 
 
 def serve(connection: socket.socket, network: str, answering: Answering) -> None:
     """One request and its answer; then the connection ends, whatever else came on it."""
     with connection:
-        asked: Request | None = None
+        asked: MetadataRequest | None = None
         try:
             incoming = Incoming(connection)
             who = source(incoming)

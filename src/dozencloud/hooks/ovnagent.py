@@ -33,7 +33,7 @@ from dozencloud.hooks.metadata import (
     Address,
     Answer,
     Doors,
-    Request,
+    MetadataRequest,
     ask,
     owner,
 )
@@ -139,7 +139,7 @@ class Metadata(MetadataExtension):  # type: ignore[misc]
         super().teardown_datapath(net_name)
         self.doors.close(net_name)
 
-    def answer(self, network: str, address: Address, asked: Request) -> Answer:
+    def answer(self, network: str, address: Address, asked: MetadataRequest) -> Answer:
         server, project = owner(self.sb_idl, network, address)
         who = {
             "X-Forwarded-For": str(address),

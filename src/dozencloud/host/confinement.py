@@ -1,7 +1,7 @@
 """What a process and all that it starts cannot do: dangerous system calls, and become more.
 
 The list of system calls becomes a filter by libseccomp, which knows their numbers on every machine;
-apt needs that library, so it is wherever Debian or Ubuntu is.
+apt and systemd need that library, so it is on every system of ours.
 """
 
 from __future__ import annotations

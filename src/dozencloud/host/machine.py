@@ -23,7 +23,7 @@ PACKAGES, CLOUDS = "packages", "clouds"
 
 
 def packages() -> list[str]:
-    """Debian packages that were not there before the clouds."""
+    """Packages of the system that were not there before the clouds."""
     return list(_read().get(PACKAGES, []))
 
 

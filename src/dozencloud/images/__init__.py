@@ -1,1 +1,1 @@
-"""Images: what is in them, and the small one that the first server boots from."""
+"""Images: what is in them, where they come from, how one is built and imported."""

@@ -7,7 +7,7 @@ import os
 import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,7 @@ from typing import Any
 
 from dozencloud import legible
 from dozencloud.errors import Problem
-from dozencloud.images import links
-from dozencloud.images.files import file_hash
+from dozencloud.images import links, uploads
 from dozencloud.images.inspection.confine import (
     LARGEST_EXTRACTED,
     extract_file,
@@ -32,45 +31,27 @@ from dozencloud.images.inspection.model import (
 from dozencloud.images.inspection.tree import BadImage
 from dozencloud.images.joined import joined
 from dozencloud.images.properties import disk_format, merge, properties
+from dozencloud.images.uploads import CHUNK, Part, Progress, Stored, Uploads
 
-CHUNK = 1 << 20  # bytes per write
-PARTIAL = "dozen_import"
-"""Property of an image whose upload has not ended; what a killed import leaves is known by it."""
-
-LONGEST = 255 - len("-kernel")
+LONGEST = uploads.LONGEST - len("-kernel")
 """Characters of a name: of its kernel's and initrd's, too."""
 
 FORCED = {"dozen_boot_check": "skip"}
 """Properties with which the driver starts what cannot start (compute.libvirt.bootcheck)."""
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is done, bytes so far, and bytes in all."""
-
 
 @dataclass(frozen=True)
 class Imported:
-    """An image in Glance. new: it was not there before."""
+    """An image in Glance, under its name, and what is in it."""
 
-    id: str
     name: str
     inspection: Inspection
-    new: bool
-
-
-@dataclass(frozen=True)
-class Part:
-    """A file on its way into Glance."""
-
-    name: str
-    path: Path
-    disk_format: str
-    container_format: str
-    properties: Mapping[str, str]
+    stored: Stored
 
 
 @dataclass(frozen=True)
 class Boots:
-    """Kernel and initrd (or None), taken out of an image."""
+    """Kernel and initrd (or None) that a server of an image starts with."""
 
     kernel: Path
     initrd: Path | None
@@ -157,13 +138,22 @@ def held(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def wished(
+    inspection: Inspection, own: Mapping[str, str], *, force: bool = False
+) -> dict[str, str]:
+    """The properties of an image: what its owner says, and what was found. force: see run."""
+    if force:
+        return {**properties(inspection), **FORCED, **own}
+    return {**merge(own, properties(inspection)), **own}
+
+
 class Importer:
     """Puts images into one cloud's Glance. work: a folder on a disk with room for an image."""
 
     def __init__(self, sdk: Any, work: Path, progress: Progress) -> None:
-        self.sdk, self.progress = sdk, progress
-        self.work = work
+        self.work, self.progress = work, progress
         self._images = sdk.image
+        self._uploads = Uploads(sdk, progress)
 
     def run(
         self,
@@ -180,31 +170,48 @@ class Importer:
         own: properties that the person set, which win. force: import what cannot start. file: its
         name in a command that mends it.
         """
-        check_texts(name, own or {})
-        links.check(own or {})
+        own = own or {}
+        check_texts(name, own)
+        links.check(own)
         inspection = inspect_or_refuse(path, path.name, file)
         if not force:
             refuse_hopeless(inspection, name)
-        own = own or {}
-        found = (
-            {**properties(inspection), **FORCED} if force else merge(own, properties(inspection))
-        )
-        self._remove_partial(name)
+        wanted = wished(inspection, own, force=force)
         with work_folder(self.work) as folder:
             source = path
             if inspection.compression is not Compression.NONE and inspection.format in DISKS:
                 source = self._unpack(path, folder, inspection)
+            boots = None
             if inspection.boot is Boot.KERNEL and inspection.format is not Format.KERNEL:
                 boots = take_out(source, folder, inspection)
-                found |= self._boot_images(boots, name, public=public)
-            part = Part(name, source, *formats_of(inspection), {**found, **own})
-            there = self._same(part, public=public)
-            if there:
-                return Imported(there, name, inspection, new=False)
-            minimum = {"min_disk": inspection.min_disk, "min_ram": inspection.min_memory}
-            return Imported(
-                self._upload(part, public=public, **minimum), name, inspection, new=True
-            )
+            return self.store(source, name, inspection, wanted, boots, public=public)
+
+    def store(
+        self,
+        path: Path,
+        name: str,
+        inspection: Inspection,
+        wanted: Mapping[str, str],
+        boots: Boots | None = None,
+        *,
+        public: bool = False,
+    ) -> Imported:
+        """Put what was inspected into Glance, with these properties, and kernel and initrd beside.
+
+        An older image of that name is hidden under another one, and so are its kernel and initrd.
+        """
+        for kind in ("", "-kernel", "-initrd"):
+            self._uploads.remove_partial(f"{name}{kind}")
+        beside = self._boot_images(boots, name, public=public) if boots else {}
+        part = Part(
+            name,
+            path,
+            *formats_of(inspection),
+            {**beside, **wanted},
+            min_disk=inspection.min_disk,
+            min_memory=inspection.min_memory,
+        )
+        return Imported(name, inspection, self._uploads.put(part, public=public))
 
     def inspect(self, image: str, folder: Path) -> Inspection:
         """What is in an image of the cloud, together with the kernel that it names."""
@@ -246,10 +253,7 @@ class Importer:
         parts = {"kernel_id": Part(f"{name}-kernel", boots.kernel, "aki", "aki", {})}
         if boots.initrd:
             parts["ramdisk_id"] = Part(f"{name}-initrd", boots.initrd, "ari", "ari", {})
-        return {
-            link: self._same(part, public=public) or self._upload(part, public=public)
-            for link, part in parts.items()
-        }
+        return {link: self._uploads.put(part, public=public).id for link, part in parts.items()}
 
     def _unpack(self, path: Path, folder: Path, inspection: Inspection) -> Path:
         target = folder / "disk"
@@ -270,76 +274,6 @@ class Importer:
                 "Get the image again.",
             )
         return target
-
-    def _same(self, part: Part, *, public: bool) -> str:
-        """Id of an active image of that name with the same content; empty if there is none.
-
-        Its properties are brought up to date, and it becomes public if that is wanted. Content is
-        compared only where the size is the same, by the hash that Glance made (sha512 by default).
-        """
-        size = part.path.stat().st_size
-        for image in self._images.images(name=part.name):
-            if image.status != "active" or image.size != size or not image.hash_value:
-                continue
-            if file_hash(part.path, image.hash_algo) == image.hash_value:
-                self._update(image, part.properties, public=public)
-                return str(image.id)
-        return ""
-
-    def _update(self, image: Any, wanted: Mapping[str, str], *, public: bool) -> None:
-        there = {**image.properties, **image.to_dict(original_names=True)}
-        wanted = {**wanted, **({"visibility": "public"} if public else {})}
-        changed = {k: v for k, v in wanted.items() if str(there.get(k, "")) != v}
-        if changed:
-            self._images.update_image(image.id, **changed)
-
-    def _remove_partial(self, name: str) -> None:
-        for kind in ("", "-kernel", "-initrd"):
-            for image in list(self._images.images(name=f"{name}{kind}")):
-                if image.status != "active" and PARTIAL in image.properties:
-                    self._images.delete_image(image)
-
-    def _upload(self, part: Part, *, public: bool, min_disk: int = 0, min_ram: int = 0) -> str:
-        """Id of the new image; nothing is left of one that could not be uploaded."""
-        image = self._images.create_image(
-            name=part.name,
-            disk_format=part.disk_format,
-            container_format=part.container_format,
-            visibility="public" if public else "private",
-            min_disk=min_disk,
-            min_ram=min_ram,
-            allow_duplicates=True,
-            **{PARTIAL: "1"},
-            **part.properties,
-        )
-        try:
-            answer = self._images.put(
-                f"/images/{image.id}/file",
-                headers={"Content-Type": "application/octet-stream"},
-                data=self._read(part),
-            )
-            if answer.status_code != 204:
-                raise Problem(
-                    f"Glance did not take {part.name}: {said(answer)}.",
-                    "See the log of glance (dozen logs glance), then run this again.",
-                )
-            body = [{"op": "remove", "path": f"/{PARTIAL}"}]
-            kind = "application/openstack-images-v2.1-json-patch"
-            self._images.patch(f"/images/{image.id}", json=body, headers={"Content-Type": kind})
-        except BaseException:
-            with suppress(Exception):  # the cause is what must be heard
-                self._images.delete_image(image.id)
-            raise
-        return str(image.id)
-
-    def _read(self, part: Part) -> Iterator[bytes]:
-        size = part.path.stat().st_size
-        sent = 0
-        with part.path.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                yield chunk
-                sent += len(chunk)
-                self.progress(f"{part.name} uploaded", sent, size)
 
 
 def summary(sdk: Any) -> list[dict[str, str]]:
@@ -407,12 +341,6 @@ def take_out(path: Path, folder: Path, inspection: Inspection) -> Boots:
     except BadImage as bad:
         raise Problem(f"The kernel of the image cannot be used: {bad}", "Get it again.") from bad
     return Boots(folder / "kernel", folder / "initrd")
-
-
-def said(answer: Any) -> str:
-    """The words of an HTTP error of an OpenStack API."""
-    text = str(answer.text).strip()
-    return (text.splitlines()[-1] if text else f"HTTP {answer.status_code}").rstrip(".")[:300]
 
 
 def room_for(folder: Path, size: int) -> None:

@@ -7,54 +7,34 @@ a release) is remembered as a fingerprint of that input.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
 from dozencloud.access import administrator
 from dozencloud.checks import reachable
-from dozencloud.cloud import folders, tls
+from dozencloud.cloud import certificates, folders
 from dozencloud.cloud.installation import CONSOLE_USER, Cloud
 from dozencloud.cloud.membership import Membership
 from dozencloud.cloud.plan import Plan
 from dozencloud.cloud.state import State, digest
-from dozencloud.content import schema, seed
+from dozencloud.content import schema
+from dozencloud.content.tasks import Content
 from dozencloud.facts import Facts
-from dozencloud.host import environments, packages, processes, users
+from dozencloud.host import packages, users
+from dozencloud.host.distributions import registry
 from dozencloud.host.network import namespace, uplink, wayout
-from dozencloud.images.tiny import direct
-from dozencloud.lifecycle import preflight, stop
+from dozencloud.lifecycle.services import Running, configure, make_folder
 from dozencloud.nodes.controller import authority, broker
 from dozencloud.nodes.joined.client import Controller
 from dozencloud.private import write_private
-from dozencloud.services import catalogued, keystone_users, ovn, ovnseries
-from dozencloud.services import services as all_services
+from dozencloud.services import needs, ovn, ovnseries
 from dozencloud.services.gateway import USER as GATEWAY_USER
 from dozencloud.services.libvirt import USER as QEMU_USER
 from dozencloud.services.neutron import METADATA_USER
-from dozencloud.supervision import systemd
-from dozencloud.supervision.client import Supervisor, clean_environment, variables
 from dozencloud.supervision.service import GROUP, Folder, Service
 from dozencloud.tasks.graph import Step, Task
-
-TINY = "aarch64"
-"""Architecture of the image that a new cloud has."""
-
-
-def make_folder(folder: Folder) -> None:
-    folder.path.mkdir(parents=True, exist_ok=True)
-    shutil.chown(folder.path, folder.owner, folder.group)
-    folder.path.chmod(folder.mode)
-
-
-def _settling(service: Service) -> str:
-    """Name in the state: an `up` may be killed when the service runs and is not settled yet."""
-    return f"settling.{service.name}"
 
 
 @dataclass
@@ -75,31 +55,39 @@ class Bringup:
         return State.of(self.cloud)
 
     @cached_property
-    def supervisor(self) -> Supervisor:
-        return Supervisor(self.cloud)
+    def running(self) -> Running:
+        return Running(self.plan, self.state, self.facts.system.systemd)
 
-    @cached_property
+    @property
     def services(self) -> list[Service]:
-        return all_services(self.plan)
+        return self.running.services
 
     @cached_property
-    def seed(self) -> seed.Seed:
-        return seed.Seed(self.cloud, self.plan.node, self.plan.secrets)
+    def content(self) -> Content:
+        return Content(
+            self.plan,
+            self.state,
+            self.running.code_fingerprint,
+            unchanged=lambda: self.running.all_unchanged,
+            await_tools=self._await_packages,
+        )
 
     @cached_property
     def packages(self) -> tuple[str, ...]:
-        return packages.wanted_by(self.cloud, self.facts, control=self.plan.controls)
+        time = packages.keeps_time(self.cloud, self.facts)
+        return packages.names(self.facts, needs(self.plan.roles, time=time))
 
     # ---- the graph ------------------------------------------------------------------------
 
     def tasks(self, *, first_server: bool = True) -> list[Task]:
         """All tasks of `dozen up`, and of `dozen join` on a node."""
         if self.plan.controls:
-            seeds = self._seed_tasks(first_server=first_server)
+            last = self.content.what()
+            last += self.content.first_server() if first_server else []
         else:
-            seeds = [self.node_task(self.plan.given)]
+            last = [self.node_task(self.plan.given)]
         return [
-            Task("packages", "Debian packages", self._packages, done=self._packages_there),
+            Task("packages", "packages of the system", self._packages, done=self._packages_there),
             Task(
                 "bytecode",
                 "Python environment compiled",
@@ -107,7 +95,7 @@ class Bringup:
                 done=self._bytecode_there,
             ),
             *self.control_tasks(after_packages=("packages",), after_bytecode=("bytecode",)),
-            *seeds,
+            *last,
         ]
 
     def control_tasks(
@@ -135,17 +123,17 @@ class Bringup:
             Task(
                 "supervisor",
                 "Supervisor",
-                self._supervisor,
+                self.running.start_supervisor,
                 after=("configuration", "namespace"),
             ),
             Task(
                 "preload",
                 "Shared Python libraries",
-                self._preload,
+                self.running.preload,
                 after=("supervisor", *after_bytecode),
-                done=self._preload_there,
+                done=self.running.is_preloaded,
             ),
-            *(self._service_task(service) for service in self.services),
+            *(self.running.task(service) for service in self.services),
         ]
         here = {task.name for task in tasks} | {*after_packages, *after_bytecode}
         return [replace(t, after=tuple(n for n in t.after if n in here)) for t in tasks]
@@ -156,8 +144,8 @@ class Bringup:
             Task(
                 "certificates",
                 "Certificate authority and certificate",
-                lambda step: tls.issue_gateway(self.cloud),
-                done=lambda: tls.gateway_current(self.cloud),
+                lambda step: certificates.issue_gateway(self.cloud),
+                done=lambda: certificates.gateway_current(self.cloud),
             ),
             Task(
                 "schema",
@@ -166,20 +154,7 @@ class Bringup:
                 after=("mariadb",),
                 done=lambda: self.state.get("schema") == self._schema_fingerprint(),
             ),
-            Task(
-                "administrator",
-                "The administrator's account",
-                partial(schema.administrator, self.plan),
-                ("keystone", "gateway"),
-                done=self.seed.let_in,
-            ),
-            self._kept(
-                "accounts",
-                "Accounts of the services",
-                self.seed.accounts,
-                ("administrator",),
-                keystone_users(),
-            ),
+            *self.content.who(),
             Task(
                 "older-ovn",
                 "OVN that all nodes read",
@@ -250,7 +225,7 @@ class Bringup:
             "The cloud places servers here",
             partial(self._in_nova, given),
             after=("nova-compute", "ovn-controller", "node-agent"),
-            done=lambda: self._all_unchanged and bool(self.state.get("compute-node")),
+            done=lambda: self.running.all_unchanged and bool(self.state.get("compute-node")),
         )
 
     def _in_nova(self, given: Membership, step: Step) -> None:
@@ -264,112 +239,21 @@ class Bringup:
         step.until(listed, seconds=120, every=1, what="This node in the cloud")
         self.state.set("compute-node", True)
 
-    def _seed_tasks(self, *, first_server: bool) -> list[Task]:
-        kept = self._kept
-        todo: list[Task] = [
-            kept(
-                "catalogue",
-                "Service catalogue",
-                self.seed.catalogue,
-                ("accounts",),
-                (
-                    *(self.cloud.public_url, self.cloud.internal_url),
-                    [(api.kind, api.name, api.path, api.version) for api in catalogued()],
-                ),
-            ),
-            kept(
-                "image-limits",
-                "How many images a project may have",
-                self.seed.image_limits,
-                ("catalogue",),
-                tuple(seed.IMAGE_LIMITS),
-            ),
-            Task(
-                "compute-node",
-                "This node takes servers",
-                self._compute_node,
-                after=(
-                    *("catalogue", "nova-compute", "nova-api", "placement", "nova-scheduler"),
-                    "nova-conductor",
-                ),
-                done=lambda: self._all_unchanged and bool(self.state.get("compute-node")),
-            ),
-            kept("flavors", "Flavors", self.seed.flavors, ("catalogue", "nova-api"), ()),
-            kept(
-                "key",
-                "SSH key",
-                self.seed.key,
-                ("catalogue", "nova-api"),
-                (),
-                there=self.seed.key_there,
-            ),
-            kept(
-                "networks",
-                "Networks and router",
-                self._networks,
-                ("catalogue", "neutron", "ovn-northd", "ovn-controller"),
-                (self.cloud.projects, seed.GROUP_RULES),
-                there=self.seed.networks_there,
-            ),
-            Task(
-                "tiny-image",
-                "ARM image made from Debian's packages",
-                self._build_image,
-                done=lambda: bool(self.state.get("tiny-image") == self._image_fingerprint()),
-            ),
-            kept(
-                "image",
-                "ARM image in Glance",
-                self._upload_image,
-                ("image-limits", "glance", "tiny-image"),
-                self._image_fingerprint(),
-                there=lambda: self.seed.image_whole(TINY),
-            ),
-        ]
-        if first_server:
-            todo += [
-                kept(
-                    "first-server",
-                    "Server `first`",
-                    lambda step: self.seed.first(step, self._image_name()),
-                    ("compute-node", "flavors", "key", "networks", "image", "ovn-agent"),
-                    (),
-                ),
-                kept("login-prompt", "Login prompt", self.seed.login_prompt, ("first-server",), ()),
-                kept("ssh", "SSH into the server", self.seed.log_in, ("login-prompt",), ()),
-            ]
-        return todo
-
-    def _kept(
-        self,
-        name: str,
-        title: str,
-        run: Callable[[Step], None],
-        after: tuple[str, ...],
-        inputs: object,
-        there: Callable[[], bool] = lambda: True,
-    ) -> Task:
-        """A task that is done once for these inputs, and anew where what it made is not there."""
-        fingerprint = digest(inputs)
-
-        def run_and_keep(step: Step) -> None:
-            run(step)
-            self.state.set(name, fingerprint)
-
-        def done() -> bool:
-            return self.state.get(name) == fingerprint and there()
-
-        return Task(name, title, run_and_keep, after, done=done)
-
     # ---- tasks ----------------------------------------------------------------------------
 
     def _packages(self, step: Step) -> None:
         packages.install(step, self.packages, self.state)
-        if packages.TIME in self.packages and self.facts.system.systemd:
+        system = registry.here()
+        if packages.keeps_time(self.cloud, self.facts) and self.facts.system.systemd:
             # No unit of ours: the machine's clock is kept also while the cloud is stopped.
-            step.run(["systemctl", "enable", "--now", "--quiet", "chrony.service"])
-        packages.link_bindings(self.plan.environment)
+            step.run(["systemctl", "enable", "--now", "--quiet", system.time.unit])
+        system.bind(self.plan.environment)
         self._packages_done.set()
+
+    def _await_packages(self, step: Step) -> None:
+        if not self._packages_there():
+            step.note("the packages of the system")
+            step.until(self._packages_done.is_set, seconds=1800, what="Their installation")
 
     def _packages_there(self) -> bool:
         return (
@@ -385,26 +269,15 @@ class Bringup:
         (folder,) = self.plan.environment.glob("lib/python3.*/site-packages")
         command = [self.plan.python, "-m", "compileall", "-qq", "-x", "/tests?/", str(folder)]
         step.run(command, check=False, timeout=3600)
-        self._bytecode_stamp.write_text(self._code_fingerprint)
+        self._bytecode_stamp.write_text(self.running.code_fingerprint)
 
     def _bytecode_there(self) -> bool:
         stamp = self._bytecode_stamp
-        return stamp.exists() and stamp.read_text() == self._code_fingerprint
+        return stamp.exists() and stamp.read_text() == self.running.code_fingerprint
 
     @property
     def _bytecode_stamp(self) -> Path:
         return self.plan.environment / ".bytecode"
-
-    @cached_property
-    def _code_fingerprint(self) -> str:
-        """Changes with every dependency and with this package (stamps of the launcher)."""
-        stamps = [self.plan.environment / name for name in (".dependencies", ".package")]
-        return digest(*(s.read_bytes() if s.exists() else b"" for s in stamps))
-
-    @property
-    def _parent_fingerprint(self) -> str:
-        """Of the process that Python services are forked from, or started by."""
-        return digest(self._code_fingerprint, self.cloud.settings.services.preload)
 
     def _users(self) -> dict[str, str]:
         """Name -> group. Users that a guest may break out to are not in the services'."""
@@ -426,22 +299,10 @@ class Bringup:
         make_folder(Folder(self.cloud.run / "api", "root", GROUP, 0o710))
         for socket_of_before in (self.cloud.run / "api").glob("*.sock"):
             socket_of_before.unlink()
-        self.configure(self.services, step)
+        configure(self.services, step)
         if self.plan.controls:
             self._clouds_yaml()
-        self.supervisor.write_config(self.services)
-
-    def configure(self, services: Sequence[Service], step: Step) -> None:
-        """Folders and files of these services; a file is written only if it differs."""
-        for service in services:
-            for folder in service.folders:
-                make_folder(folder)
-        for file in {f.path: f for s in services for f in s.files}.values():
-            if not file.path.exists() or file.path.read_text() != file.content:
-                step.log.write(f"{file.path}\n")
-                write_private(file.path, file.content, file.mode)
-            users.own(file.path, file.owner)
-            file.path.chmod(file.mode)
+        self.running.supervisor.write_config(self.services)
 
     def _clouds_yaml(self) -> None:
         clouds = administrator.clouds_yaml(self.cloud, self.plan.secrets["keystone.admin"])
@@ -450,48 +311,6 @@ class Bringup:
         path = self.cloud.etc / "clouds.yaml"
         if not path.exists() or path.read_text() != text:
             write_private(path, text)
-
-    def _supervisor(self, step: Step) -> None:
-        environments.use(self.cloud, self.state, self.plan.environment)
-        if self.supervisor.alive():
-            if self.state.get("supervisor") == self._parent_fingerprint:
-                self.supervisor.reload()
-                return
-            step.note("the services to stop: what they are forked from has changed")
-            stop.stop_services(self.cloud)
-        processes.end(self.cloud)
-        self.supervisor.cloud.supervisor_socket.unlink(missing_ok=True)
-        daemon = [
-            self.plan.python,
-            "-P",
-            "-m",
-            "dozencloud.supervision.daemon",
-            "-c",
-            str(self.supervisor.config),
-        ]
-        command = namespace.enter(self.cloud, daemon)
-        if self.facts.system.systemd and not self.cloud.namespace:
-            systemd.start(self.cloud, step, [*command, "--nodaemon"])
-        else:
-            assignments = [f"{k}={v}" for k, v in clean_environment(self.cloud).items()]
-            step.run(["env", "--ignore-environment", *assignments, *command])
-        step.until(self.supervisor.alive, seconds=20, every=0.05, what="The supervisor")
-        self.state.set("supervisor", self._parent_fingerprint)
-
-    def _preload(self, step: Step) -> None:
-        self.supervisor.preload(control=self.plan.controls)
-
-        def loaded() -> bool:
-            return bool(self.supervisor.preloaded()["done"])
-
-        step.until(loaded, seconds=120, every=0.1, what="The preloading parent")
-        for line in self.supervisor.preloaded()["failed"]:
-            step.log.write(f"not preloaded: {line}\n")
-
-    def _preload_there(self) -> bool:
-        if not self.cloud.settings.services.preload:
-            return True
-        return self.supervisor.alive() and bool(self.supervisor.preloaded()["done"])
 
     def _schema(self, step: Step) -> None:
         schema.accounts(self.plan, step)
@@ -502,132 +321,3 @@ class Bringup:
         return digest(
             sorted(self.plan.secrets[f"mariadb.{u}"] for u in set(schema.databases().values()))
         )
-
-    # ---- services -------------------------------------------------------------------------
-
-    def _fingerprint(self, service: Service) -> str:
-        files = [(f.path, f.content) for f in service.files]
-        files += [(path, path.read_text()) for path in service.reads]
-        code = self._code_fingerprint if service.command[0] == self.plan.python else ""
-        return digest(
-            list(service.command), sorted(variables(service).items()), service.user, files, code
-        )
-
-    def _unchanged(self, service: Service) -> bool:
-        """Running, with the configuration of now, and answering."""
-        try:
-            process = self.supervisor.processes().get(service.name)
-            return (
-                process is not None
-                # supervisor calls a program "starting" for `startsecs`, ready or not.
-                and process.state in ("starting", "running")
-                and self.state.get(f"service.{service.name}") == self._fingerprint(service)
-                and not self.state.get(_settling(service))
-                and service.ready()
-                and not service.fault()
-            )
-        except Exception:  # a supervisor that is not there: nothing is running
-            return False
-
-    @cached_property
-    def _all_unchanged(self) -> bool:
-        return all(self._unchanged(service) for service in self.services)
-
-    def _service_task(self, service: Service) -> Task:
-        def run(step: Step) -> None:
-            self._run_service(service, step)
-
-        extra: tuple[str, ...] = ("supervisor",)
-        if "dozencloud.supervision.serve" in service.command:
-            extra += ("preload",)
-        if "mariadb" in service.after:
-            extra += ("schema",)
-        return Task(
-            service.name,
-            service.title,
-            run,
-            after=tuple(dict.fromkeys((*service.after, *extra))),
-            done=lambda: self._unchanged(service),
-        )
-
-    def _run_service(self, service: Service, step: Step) -> None:
-        fingerprint = self._fingerprint(service)
-        process = self.supervisor.process(service.name)
-        changed = self.state.get(f"service.{service.name}") != fingerprint
-        if process.state not in ("stopped", "exited", "fatal") and changed:
-            settled = process.state == "running" and not self.state.get(_settling(service))
-            if service.reload and settled and service.reload(process.pid):
-                self.state.set(f"service.{service.name}", fingerprint)
-                return
-            step.note("to stop: its configuration has changed")
-            self.supervisor.stop(service.name)
-        if service.prepare:
-            service.prepare(step)
-        self.state.set(f"service.{service.name}", fingerprint)
-        if service.settle:
-            self.state.set(_settling(service), True)
-        self.supervisor.start(service.name)
-        if service.nice:
-            with suppress(ProcessLookupError, PermissionError):  # no CAP_SYS_NICE in a container
-                # supervisor makes each program the leader of a process group.
-                os.setpriority(
-                    os.PRIO_PGRP, self.supervisor.process(service.name).pid, service.nice
-                )
-
-        before = self.supervisor.process(service.name).starts
-
-        def ready() -> bool:
-            self.supervisor.check(service.name, before)
-            return service.ready()
-
-        step.note("to be ready")
-        step.until(ready, seconds=service.patience, every=0.1, what=service.title)
-        if service.settle:
-            service.settle(step)
-            self.state.set(_settling(service), False)
-
-    # ---- what a new cloud has -------------------------------------------------------------
-
-    def _networks(self, step: Step) -> None:
-        self.seed.networks(step)
-        self.state.set(uplink.STATE, self.cloud.settings.network.provider_interface)
-        self.state.set(preflight.REGISTERED, self.cloud.registered)
-
-    def _compute_node(self, step: Step) -> None:
-        self.seed.hypervisor(step)
-        self.state.set("compute-node", True)
-
-    def _image_fingerprint(self) -> str:
-        image = self.cloud.settings.image
-        return digest(self._code_fingerprint, image.mirror, image.suite)
-
-    @cached_property
-    def _tiny(self) -> direct.TinyImage:
-        image = self.cloud.settings.image
-        return direct.build(TINY, self.cloud.cache, mirror=image.mirror, suite=image.suite)
-
-    def _build_image(self, step: Step) -> None:
-        # Nothing waits for it until the cloud runs; Linux has a priority per thread.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
-        image = self.cloud.settings.image
-
-        def tools() -> None:
-            if not self._packages_there():
-                step.note("the Debian packages")
-                step.until(self._packages_done.is_set, seconds=1800, what="Their installation")
-
-        direct.build(
-            TINY,
-            self.cloud.cache,
-            mirror=image.mirror,
-            suite=image.suite,
-            say=step.note,
-            await_tools=tools,
-        )
-        self.state.set("tiny-image", self._image_fingerprint())
-
-    def _upload_image(self, step: Step) -> None:
-        self.seed.image(step, self._tiny)
-
-    def _image_name(self) -> str:
-        return self.seed.image_name(TINY)

@@ -23,17 +23,19 @@ from dozencloud.checks import doctor
 from dozencloud.cloud import lineage
 from dozencloud.cloud.installation import Cloud, load
 from dozencloud.cloud.membership import Membership
+from dozencloud.content import first
 from dozencloud.errors import Exit, Problem
 from dozencloud.host import environments, processes
 from dozencloud.lifecycle import lock, preflight
 from dozencloud.lifecycle.bringup import Bringup
 from dozencloud.lifecycle.node import make_plan
+from dozencloud.lifecycle.services import configure
 from dozencloud.nodes.joined import joining, peers
 from dozencloud.nodes.joined.client import Controller
 from dozencloud.nodes.tokens import Token
 from dozencloud.supervision import client
 from dozencloud.tasks.graph import Graph, RunFailed, Step, Task
-from dozencloud.tasks.timings import Report, State
+from dozencloud.tasks.timings import RunReport, TaskState
 from dozencloud.tasks.view import make_listener
 from dozencloud.verdicts import Verdict
 
@@ -55,7 +57,7 @@ class Outcome:
     """
 
     cloud: Cloud
-    report: Report
+    report: RunReport
     changed: bool
     login: str = ""
     warnings: tuple[Verdict, ...] = ()
@@ -115,7 +117,7 @@ def take_nodes(cloud: Cloud) -> None:
         found = facts.gather()
         bringup = Bringup(make_plan(cloud, found), found)
         client.need_started(cloud)
-        process = bringup.supervisor.processes().get("nodes")
+        process = bringup.running.supervisor.processes().get("nodes")
         if process is None or process.state != "running":
             run(cloud, bringup.control_tasks(), "start", found, stderr=True)
 
@@ -134,7 +136,7 @@ def start(cloud: Cloud, *, verbose: bool) -> Outcome:
             names = tuple(task.name for task in tasks)
             back = partial(_servers_back, bringup)
             waits = [
-                Task("compute-node", "This node takes servers", bringup.seed.hypervisor, names),
+                Task("compute-node", "This node takes servers", bringup.content.await_node, names),
                 Task("servers", "Servers that ran before", back, names),
             ]
         report = run(cloud, [*tasks, *waits], "start", found, verbose)
@@ -171,8 +173,8 @@ def restart(cloud: Cloud, names: Sequence[str], *, verbose: bool) -> Outcome:
 
 def _again(bringup: Bringup, task: Task, step: Step) -> None:
     step.note("to stop")
-    bringup.supervisor.stop(task.name)
-    bringup.configure([s for s in bringup.services if s.name == task.name], step)
+    bringup.running.supervisor.stop(task.name)
+    configure([s for s in bringup.services if s.name == task.name], step)
     task.run(step)
 
 
@@ -184,7 +186,7 @@ def run(
     verbose: bool = False,
     *,
     stderr: bool = False,
-) -> Report:
+) -> RunReport:
     """Run tasks, shown and logged as those of `dozen COMMAND`."""
     timings = cloud.lib / "timings.json"
     graph = Graph(tasks, previous=_previous(timings))
@@ -207,15 +209,15 @@ def run(
     return report
 
 
-def worked(report: Report, tasks: Sequence[Task]) -> bool:
+def worked(report: RunReport, tasks: Sequence[Task]) -> bool:
     """Whether a task found work to do; one without a check always runs, and tells nothing."""
     checked = {task.name for task in tasks if task.done} - WAITS
-    return any(r.name in checked and r.state is State.DONE for r in report.records)
+    return any(r.name in checked and r.state is TaskState.DONE for r in report.records)
 
 
-def _previous(path: Path) -> Report | None:
+def _previous(path: Path) -> RunReport | None:
     try:
-        return Report.from_json(path.read_text())
+        return RunReport.from_json(path.read_text())
     except (OSError, Problem):  # it only makes the order better
         return None
 
@@ -241,7 +243,7 @@ def machine(found: facts.Facts) -> dict[str, Any]:
 def _login(bringup: Bringup, *, ask: bool) -> str:
     address = "" if ask else bringup.state.get(ADDRESS) or ""
     if ask:
-        address = bringup.seed.first_address()
+        address = first.address(bringup.content.sdk)
         bringup.state.set(ADDRESS, address)
     return shlex.join(ssh.ssh(bringup.cloud, address)) if address else ""
 
@@ -251,7 +253,7 @@ def _servers_back(bringup: Bringup, step: Step) -> None:
 
     Nova is asked now and then only: on two cores each question delays what it asks for.
     """
-    compute, host = bringup.seed.sdk.compute, bringup.plan.node.name
+    compute, host = bringup.content.sdk.compute, bringup.plan.node.name
     wanted, asked = 0, -math.inf
 
     def back() -> bool | str:

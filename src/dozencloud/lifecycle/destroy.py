@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 from contextlib import suppress
 from pathlib import Path
 from xmlrpc.client import Fault
@@ -25,24 +23,37 @@ from dozencloud.supervision.service import GROUP
 
 def destroy(cloud: Cloud, say: Say = lambda text: None) -> list[str]:
     """Remove every trace of the cloud, whatever is left of it; returns what was removed."""
-    removed: list[str] = []
-    state = State.of(cloud)
-    if installed := state.get(packages.INSTALLED):
+    if installed := State.of(cloud).get(packages.INSTALLED):
         machine.remember(installed)
-    supervisor = Supervisor(cloud)
     devices = namespace.switch_devices(cloud)
+    _end_services(cloud, say)
+    _end_processes(cloud, say)
+    _remove_networks(cloud, devices, say)
+    removed = _remove_files(cloud, say)
+    _leave_machine(cloud)
+    return removed
+
+
+def _end_services(cloud: Cloud, say: Say) -> None:
+    supervisor = Supervisor(cloud)
     with suppress(Problem, Fault):
         supervisor.stop("nova-compute")
         shut_down_servers(cloud, say, seconds=0)
         delete_bridges(cloud, supervisor)
         say("services stop")
-        names = set(supervisor.processes())
-        stop_all(supervisor, names, seconds=20)
+        stop_all(supervisor, set(supervisor.processes()), seconds=20)
     systemd.remove(cloud)
     supervisor.shutdown(seconds=20)
+
+
+def _end_processes(cloud: Cloud, say: Say) -> None:
     say("processes end")
     processes.end(cloud, servers=True, seconds=2)
     processes.end(cloud, seconds=5)
+
+
+def _remove_networks(cloud: Cloud, devices: list[str], say: Say) -> None:
+    """devices: of the switch, as its database named them."""
     say("networks go")
     for name in metadata_namespaces(cloud):
         ask("ip", "netns", "delete", name, timeout=namespace.SECONDS)
@@ -55,7 +66,12 @@ def destroy(cloud: Cloud, say: Say = lambda text: None) -> list[str]:
     wayout.close_way_out(cloud, last=not other_clouds(cloud))
     tunnels.remove(cloud)
     namespace.remove_devices(cloud, devices)
+
+
+def _remove_files(cloud: Cloud, say: Say) -> list[str]:
+    """The folders; returns those that were there."""
     say("files go")
+    removed = []
     # The settings last: while they are there, a removal that was cut off is known as a cloud.
     for folder in (cloud.lib, cloud.log, cloud.run, cloud.etc):
         if folder.exists():
@@ -69,11 +85,15 @@ def destroy(cloud: Cloud, say: Say = lambda text: None) -> list[str]:
         with suppress(OSError):
             if not processes.mounted(theirs):
                 Path(theirs).rmdir()
+    return removed
+
+
+def _leave_machine(cloud: Cloud) -> None:
+    """What clouds of this machine share goes with the last one."""
     if not (other_clouds(cloud) or machine.others(cloud)):
         users.remove("dozen-", GROUP)
     machine.leave(cloud)
     packages.remove_policy()
-    return removed
 
 
 def _remove(folder: Path) -> None:
@@ -84,30 +104,6 @@ def _remove(folder: Path) -> None:
         else:
             path.unlink()
     folder.rmdir()
-
-
-def purge(say: Say) -> list[str]:
-    """Remove the packages that were installed for clouds of this machine; returns their names."""
-    installed = packages.removable(machine.packages())
-    if installed:
-        say(f"{len(installed)} packages go")
-        words = ["apt-get", "--quiet", "--assume-yes", "purge", "--autoremove", *installed]
-        result = subprocess.run(
-            words,
-            check=False,
-            capture_output=True,
-            text=True,
-            env={**os.environ, **packages.APT_ENVIRONMENT},
-            timeout=packages.SECONDS,
-        )
-        if result.returncode:
-            raise Problem(
-                "The packages could not be removed.",
-                "Run: sudo apt-get purge --autoremove " + " ".join(installed),
-                detail="\n".join(result.stderr.splitlines()[-8:]),
-            )
-    machine.forget_packages()
-    return installed
 
 
 def metadata_namespaces(cloud: Cloud) -> list[str]:

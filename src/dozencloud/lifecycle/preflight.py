@@ -7,15 +7,17 @@ import json
 import os
 import shutil
 import stat
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Self
 
-from dozencloud import facts
+from dozencloud import facts, services
 from dozencloud.checks import doctor, frontdoor
 from dozencloud.cloud.installation import INTEGRATION_BRIDGE, Cloud
 from dozencloud.cloud.membership import Member, members, membership_file
+from dozencloud.cloud.plan import FIRST, JOINED
 from dozencloud.cloud.settings import GENEVE, Internal, parse_cpus
-from dozencloud.cloud.state import State
+from dozencloud.cloud.state import REGISTERED, State
 from dozencloud.errors import Problem
 from dozencloud.facts.reach import Target
 from dozencloud.host import packages
@@ -100,9 +102,9 @@ def warnings(
     them, and what they are about to drop.
     """
     now = replace(found, walls=facts.walls())
-    needs = doctor.Needs(passing=passing(cloud, now, node=node) if now.walls else ())
+    asked = doctor.Needs(passing=passing(cloud, now, node=node) if now.walls else ())
     heard = [verdict for verdict in verdicts if verdict.name != "forwarding"]
-    return doctor.warnings([*heard, *doctor.forwarding(now, needs)])
+    return doctor.warnings([*heard, *doctor.forwarding(now, asked)])
 
 
 NODE_MEMORY = (900, 500)
@@ -115,6 +117,47 @@ ENVIRONMENT = 900
 """MiB that the Python environment needs (bootstrap/environment.sh)."""
 
 
+@dataclass(frozen=True)
+class Work:
+    """What there is to do on this machine until the cloud runs.
+
+    lacking: packages are to be installed.   cut_off: an installation was, before.
+    complete: nothing is to be installed, fetched or built.
+    """
+
+    lacking: bool
+    cut_off: bool
+    complete: bool
+
+    @classmethod
+    def find(cls, cloud: Cloud, *, node: bool) -> Self:
+        system = facts.gather().system
+        time = packages.keeps_time(cloud, facts.gather())
+        asked = services.needs(JOINED if node else FIRST, time=time)
+        wanted = packages.names(facts.gather(), asked)
+        lacking = facts.gather().packages.present and bool(packages.missing(wanted))
+        # Who is not root sees that the state is there, and not what is in it.
+        state = State.of(cloud)
+        image = state.get("tiny-image") if system.root and not node else True
+        cut_off = system.root and state.get(packages.BEGUN) is not None
+        return cls(lacking, cut_off, not (lacking or cut_off) and bool(image))
+
+
+def spaces(cloud: Cloud, work: Work, base: Path | None) -> tuple[doctor.Space, ...]:
+    """Disk space that the work takes; what is installed already needs no room again.
+
+    Measured on Debian 12 and 13.
+    """
+    found = [doctor.Space(cloud.lib, GIB if work.complete else 3 * GIB, 5 * GIB)]
+    if work.lacking:
+        disk = {path: path.stat().st_dev for path in (Path("/usr"), Path("/var"))}
+        there = next(p for p in (cloud.lib, *cloud.lib.parents) if p.exists()).stat().st_dev
+        found += [doctor.Space(p, 2 * GIB, 3 * GIB) for p in disk if disk[p] != there]
+    if base:
+        found.append(doctor.Space(base, ENVIRONMENT, ENVIRONMENT))
+    return tuple(found)
+
+
 def examine(
     cloud: Cloud, *, joining: bool = False, base: Path | None = None, index: str = ""
 ) -> tuple[facts.Facts, list[Verdict]]:
@@ -125,44 +168,42 @@ def examine(
     base, index: where the Python environment is to be made, and from which package index; None
         where this runs in it.
     """
-    system = facts.gather().system
-    # Who is not root sees that it is there, and not what is in it.
     node = joining or membership_file(cloud).exists()
-    wanted = packages.wanted_by(cloud, facts.gather(), control=not node)
-    lacking = facts.gather().packages.present and bool(packages.missing(wanted))
-    state = State.of(cloud)
-    image = state.get("tiny-image") if system.root and not node else True
-    cut_off = system.root and state.get(packages.BEGUN) is not None
-    complete = not (lacking or cut_off) and bool(image)
-    mirror = "" if complete else cloud.settings.image.mirror
-    # What is installed already needs no room again; the rest was measured on Debian 12 and 13.
-    least = GIB if complete else 3 * GIB
-    spaces = [doctor.Space(cloud.lib, least, 5 * GIB)]
-    if lacking:
-        disk = {path: path.stat().st_dev for path in (Path("/usr"), Path("/var"))}
-        there = next(p for p in (cloud.lib, *cloud.lib.parents) if p.exists()).stat().st_dev
-        spaces += [doctor.Space(p, 2 * GIB, 3 * GIB) for p in disk if disk[p] != there]
-    if base:
-        spaces.append(doctor.Space(base, ENVIRONMENT, ENVIRONMENT))
+    work = Work.find(cloud, node=node)
+    mirror = "" if work.complete else cloud.settings.image.mirror
+    room = spaces(cloud, work, base)
     targets = (
         *((Target(mirror, apt=True),) if mirror else ()),
         *((Target(index),) if index else ()),
     )
-    found = facts.gather(tuple(space.path for space in spaces), targets)
-    settings = cloud.settings
-    needs = doctor.Needs(
-        ports=() if node else ports(cloud),
-        spaces=tuple(spaces),
+    found = facts.gather(tuple(space.path for space in room), targets)
+    asked = replace(
+        needs(cloud, found, node=node),
+        spaces=room,
         mirror=mirror,
         index=index,
         environment=base,
-        installed=complete,
-        cut_off=cut_off,
+        installed=work.complete,
+        cut_off=work.cut_off,
+    )
+    verdicts = [*doctor.examine(found, asked), *foreign_switch(cloud)]
+    verdicts += [*closed_folder(cloud), *foreign_folders(cloud)]
+    if not node:
+        verdicts += [*provider_card(cloud), *kept_settings(cloud), *frontdoor.judge(cloud)]
+    return found, [_allowed(verdict) for verdict in verdicts]
+
+
+def needs(cloud: Cloud, found: facts.Facts, *, node: bool) -> doctor.Needs:
+    """What the settings ask of the machine."""
+    settings = cloud.settings
+    asked = doctor.Needs(
+        ports=() if node else ports(cloud),
         leftovers=leftovers(cloud),
         running=Supervisor(cloud).alive(),
         node=node,
         keeps_time=cloud.root is None,
         passing=passing(cloud, found, node=node) if found.walls else (),
+        public=() if node or cloud.namespace else (settings.gateway.port,),
         ranges=ranges(cloud, node=node),
         own=own_devices(cloud),
         far=() if node else far(cloud),
@@ -175,12 +216,8 @@ def examine(
         command=cloud.command(),
     )
     if node:
-        needs = replace(needs, memory=NODE_MEMORY[0], available=NODE_MEMORY[1])
-    verdicts = [*doctor.examine(found, needs), *foreign_switch(cloud)]
-    verdicts += [*closed_folder(cloud), *foreign_folders(cloud)]
-    if not node:
-        verdicts += [*provider_card(cloud), *kept_settings(cloud), *frontdoor.judge(cloud)]
-    return found, [_allowed(verdict) for verdict in verdicts]
+        return replace(asked, memory=NODE_MEMORY[0], available=NODE_MEMORY[1])
+    return asked
 
 
 def _allowed(verdict: Verdict) -> Verdict:
@@ -250,10 +287,6 @@ def provider_card(cloud: Cloud) -> list[Verdict]:
     if not shutil.which("ip"):
         return []  # a new machine: `up` installs it, and asks again before it touches the card
     return [uplink.judge(uplink.look(cloud, name), cloud)]
-
-
-REGISTERED = "registered"
-"""In the cloud's state: `Cloud.registered` when the first networks were made."""
 
 
 STAYS = {

@@ -206,7 +206,7 @@ def _apart(bringup: Bringup, tasks: Iterable[Task], before: str) -> list[Task]:
     """All services stop, and those with databases start only after the task `before`."""
 
     def restart(task: Task, step: Step) -> None:
-        if bringup.supervisor.alive():
+        if bringup.running.supervisor.alive():
             step.note("the services to stop; servers go on")
             stop.stop_services(bringup.cloud)
         task.run(step)
@@ -353,7 +353,7 @@ class Back:
 
     def _accounts(self, step: Step) -> None:
         """Who was shut out after the databases were kept has no account again."""
-        identity = self.bringup.seed.identity
+        identity = self.bringup.content.keystone
         theirs = {account(member.name) for member in members(self.bringup.cloud)}
         for user in identity.users(domain_id="default"):
             if user.name.startswith(account("")) and user.name not in theirs:

@@ -1,1 +1,1 @@
-"""Machines that join a cloud: tokens, what each is given, how they are watched and shut out."""
+"""Machines that join a cloud: tokens, joining, reports, moving servers, leaving."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from cryptography import x509
 
-from dozencloud.cloud import tls
+from dozencloud.cloud import certificates
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import changing
 from dozencloud.cloud.plan import Role
@@ -101,7 +101,7 @@ def seconds(text: str) -> int:
 
 def make(cloud: Cloud, *, lifetime: int, role: Role = Role.COMPUTE, name: str = "") -> Token:
     """A new token, good for `lifetime` seconds."""
-    authority = tls.fingerprint(x509.load_pem_x509_certificate(cloud.ca.read_bytes()))
+    authority = certificates.fingerprint(x509.load_pem_x509_certificate(cloud.ca.read_bytes()))
     token = Token(authority, secrets.token_hex(4), secrets.token_hex(24))
     now = time.time()
     with changing(cloud, "tokens") as rows:

@@ -1,8 +1,9 @@
-"""All services, in the order in which a request for a server meets them."""
+"""The services of a cloud, a file each; here all, in the order in which a request meets them."""
 
 from __future__ import annotations
 
-from dozencloud.cloud.plan import Plan
+from dozencloud.cloud.plan import Plan, Role
+from dozencloud.host.distributions.needs import OF_CONTROLLERS, OF_MACHINES, Need
 from dozencloud.services import (
     clock,
     gate,
@@ -67,6 +68,16 @@ def catalogued() -> list[Api]:
 def keystone_users() -> list[Account]:
     """The accounts of all services."""
     return [account for each in ALL for account in each.accounts]
+
+
+def needs(roles: frozenset[Role], *, time: bool) -> frozenset[Need]:
+    """What a machine with these roles takes of the system's packages.
+
+    time: nothing else keeps its clock.
+    """
+    found = {need for each in ALL if each.roles & roles for need in each.needs}
+    own = OF_CONTROLLERS if Role.CONTROL in roles else frozenset[Need]()
+    return (OF_MACHINES | own | found) - (frozenset() if time else {Need.TIME})
 
 
 def services(plan: Plan) -> list[Service]:

@@ -1,22 +1,22 @@
 """chrony, where nothing keeps the machine's clock on time and no systemd could start it.
 
-With Debian's own settings (/etc/chrony): with systemd it runs as the machine's own service.
+With the distribution's own settings: with systemd it runs as the machine's own service.
 """
 
 from __future__ import annotations
 
 from dozencloud.cloud.plan import Plan, Role
 from dozencloud.host.confinement import Unconfined
+from dozencloud.host.distributions import registry
+from dozencloud.host.distributions.needs import Need
 from dozencloud.supervision.ready import running_since
 from dozencloud.supervision.service import Definition, Service
-
-USER = "_chrony"
 
 
 def describe(plan: Plan) -> Service:
     return Service(
         CLOCK,
-        command=["/usr/sbin/chronyd", "-d", "-u", USER],
+        command=["/usr/sbin/chronyd", "-d", "-u", registry.here().time.user],
         confinement=Unconfined("sets the clock, and becomes its own user"),
         ready=running_since(plan.cloud, "clock", seconds=1),
     )
@@ -28,5 +28,6 @@ CLOCK = Definition(
     describe=describe,
     roles=frozenset(Role),
     wanted=lambda plan: plan.node.keeps_time,
-    root="TODO",
+    needs=(Need.TIME,),
+    root="sets the clock, and becomes chrony's own user",
 )

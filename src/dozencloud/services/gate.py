@@ -12,10 +12,10 @@ from dozencloud.cloud.plan import Plan, Role
 from dozencloud.services.gateway import (
     HEAD_SECONDS,
     LAST,
-    LOAD_STREAM,
+    NEEDS,
     NGINX,
-    PACKAGES,
     TLS,
+    load_stream,
     reload,
 )
 from dozencloud.supervision.ready import listening
@@ -28,7 +28,7 @@ def describe(plan: Plan) -> Service:
     etc, run = cloud.etc / "gate", cloud.run / "gate"
     own = tls.folder(cloud) / "node"
     config = f"""\
-{LOAD_STREAM}\
+{load_stream()}\
 daemon off;
 user {CONSOLE_USER} {GROUP};
 worker_processes 1;
@@ -76,6 +76,6 @@ GATE = Definition(
     describe=describe,
     roles=frozenset((Role.COMPUTE,)),
     wanted=lambda plan: not plan.controls,
-    root="TODO",
-    packages=PACKAGES,
+    root="reads the node's key; its worker, which others connect to, is `dozen-nova`",
+    needs=NEEDS,
 )

@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import dozencloud
@@ -19,6 +19,8 @@ from dozencloud.cloud.membership import nodes_folder
 from dozencloud.cloud.plan import Plan, Role
 from dozencloud.hooks.transfers import AT_A_TIME
 from dozencloud.host.confinement import Confinement
+from dozencloud.host.distributions import registry
+from dozencloud.host.distributions.needs import Need
 from dozencloud.host.processes import alive, children, read
 from dozencloud.services.glance import IMAGE_DATA
 from dozencloud.services.keystone import IDENTITY, KEYSTONE, LOGINS
@@ -26,10 +28,7 @@ from dozencloud.supervision.ready import listening
 from dozencloud.supervision.service import GROUP, Api, Definition, File, Folder, Service, api_socket
 
 USER = "dozen-gateway"
-PACKAGES: Mapping[str, str] = {
-    "libnginx-mod-stream": "TLS for what nodes and the controller have from each other",
-    "nginx": "the gateway",
-}
+NEEDS = (Need.STREAMS, Need.GATEWAY)
 
 # Seconds and counts: what one client may hold of the gateway. A class sits behind one address, so
 # counts are for a class; what slow ones hold is connections of nginx, which cost it some KiB each.
@@ -244,7 +243,10 @@ def _consoles(port: int) -> str:
 {sockets}"""
 
 
-LOAD_STREAM = "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\n"
+def load_stream() -> str:
+    """The first line of an nginx.conf that has a `stream` in it."""
+    return f"load_module {registry.here().paths.nginx_modules}/ngx_stream_module.so;\n"
+
 
 CONNECTIONS = 8192
 """Of clients, slow ones included, and to services; each costs half a KiB beforehand."""
@@ -400,7 +402,7 @@ def _config(plan: Plan, behind: Sequence[Definition]) -> str:
     """nginx.conf"""
     connections = CONNECTIONS_WITH_NODES if plan.has_nodes else CONNECTIONS
     return f"""\
-{LOAD_STREAM if plan.has_nodes else ""}\
+{load_stream() if plan.has_nodes else ""}\
 daemon off;
 user {USER} {GROUP};
 worker_processes 1;
@@ -446,7 +448,7 @@ def in_front_of(every: Callable[[], Sequence[Definition]]) -> Definition:
         title="Public port (nginx)",
         describe=describe,
         roles=frozenset((Role.CONTROL,)),
-        packages=PACKAGES,
+        needs=NEEDS,
         root="the master binds a port below 1024 and reads the key; its worker, which speaks to "
         f"clients, is `{USER}`",
     )

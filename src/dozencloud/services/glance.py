@@ -10,6 +10,7 @@ from dozencloud.cloud.installation import LINKS, REGION, Cloud
 from dozencloud.cloud.plan import Plan, Role
 from dozencloud.downloads import PORTS, Allowed
 from dozencloud.host.confinement import Confinement
+from dozencloud.host.distributions.needs import Need
 from dozencloud.images import links
 from dozencloud.services.accounts import LIMIT_CHECK, TOKEN_CHECK
 from dozencloud.services.options import (
@@ -166,5 +167,5 @@ GLANCE = Definition(
             system=(LIMIT_CHECK,),
         ),
     ),
-    packages={"gpgv": "checks the signatures of images that `dozen image get` fetches"},
+    needs=(Need.SIGNATURES,),
 )

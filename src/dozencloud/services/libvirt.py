@@ -14,6 +14,7 @@ from dozencloud.cloud.plan import Plan, Role
 from dozencloud.cloud.settings import SCREEN_PORTS
 from dozencloud.host import users
 from dozencloud.host.confinement import Unconfined
+from dozencloud.host.distributions.needs import Need
 from dozencloud.supervision.ready import accepting
 from dozencloud.supervision.service import Definition, File, Folder, Service
 from dozencloud.tasks.graph import Step
@@ -201,15 +202,19 @@ LIBVIRTD = Definition(
     describe=daemon,
     roles=frozenset((Role.COMPUTE,)),
     root="starts QEMU, in a mount namespace of its own",
-    packages={
-        "ipxe-qemu": "ROM of virtio-net; QEMU refuses to start without the file",
-        "libvirt-clients": "`virsh`: asks libvirt to look at the emulators before Nova does",
-        "libvirt-daemon": "libvirtd and virtlogd",
-        "libvirt-daemon-driver-qemu": "QEMU for libvirt",
-        "qemu-efi-aarch64": "UEFI for AArch64 servers",
-        "qemu-efi-arm": "UEFI for ARMv7 servers",
-        "qemu-system-arm": "the ARM machines",
-    },
+    needs=(
+        Need.OPTION_ROM,
+        Need.VIRSH,
+        Need.LIBVIRT,
+        Need.LIBVIRT_QEMU,
+        Need.LIBVIRT_STORAGE,
+        Need.LIBVIRT_USER,
+        Need.FIRMWARE_AARCH64,
+        Need.FIRMWARE_ARMV7,
+        Need.EMULATORS,
+        Need.SCREENS,
+        Need.OWN_EMULATOR,
+    ),
     foundation=True,
 )
 LOG = Definition(
@@ -217,6 +222,7 @@ LOG = Definition(
     title="Console logs (virtlogd)",
     describe=log_daemon,
     roles=frozenset((Role.COMPUTE,)),
+    needs=(Need.LIBVIRT_LOG,),
     root="writes the consoles of servers",
     foundation=True,
 )

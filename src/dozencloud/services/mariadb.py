@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from dozencloud.cloud.plan import Plan, Role
+from dozencloud.host.distributions.needs import Need
 from dozencloud.services.options import ini
 from dozencloud.supervision.ready import accepting
 from dozencloud.supervision.service import GROUP, Definition, File, Folder, Service
@@ -101,10 +102,10 @@ MARIADB = Definition(
     title="Database (MariaDB)",
     describe=describe,
     roles=frozenset((Role.CONTROL,)),
-    packages={
-        "mariadb-client": "`mariadb-dump`, which keeps the databases before an upgrade",
-        "mariadb-client-core": "fills the databases",
-        "mariadb-server-core": "the database",
-    },
+    needs=(
+        Need.DATABASE_DUMP,
+        Need.DATABASE_CLIENT,
+        Need.DATABASE,
+    ),
     foundation=True,
 )

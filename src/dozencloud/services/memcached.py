@@ -6,6 +6,7 @@ It knows no passwords, so it listens on a Unix socket in a folder of the service
 from __future__ import annotations
 
 from dozencloud.cloud.plan import Plan, Role
+from dozencloud.host.distributions.needs import Need
 from dozencloud.supervision.ready import accepting
 from dozencloud.supervision.service import GROUP, Definition, Folder, Service
 
@@ -30,6 +31,6 @@ MEMCACHED = Definition(
     title="Token cache (memcached)",
     describe=describe,
     roles=frozenset((Role.CONTROL,)),
-    packages={"memcached": "the token cache"},
+    needs=(Need.CACHE,),
     foundation=True,
 )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from dozencloud.cloud.plan import Plan, Role
 from dozencloud.host.confinement import Unconfined
+from dozencloud.host.distributions.needs import Need
 from dozencloud.host.network import switching
 from dozencloud.services import privsep
 from dozencloud.services.accounts import SERVER_EVENTS, SERVICE, TOKEN_CHECK
@@ -252,10 +253,6 @@ AGENT = Definition(
     title="Metadata for servers (Neutron OVN agent)",
     describe=agent,
     roles=frozenset((Role.CONTROL,)),
-    root="TODO",
-    packages={
-        "haproxy": "metadata proxy in each network; Neutron's agent starts it, as the user "
-        "`dozen-metadata`",
-        "iptables": "checksum rule of the metadata namespaces, set by Neutron",
-    },
+    root="makes a network namespace with a metadata proxy for each network",
+    needs=(Need.METADATA, Need.METADATA_RULE),
 )

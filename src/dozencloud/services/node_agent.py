@@ -25,5 +25,5 @@ AGENT = Definition(
     describe=describe,
     roles=frozenset((Role.COMPUTE,)),
     wanted=lambda plan: not plan.controls,
-    root="TODO",
+    root="renews the node's key, and starts services anew",
 )

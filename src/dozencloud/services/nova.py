@@ -13,6 +13,7 @@ from dozencloud.cloud.installation import CONSOLE_USER, INTEGRATION_BRIDGE, REGI
 from dozencloud.cloud.plan import Node, Plan, Role
 from dozencloud.cloud.settings import SERIAL_PORTS
 from dozencloud.host.confinement import Unconfined
+from dozencloud.host.distributions.needs import Need
 from dozencloud.services import libvirt, privsep
 from dozencloud.services.accounts import SERVER_EVENTS, SERVICE
 from dozencloud.services.options import (
@@ -488,9 +489,9 @@ COMPUTE = Definition(
     describe=compute,
     roles=frozenset((Role.COMPUTE,)),
     root="makes network devices and the disks of servers; has no database password",
-    packages={
-        "genisoimage": "config drives",
-        "python3-libvirt": "libvirt for Python, compiled; PyPI has its source only",
-        "qemu-utils": "disks of servers",
-    },
+    needs=(
+        Need.CONFIG_DRIVES,
+        Need.LIBVIRT_PYTHON,
+        Need.DISKS,
+    ),
 )

@@ -3,7 +3,7 @@
 All on Unix sockets, but for the southbound database of a cloud that has nodes: they reach it over
 TLS, each with a certificate whose subject is its chassis, in a role that may do little (RBAC).
 
-Options follow ovs-ctl and ovn-ctl of the Debian packages, which cannot be used: they know one
+Options follow ovs-ctl and ovn-ctl of the packages, which cannot be used: they know one
 set of paths per machine.
 """
 
@@ -19,6 +19,8 @@ from dozencloud.cloud.installation import INTEGRATION_BRIDGE, Cloud
 from dozencloud.cloud.membership import nodes_folder
 from dozencloud.cloud.plan import Plan, Role
 from dozencloud.host.confinement import Confinement, Unconfined
+from dozencloud.host.distributions import registry
+from dozencloud.host.distributions.needs import Need
 from dozencloud.host.network import namespace, tunnels, uplink
 from dozencloud.host.network.switching import (
     environment,
@@ -37,27 +39,26 @@ from dozencloud.supervision.service import GROUP, Definition, Folder, Service
 from dozencloud.tasks.graph import Step
 
 USER = "dozen-ovn"
-OVS_SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 USERSPACE = Path(__file__).parent / "userspace-switch.sh"
 """Starts a switch that moves packets in user space."""
 PROBE = 30_000
 """ms after which a silent peer is asked whether it lives; 5 s is little for a busy board."""
-OVN_SCHEMAS = {"nb": "/usr/share/ovn/ovn-nb.ovsschema", "sb": "/usr/share/ovn/ovn-sb.ovsschema"}
 
 
 LOGGING = ("-vconsole:info", "-vsyslog:off", "-vfile:off")
 
 
-def _database(step: Step, path: Path, schema: str, owner: str) -> None:
+def _database(step: Step, path: Path, schema: Path, owner: str) -> None:
     """Create the database, or convert it to the schema of the installed packages."""
     as_owner = [] if owner == "root" else ["setpriv", f"--reuid={owner}", f"--regid={GROUP}"]
     as_owner += ["--clear-groups"] if as_owner else []
     if not path.exists():
-        step.run([*as_owner, "ovsdb-tool", "create", str(path), schema])
+        step.run([*as_owner, "ovsdb-tool", "create", str(path), str(schema)])
     elif (
-        step.run([*as_owner, "ovsdb-tool", "needs-conversion", str(path), schema]).stdout == "yes\n"
+        step.run([*as_owner, "ovsdb-tool", "needs-conversion", str(path), str(schema)]).stdout
+        == "yes\n"
     ):
-        step.run([*as_owner, "ovsdb-tool", "convert", str(path), schema])
+        step.run([*as_owner, "ovsdb-tool", "convert", str(path), str(schema)])
 
 
 def _chassis(plan: Plan) -> dict[str, str]:
@@ -122,7 +123,7 @@ def switch_database(plan: Plan) -> Service:
         ),
         reads=(cloud.lib / "node.json",),
         reload=reload,
-        prepare=lambda step: _database(step, data, OVS_SCHEMA, "root"),
+        prepare=lambda step: _database(step, data, registry.here().paths.switch_schema, "root"),
         settle=settle,
         ready=accepting(socket),
         listens="unix",
@@ -222,6 +223,7 @@ def switch(plan: Plan) -> Service:
 def _ovn_database(plan: Plan, service: Definition, kind: str, *more: str) -> Service:
     cloud = plan.cloud
     data, socket = cloud.lib / "ovn" / f"{kind}.db", cloud.run / "ovn" / f"{kind}.sock"
+    schema = registry.here().paths.ovn_schemas / f"ovn-{kind}.ovsschema"
     return Service(
         service,
         command=[
@@ -235,7 +237,7 @@ def _ovn_database(plan: Plan, service: Definition, kind: str, *more: str) -> Ser
             Folder(cloud.run / "ovn", USER, GROUP, 0o2750),
             Folder(data.parent, USER, USER),
         ),
-        prepare=lambda step: _database(step, data, OVN_SCHEMAS[kind], USER),
+        prepare=lambda step: _database(step, data, schema, USER),
         ready=accepting(socket),
         listens="unix",
     )
@@ -371,7 +373,7 @@ NORTHD = Definition(
     title="Networks to flows (OVN northd)",
     describe=northd,
     roles=frozenset((Role.CONTROL,)),
-    packages={"ovn-central": "OVN's databases and northd"},
+    needs=(Need.OVN_CENTRAL,),
     foundation=True,
 )
 CONTROLLER = Definition(
@@ -380,7 +382,7 @@ CONTROLLER = Definition(
     describe=controller,
     roles=frozenset((Role.COMPUTE,)),
     root="writes flows through root's socket of the switch",
-    packages={"ovn-host": "OVN's controller"},
+    needs=(Need.OVN_HOST,),
     foundation=True,
 )
 SWITCH = Definition(
@@ -389,7 +391,7 @@ SWITCH = Definition(
     describe=switch,
     roles=frozenset((Role.COMPUTE,)),
     root="makes network devices",
-    packages={"openvswitch-switch": "the switch"},
+    needs=(Need.SWITCH,),
     foundation=True,
 )
 SWITCH_DATABASE = Definition(

@@ -15,6 +15,8 @@ from tempfile import TemporaryDirectory
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.settings import OLDEST_OVN
 from dozencloud.facts.run import ask
+from dozencloud.facts.system import os_release, packages_architecture
+from dozencloud.host.distributions import registry
 from dozencloud.images.packages import apt, debs
 from dozencloud.images.tiny.direct import KEYRING
 from dozencloud.tasks.graph import Step
@@ -33,8 +35,8 @@ def installed(program: str = NORTHD) -> str:
 
 
 def coming() -> str:
-    """Of ovn-controller on a node: as it is, or as apt would install it; empty where unknown."""
-    return installed("ovn-controller") or _first(ask("apt-cache", "policy", "ovn-host").output)
+    """Of ovn-controller on a node: as it is, or as it would be installed; empty where unknown."""
+    return installed("ovn-controller") or _first(registry.here().manager.offered("ovn-host"))
 
 
 def written(cloud: Cloud) -> str:
@@ -88,7 +90,7 @@ def there(cloud: Cloud) -> bool:
 def fetch(cloud: Cloud, step: Step) -> None:
     """Take it from Debian's archive; Problem where that cannot be reached."""
     kept, source = _kept(cloud), apt.Source(cloud.settings.image.mirror, SUITE, KEYRING)
-    architecture = ask("dpkg", "--print-architecture").output.strip()
+    architecture = packages_architecture(os_release().family)
     step.note(f"OVN {OLDEST_OVN} from {source.mirror}")
     with TemporaryDirectory(dir=cloud.lib, prefix=".ovn-") as work:
         packages = debs.fetch_exactly(

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 
 from dozencloud.cloud.installation import BROKER_ANSWERS, Cloud
 from dozencloud.cloud.plan import Plan, Role
+from dozencloud.host.distributions import registry
+from dozencloud.host.distributions.needs import Need
 from dozencloud.services.options import to_json
 from dozencloud.supervision.ready import listening
 from dozencloud.supervision.service import Definition, File, Folder, Service
@@ -160,7 +162,7 @@ log.file = false
     )
     return Service(
         RABBITMQ,
-        command=["/usr/lib/rabbitmq/bin/rabbitmq-server"],
+        command=[str(registry.here().paths.rabbitmq / "rabbitmq-server")],
         user=USER,
         environment={
             **environment(cloud),
@@ -209,7 +211,7 @@ RABBITMQ = Definition(
     title="Message broker (RabbitMQ)",
     describe=describe,
     roles=frozenset((Role.CONTROL,)),
-    packages={"rabbitmq-server": "calls among the services"},
+    needs=(Need.BROKER,),
     foundation=True,
 )
 NAMES = Definition(

@@ -9,6 +9,7 @@ from pathlib import Path
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.plan import Plan, Role
 from dozencloud.host.confinement import ORDINARY, Confinement, Unconfined
+from dozencloud.host.distributions.needs import Need
 from dozencloud.tasks.graph import Step
 
 GROUP = "dozen"
@@ -129,7 +130,7 @@ class Definition:
     databases, tool: what it keeps in MariaDB, and upstream's program for that.
     accounts: its users in Keystone.
     rules: who may what by its API, where that is not what upstream's policies say.
-    packages: what must be installed for it, by Debian's names, and what it takes that for.
+    needs: what it takes from packages of the system (host/distributions/ has their names).
     root: why it runs as root; empty where it does not.
     foundation: others stand on it, so it stops after them.
     """
@@ -144,7 +145,7 @@ class Definition:
     tool: Tool | None = None
     accounts: tuple[Account, ...] = ()
     rules: Mapping[str, str] = field(default_factory=dict)
-    packages: Mapping[str, str] = field(default_factory=dict)
+    needs: tuple[Need, ...] = ()
     root: str = ""
     foundation: bool = False
 

@@ -24,9 +24,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol, TextIO
 
 from dozencloud.errors import Exit, Problem, foreseen, unforeseen
-from dozencloud.tasks.timings import Record as Record
-from dozencloud.tasks.timings import Report as Report
-from dozencloud.tasks.timings import State as State
+from dozencloud.tasks.timings import RunReport, TaskRecord, TaskState
 
 TICK = 0.1  # s; how soon a running command notices that the run stops
 TERM_GRACE = 5.0  # s between SIGTERM and SIGKILL
@@ -42,7 +40,7 @@ Refusal = Callable[[BaseException], Problem | None]
 class RunFailed(Problem):
     """A run that did not reach its end. `log`: of the task that failed first, if one did."""
 
-    def __init__(self, cause: Problem, report: Report, title: str, log: Path | None) -> None:
+    def __init__(self, cause: Problem, report: RunReport, title: str, log: Path | None) -> None:
         # Each on a line of its own: the first may be a command, to be copied.
         mend = f"{cause.mend}\nThe task's whole log: {log}".strip() if log else cause.mend
         what = f"{title}: {cause.what}" if title else cause.what
@@ -209,14 +207,14 @@ class Listener(Protocol):
 
     def started(self, task: Task) -> None: ...
     def noted(self, task: Task, text: str) -> None: ...
-    def ended(self, task: Task, record: Record) -> None: ...
-    def finished(self, report: Report) -> None: ...
+    def ended(self, task: Task, record: TaskRecord) -> None: ...
+    def finished(self, report: RunReport) -> None: ...
 
 
 class Graph:
     """Tasks in an order in which each comes after what it needs."""
 
-    def __init__(self, tasks: Iterable[Task], previous: Report | None = None) -> None:
+    def __init__(self, tasks: Iterable[Task], previous: RunReport | None = None) -> None:
         """`previous`: an earlier run, whose timings say which tasks are urgent."""
         self.tasks = tuple(tasks)
         names = [task.name for task in self.tasks]
@@ -233,10 +231,10 @@ class Graph:
             raise ValueError(f"tasks wait for each other: {' → '.join(error.args[1])}") from error
         self.urgent = self._by_urgency(order, previous)
 
-    def _by_urgency(self, order: list[str], previous: Report | None) -> list[Task]:
+    def _by_urgency(self, order: list[str], previous: RunReport | None) -> list[Task]:
         """Longest path to the end first; without timings, the most dependents first."""
         ran = (
-            {r.name: r.seconds for r in previous.records if r.state == State.DONE}
+            {r.name: r.seconds for r in previous.records if r.state == TaskState.DONE}
             if previous
             else {}
         )
@@ -260,7 +258,7 @@ class Graph:
         command: str = "",
         machine: Mapping[str, Any] | None = None,
         refusal: Refusal = lambda error: None,
-    ) -> Report:
+    ) -> RunReport:
         """Run every task; raises RunFailed with the first failure, or when interrupted.
 
         After a failure, running tasks have `grace` seconds to finish before they are cancelled.
@@ -274,7 +272,7 @@ class Graph:
                 run.loop()
             finally:
                 run.leave()
-        report = Report(begun, command, machine or {}, run.close())
+        report = RunReport(begun, command, machine or {}, run.close())
         # After a failure the terminal may be gone, and the failure is what must be heard.
         with suppress(*([OSError] if run.failure else [])):
             listener.finished(report)
@@ -302,7 +300,7 @@ class _Run:
         self.origin = time.monotonic()
         self.events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.running: dict[str, tuple[threading.Thread, float]] = {}
-        self.records: dict[str, Record] = {}
+        self.records: dict[str, TaskRecord] = {}
         self.notes: dict[str, str] = {}
         self.cancel, self.kill = threading.Event(), threading.Event()
         self.failure: tuple[Problem, Task | None] | None = None
@@ -344,18 +342,18 @@ class _Run:
         problem: Problem | None = None
         try:
             if task.done is not None and task.done():
-                state = State.SKIPPED
+                state = TaskState.SKIPPED
             else:
                 noted = partial(self.noted, task)
                 with open(path, "w", 1, "utf-8", opener=_private) as log:
                     task.run(Step(log, noted, self.cancel, self.kill))
-                state = State.DONE
+                state = TaskState.DONE
         except Cancelled:
-            state = State.CANCELLED
+            state = TaskState.CANCELLED
         except Problem as error:
-            state, problem = State.FAILED, error
+            state, problem = TaskState.FAILED, error
         except BaseException as error:
-            state = State.FAILED
+            state = TaskState.FAILED
             problem = foreseen(error) or self.refusal(error) or unforeseen(error)
             with suppress(OSError), open(path, "a", opener=_private) as log:
                 traceback.print_exc(file=log)
@@ -368,7 +366,7 @@ class _Run:
 
         self.events.put(tell)
 
-    def ended(self, task: Task, state: State, at: float, problem: Problem | None) -> None:
+    def ended(self, task: Task, state: TaskState, at: float, problem: Problem | None) -> None:
         thread, started = self.running.pop(task.name)
         thread.join()
         if problem and not self.failure:
@@ -377,10 +375,15 @@ class _Run:
         self.record(task, state, started, at, problem.what if problem else "")
 
     def record(
-        self, task: Task, state: State, started: float | None, ended: float | None, error: str = ""
+        self,
+        task: Task,
+        state: TaskState,
+        started: float | None,
+        ended: float | None,
+        error: str = "",
     ) -> None:
         note = self.notes.get(task.name, "")
-        record = Record(task.name, task.title, state, started, ended, task.after, note, error)
+        record = TaskRecord(task.name, task.title, state, started, ended, task.after, note, error)
         self.records[task.name] = record
         self.listener.ended(task, record)
 
@@ -405,14 +408,14 @@ class _Run:
             if thread.ident is not None:
                 thread.join(timeout=2.0)
 
-    def close(self) -> tuple[Record, ...]:
+    def close(self) -> tuple[TaskRecord, ...]:
         """Every task's record, in the order of the graph; cancelled where there was none."""
         for task in self.graph.tasks:
             if task.name in self.running:
                 started = self.running[task.name][1]
-                self.record(task, State.CANCELLED, started, self.now())
+                self.record(task, TaskState.CANCELLED, started, self.now())
             elif task.name not in self.records:
-                self.record(task, State.CANCELLED, None, None)
+                self.record(task, TaskState.CANCELLED, None, None)
         return tuple(self.records[task.name] for task in self.graph.tasks)
 
 

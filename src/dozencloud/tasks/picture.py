@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 from dozencloud.drawing import CHARACTER, WIDTH, add, finished, page, swatch
 from dozencloud.tasks.timings import (
     Hop,
-    Record,
-    Report,
-    State,
+    RunReport,
+    TaskRecord,
+    TaskState,
     blocker,
     by_start,
     critical_path,
@@ -40,13 +40,13 @@ STYLE = """
 """
 
 
-def svg(report: Report) -> str:
+def svg(report: RunReport) -> str:
     """The task graph over time: a bar for each task, lines to what it waited for."""
     return _Picture(report).draw()
 
 
 class _Picture:
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: RunReport) -> None:
         self.report = report
         self.records = by_start(report)
         self.hops = critical_path(report)
@@ -58,7 +58,7 @@ class _Picture:
     def x(self, seconds: float) -> float:
         return LEFT + seconds / self.whole * (WIDTH - LEFT - RIGHT)
 
-    def y(self, record: Record) -> float:
+    def y(self, record: TaskRecord) -> float:
         """The middle of the record's row."""
         return TOP + ROW * self.row[record.name] + ROW / 2
 
@@ -87,10 +87,10 @@ class _Picture:
         entries += [
             (state, meaning)
             for state, meaning in (
-                (State.DONE, "done"),
-                (State.SKIPPED, "found its work done"),
-                (State.FAILED, "failed"),
-                (State.CANCELLED, "cancelled"),
+                (TaskState.DONE, "done"),
+                (TaskState.SKIPPED, "found its work done"),
+                (TaskState.FAILED, "failed"),
+                (TaskState.CANCELLED, "cancelled"),
             )
             if any(r.state is state for r in self.records)
         ]
@@ -115,7 +115,7 @@ class _Picture:
             for y in (TOP - 9, self.bottom + 15):
                 add(root, "text", label, css="quiet middle", x=x, y=y)
 
-    def link(self, root: ElementTree.Element, record: Record) -> None:
+    def link(self, root: ElementTree.Element, record: TaskRecord) -> None:
         """From the end of the dependency that ended last, down, then right to the bar."""
         before = blocker(record, self.records)
         if before is None or record.started is None or record.name in self.critical:
@@ -130,7 +130,7 @@ class _Picture:
         top = self.y(before or hop.record)
         add(root, "path", css="chain", d=f"M{self.x(start - hop.gap):.1f} {top:.1f} {down}")
 
-    def bar(self, root: ElementTree.Element, record: Record) -> None:
+    def bar(self, root: ElementTree.Element, record: TaskRecord) -> None:
         critical = record.name in self.critical
         group = add(root, "g")
         add(group, "title", self.tooltip(record))
@@ -144,7 +144,7 @@ class _Picture:
             at: dict[str, Any] = {"x": round(begin, 1), "y": middle - BAR / 2, "rx": 2.5}
             add(group, "rect", css=css, width=round(width, 1), height=BAR, **at)
         took = _duration(record.seconds) if record.started is not None else "not started"
-        plainly = record.started is None or record.state in (State.DONE, State.SKIPPED)
+        plainly = record.started is None or record.state in (TaskState.DONE, TaskState.SKIPPED)
         state = "" if plainly else f" ({record.state})"
         room = (len(record.title + state + took) + 2) * CHARACTER * (1.08 if critical else 1)
         css = "halo strong" if critical else "halo"
@@ -158,7 +158,7 @@ class _Picture:
         label = add(group, "text", f"{record.title}{state} ", css=css, **where)
         add(label, "tspan", took, css="" if css.startswith("inside") else "quiet")
 
-    def tooltip(self, record: Record) -> str:
+    def tooltip(self, record: TaskRecord) -> str:
         if record.started is None:
             return f"{record.title}: never started"
         before = blocker(record, self.records)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-class State(StrEnum):
+class TaskState(StrEnum):
     """Where a task stands. SKIPPED: it found its work done."""
 
     WAITING = "waiting"
@@ -29,12 +29,12 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
-class Record:
+class TaskRecord:
     """What became of one task. Times are seconds since the run began; None: never started."""
 
     name: str
     title: str
-    state: State
+    state: TaskState
     started: float | None
     ended: float | None
     after: tuple[str, ...] = ()
@@ -48,13 +48,13 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Report:
+class RunReport:
     """One whole run: when, what was typed, on which machine, and every task's record."""
 
     begun: datetime
     command: str
     machine: Mapping[str, Any]
-    records: tuple[Record, ...]
+    records: tuple[TaskRecord, ...]
 
     @property
     def seconds(self) -> float:
@@ -67,12 +67,12 @@ class Report:
         return json.dumps(data, indent=1) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> Report:
+    def from_json(cls, text: str) -> RunReport:
         """Read what `to_json` wrote."""
         try:
             data = json.loads(text)
             records = tuple(
-                Record(**(r | {"state": State(r["state"]), "after": tuple(r["after"])}))
+                TaskRecord(**(r | {"state": TaskState(r["state"]), "after": tuple(r["after"])}))
                 for r in data["records"]
             )
             begun = datetime.fromisoformat(data["begun"])
@@ -92,17 +92,17 @@ class Report:
 class Hop:
     """One task of the critical path, and the seconds that passed unused before it began."""
 
-    record: Record
+    record: TaskRecord
     gap: float
 
 
-def blocker(record: Record, records: Iterable[Record]) -> Record | None:
+def blocker(record: TaskRecord, records: Iterable[TaskRecord]) -> TaskRecord | None:
     """The dependency of `record` that ended last: the one that it really waited for."""
     needed = [r for r in records if r.name in record.after and r.ended is not None]
     return max(needed, key=lambda r: r.ended or 0.0, default=None)
 
 
-def critical_path(report: Report) -> tuple[Hop, ...]:
+def critical_path(report: RunReport) -> tuple[Hop, ...]:
     """The chain of tasks that determined the end; gaps and seconds add up to the whole run."""
     ran = [r for r in report.records if r.started is not None and r.ended is not None]
     record = max(ran, key=lambda r: r.ended or 0.0, default=None)
@@ -114,18 +114,18 @@ def critical_path(report: Report) -> tuple[Hop, ...]:
     return tuple(reversed(hops))
 
 
-def by_start(report: Report) -> list[Record]:
+def by_start(report: RunReport) -> list[TaskRecord]:
     """In the order in which they began; those that never did last."""
     return sorted(report.records, key=lambda r: (r.started is None, r.started or 0.0))
 
 
-def _rows(report: Report) -> list[tuple[str, str, str, str, str]]:
+def _rows(report: RunReport) -> list[tuple[str, str, str, str, str]]:
     critical = {hop.record.name for hop in critical_path(report)}
     whole = report.seconds or 1.0
     rows = []
     for r in by_start(report):
         mark = "*" if r.name in critical else ""
-        title = r.title if r.state is State.DONE else f"{r.title} ({r.state})"
+        title = r.title if r.state is TaskState.DONE else f"{r.title} ({r.state})"
         if r.started is None:
             rows.append((mark, title, "", "", ""))
         else:
@@ -134,7 +134,7 @@ def _rows(report: Report) -> list[tuple[str, str, str, str, str]]:
     return rows
 
 
-def summary(report: Report) -> str:
+def summary(report: RunReport) -> str:
     """The run in one sentence."""
     hops = critical_path(report)
     gaps = sum(hop.gap for hop in hops)
@@ -149,7 +149,7 @@ def summary(report: Report) -> str:
 HEADINGS = ("", "task", "start", "seconds", "share")
 
 
-def table(report: Report) -> Table:
+def table(report: RunReport) -> Table:
     """Every task by start, for a terminal; the critical path is bold and marked."""
     # `graph` imports this module and must work with the standard library alone.
     from rich.table import Table
@@ -164,7 +164,7 @@ def table(report: Report) -> Table:
     return result
 
 
-def plain(report: Report) -> str:
+def plain(report: RunReport) -> str:
     """The same table as text in columns, for a file or a pipe."""
     rows = [HEADINGS, *_rows(report)]
     width = max(len(row[1]) for row in rows)

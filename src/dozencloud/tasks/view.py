@@ -14,29 +14,30 @@ from rich.segment import Segment
 from rich.style import Style
 
 from dozencloud import legible
-from dozencloud.tasks.graph import Graph, Listener, Record, Report, State, Task
+from dozencloud.tasks.graph import Graph, Listener, Task
+from dozencloud.tasks.timings import RunReport, TaskRecord, TaskState
 
 REFRESH = 0.25  # s between two looks at whether the picture has changed
 HEARTBEAT = 10.0  # s of silence after which the plain view says what runs
 
 SYMBOLS = {
-    State.WAITING: ("○", "."),
-    State.RUNNING: ("●", ">"),
-    State.DONE: ("✓", "+"),
-    State.SKIPPED: ("=", "="),
-    State.FAILED: ("✗", "!"),
-    State.CANCELLED: ("-", "-"),
+    TaskState.WAITING: ("○", "."),
+    TaskState.RUNNING: ("●", ">"),
+    TaskState.DONE: ("✓", "+"),
+    TaskState.SKIPPED: ("=", "="),
+    TaskState.FAILED: ("✗", "!"),
+    TaskState.CANCELLED: ("-", "-"),
 }
 STYLES = {
-    State.WAITING: Style(dim=True),
-    State.RUNNING: Style(color="cyan"),
-    State.DONE: Style(color="green"),
-    State.SKIPPED: Style(color="green", dim=True),
-    State.FAILED: Style(color="red", bold=True),
-    State.CANCELLED: Style(dim=True),
+    TaskState.WAITING: Style(dim=True),
+    TaskState.RUNNING: Style(color="cyan"),
+    TaskState.DONE: Style(color="green"),
+    TaskState.SKIPPED: Style(color="green", dim=True),
+    TaskState.FAILED: Style(color="red", bold=True),
+    TaskState.CANCELLED: Style(dim=True),
 }
 HEAD, QUIET, NONE = Style(bold=True), Style(dim=True), Style()
-FINISHED = (State.DONE, State.SKIPPED)
+FINISHED = (TaskState.DONE, TaskState.SKIPPED)
 
 Line = list[tuple[str, Style]]
 
@@ -76,7 +77,7 @@ class _Row:
     """What the live view knows of one task."""
 
     task: Task
-    state: State = State.WAITING
+    state: TaskState = TaskState.WAITING
     since: float = 0.0
     seconds: float = 0.0
     note: str = ""
@@ -106,17 +107,17 @@ class PlainView:
             if self._verbose:
                 self._say(f"{task.name}: {text}")
 
-    def ended(self, task: Task, record: Record) -> None:
+    def ended(self, task: Task, record: TaskRecord) -> None:
         with self._lock:
             self._running.pop(task.name, None)
             if record.started is None:  # the last line counts those
                 return
-            what = "already done" if record.state is State.SKIPPED else str(record.state)
-            took = "" if record.state is State.SKIPPED else f" ({record.seconds:.1f} s)"
+            what = "already done" if record.state is TaskState.SKIPPED else str(record.state)
+            took = "" if record.state is TaskState.SKIPPED else f" ({record.seconds:.1f} s)"
             error = f": {record.error}" if record.error else ""
             self._say(f"{task.name}: {what}{took}{error}")
 
-    def finished(self, report: Report) -> None:
+    def finished(self, report: RunReport) -> None:
         self._ticker.stop()
         with self._lock:
             self._say(totals(report))
@@ -143,7 +144,7 @@ class LiveView:
         self._origin = time.monotonic()
         self._lock = threading.Lock()
         self._drawn: list[Line] = []
-        self._report: Report | None = None
+        self._report: RunReport | None = None
         self._unicode = console.encoding.lower().startswith("utf")
         self._live = Live(self, console=console, auto_refresh=False, vertical_overflow="crop")
         self._ticker = _Ticker(REFRESH, self.refresh)
@@ -151,7 +152,7 @@ class LiveView:
     def started(self, task: Task) -> None:
         with self._lock:
             row = self._rows[task.name]
-            row.state, row.since = State.RUNNING, time.monotonic()
+            row.state, row.since = TaskState.RUNNING, time.monotonic()
         if not self._live.is_started:
             self._live.start()
             self._ticker.start()
@@ -160,12 +161,12 @@ class LiveView:
         with self._lock:
             self._rows[task.name].note = text
 
-    def ended(self, task: Task, record: Record) -> None:
+    def ended(self, task: Task, record: TaskRecord) -> None:
         with self._lock:
             row = self._rows[task.name]
             row.state, row.seconds, row.note = record.state, record.seconds, record.error
 
-    def finished(self, report: Report) -> None:
+    def finished(self, report: RunReport) -> None:
         self._ticker.stop()
         self._report = report
         self.refresh()
@@ -196,18 +197,18 @@ class LiveView:
             seconds = time.monotonic() - self._origin
             parts = (
                 f"{sum(s in FINISHED for s in states)} of {len(rows)} done",
-                f"{states.count(State.RUNNING)} running",
+                f"{states.count(TaskState.RUNNING)} running",
                 f"{seconds:.0f} s",
             )
-            stopping = ", stopping after a failure" if State.FAILED in states else ""
+            stopping = ", stopping after a failure" if TaskState.FAILED in states else ""
             head = self._cut([(", ".join(parts) + stopping, HEAD)], width)
             # One line less than the terminal has: in the last one the cursor stands.
             return [head, *self._body(rows, width, max(height - 2, 1))]
 
-    def _last(self, report: Report, width: int) -> list[Line]:
+    def _last(self, report: RunReport, width: int) -> list[Line]:
         """What stays on the screen: failures and the totals; all tasks if verbose."""
         rows = self._rows.values()
-        shown = [r for r in rows if self._verbose or r.state is State.FAILED]
+        shown = [r for r in rows if self._verbose or r.state is TaskState.FAILED]
         total = self._cut([(totals(report), HEAD)], width)
         return [*(self._line(row, width) for row in shown), total]
 
@@ -216,8 +217,8 @@ class LiveView:
         if len(rows) <= room:
             return [self._line(row, width) for row in rows]
         done = sorted((r for r in rows if r.state in FINISHED), key=lambda r: r.since + r.seconds)
-        idle = [r for r in rows if r.state in (State.WAITING, State.CANCELLED)]
-        busy = [r for r in rows if r.state in (State.RUNNING, State.FAILED)]
+        idle = [r for r in rows if r.state in (TaskState.WAITING, TaskState.CANCELLED)]
+        busy = [r for r in rows if r.state in (TaskState.RUNNING, TaskState.FAILED)]
         hidden: dict[str, int] = {}
         for name, candidates in (
             ("done", done),
@@ -231,7 +232,11 @@ class LiveView:
             gone = {r.task.name for r in candidates[:count]}
             rows = [r for r in rows if r.task.name not in gone]
             hidden[name] = count
-        states = {"done": State.DONE, "more waiting": State.WAITING, "more running": State.RUNNING}
+        states = {
+            "done": TaskState.DONE,
+            "more waiting": TaskState.WAITING,
+            "more running": TaskState.RUNNING,
+        }
         counts = {n: [self._mark(states[n]), (f"{c} {n}", QUIET)] for n, c in hidden.items()}
         top = [counts.pop("done")] if "done" in counts else []
         lines = [*top, *(self._line(row, width) for row in rows), *counts.values()]
@@ -244,28 +249,28 @@ class LiveView:
         title = self._legible(row.task.title)
         title += " " * (column - cell_len(title))
         seconds = ""
-        if row.state is State.RUNNING:
+        if row.state is TaskState.RUNNING:
             seconds = f"{time.monotonic() - row.since:.0f} s"
-        elif row.seconds or row.state is State.DONE:
+        elif row.seconds or row.state is TaskState.DONE:
             seconds = f"{row.seconds:.1f} s"
         line: Line = [
             self._mark(row.state),
             *self._cut([(title, style if style.dim else NONE)], column),
-            (f" {seconds:>7}  ", NONE if row.state is State.RUNNING else QUIET),
-            (self._legible(self._about(row)), style if row.state is State.FAILED else QUIET),
+            (f" {seconds:>7}  ", NONE if row.state is TaskState.RUNNING else QUIET),
+            (self._legible(self._about(row)), style if row.state is TaskState.FAILED else QUIET),
         ]
         return self._cut(line, width)
 
     def _about(self, row: _Row) -> str:
-        if row.state is State.SKIPPED:
+        if row.state is TaskState.SKIPPED:
             return "already done"
-        if row.state is not State.WAITING:
+        if row.state is not TaskState.WAITING:
             return row.note
         needed = [self._rows[name] for name in row.task.after]
         names = [r.task.title for r in needed if r.state not in FINISHED]
         return f"after {', '.join(names)}" if names else "for a free worker"
 
-    def _mark(self, state: State) -> tuple[str, Style]:
+    def _mark(self, state: TaskState) -> tuple[str, Style]:
         return f"{SYMBOLS[state][0 if self._unicode else 1]} ", STYLES[state]
 
     def _legible(self, text: str) -> str:
@@ -285,11 +290,15 @@ class LiveView:
         return result
 
 
-def totals(report: Report) -> str:
+def totals(report: RunReport) -> str:
     """The end of a run in one line."""
     states = [record.state for record in report.records]
-    words = {State.SKIPPED: "already done", State.CANCELLED: "cancelled or not started"}
-    counted = [s for s in (State.DONE, State.SKIPPED, State.FAILED, State.CANCELLED) if s in states]
+    words = {TaskState.SKIPPED: "already done", TaskState.CANCELLED: "cancelled or not started"}
+    counted = [
+        s
+        for s in (TaskState.DONE, TaskState.SKIPPED, TaskState.FAILED, TaskState.CANCELLED)
+        if s in states
+    ]
     parts = (f"{states.count(state)} {words.get(state, state)}" for state in counted)
     return f"{', '.join(parts) or 'nothing to do'} in {report.seconds:.1f} s"
 

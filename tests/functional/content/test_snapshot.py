@@ -27,7 +27,7 @@ from dozencloud.cloud.plan import Node, Plan
 from dozencloud.cloud.secret import Secrets
 from dozencloud.content import schema
 from dozencloud.host import users
-from dozencloud.lifecycle.bringup import make_folder
+from dozencloud.lifecycle.services import make_folder
 from dozencloud.private import write_private
 from dozencloud.services import mariadb
 from dozencloud.supervision.client import clean_environment

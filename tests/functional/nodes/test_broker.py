@@ -24,7 +24,7 @@ import amqp
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from dozencloud.cloud import tls
+from dozencloud.cloud import certificates, tls
 from dozencloud.cloud.installation import NODE_CONSOLES_PORT, Cloud
 from dozencloud.cloud.membership import Member, Membership, changing, console_name
 from dozencloud.cloud.plan import Node, Plan
@@ -71,14 +71,14 @@ def _gone(group: int) -> bool:
     return False
 
 
-def certify(place: Path, issuer: tls.Authority, name: str, address: str) -> None:
+def certify(place: Path, issuer: certificates.Authority, name: str, address: str) -> None:
     """A node's key and certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     names = [address, console_name(address)]
-    leaf = issuer.issue(name, names, key.public_key(), [tls.SERVER, tls.CLIENT])
+    leaf = issuer.issue(name, names, key.public_key(), [certificates.SERVER, certificates.CLIENT])
     place.mkdir(parents=True, exist_ok=True)
-    tls.save_key(place / "node.key", key)
-    write_private(place / "node.crt", tls.pem(leaf))
+    certificates.save_key(place / "node.key", key)
+    write_private(place / "node.crt", certificates.pem(leaf))
 
 
 @dataclass
@@ -132,7 +132,7 @@ class Machines:
 
     def certificates(self, folder: Path) -> None:
         self.cloud.etc.mkdir(parents=True)
-        tls.issue_gateway(self.cloud)
+        certificates.issue_gateway(self.cloud)
         users.create(Step(io.StringIO()), {ovn.USER: GROUP})
         authority.issue_control(self.cloud)
         self.nodes = {name: self.node(folder, name) for name in ADDRESSES}
@@ -407,8 +407,11 @@ def test_a_certificate_of_the_nodes_own_authority_opens_the_port(
     own = tls.folder(machines.nodes["arm-2"].cloud)
     assert answered(machines, machines.trusting(own), *broker_port)
     for name, issuer in (
-        ("stranger", tls.Authority.made(tmp_path / "ca.crt", tmp_path / "ca.key", "nodes")),
-        ("user", tls.authority(machines.cloud)),
+        (
+            "stranger",
+            certificates.Authority.made(tmp_path / "ca.crt", tmp_path / "ca.key", "nodes"),
+        ),
+        ("user", certificates.authority(machines.cloud)),
     ):
         certify(tmp_path / name, issuer, "arm-2", ADDRESSES["arm-2"])
         assert answered(machines, machines.trusting(tmp_path / name), *broker_port) == b""

@@ -32,7 +32,7 @@ from nodekit import (
 )
 
 from dozencloud.checks import reachable
-from dozencloud.cloud import tls
+from dozencloud.cloud import certificates, tls
 from dozencloud.cloud.membership import Member
 from dozencloud.cloud.settings import GENEVE, VXLAN
 from dozencloud.facts import gather
@@ -184,7 +184,7 @@ def test_what_a_killed_up_left_unsettled_is_settled_by_the_next(pair: Pair) -> N
     def up(service: Service) -> bool:
         """Whether there was nothing to do."""
         bringup = Bringup(machine.plan, gather())
-        task = bringup._service_task(service)
+        task = bringup.running.task(service)
         assert task.done
         if not (done := task.done()):
             task.run(STEP)
@@ -493,8 +493,8 @@ def test_without_a_certificate_of_the_nodes_authority_nobody_gets_in(
         databases(pair, trusting(pair, None))
     # Not even with a certificate of the authority that the controller's own is of.
     for issuer in (
-        tls.authority(pair.controller.cloud),
-        tls.Authority.made(tmp_path / "ca.crt", tmp_path / "ca.key", "nodes"),
+        certificates.authority(pair.controller.cloud),
+        certificates.Authority.made(tmp_path / "ca.crt", tmp_path / "ca.key", "nodes"),
     ):
         certify(issuer, tmp_path, "chassis-1")
         with pytest.raises(Refused):

@@ -26,7 +26,7 @@ pytestmark = [
 import nova.conf  # noqa: E402
 from nodekit import STEP, Machine, controller_plan, machine, node_plan  # noqa: E402
 
-from dozencloud.cloud import tls  # noqa: E402
+from dozencloud.cloud import certificates, tls  # noqa: E402
 from dozencloud.cloud.installation import LIBVIRT_PORT, Cloud  # noqa: E402
 from dozencloud.cloud.membership import Member  # noqa: E402
 from dozencloud.cloud.plan import Plan  # noqa: E402
@@ -61,7 +61,7 @@ def trusting(root: Path, controller: Cloud, number: int) -> tuple[Plan, Near]:
     key = ec.generate_private_key(ec.SECP256R1())
     request = x509.load_pem_x509_csr(joining.request(key, member.chassis).encode())
     made = authority.sign(controller, request, member.chassis, member.address)
-    tls.replace_pair(tls.folder(plan.cloud) / "node", made.encode(), key)
+    certificates.replace_pair(tls.folder(plan.cloud) / "node", made.encode(), key)
     return meet(plan, Near(controller, member)), Near(controller, member)
 
 
@@ -141,10 +141,10 @@ def test_qemu_s_user_reads_its_own_key_only(nodes: Nodes) -> None:
 
 def test_nodes_are_let_in_and_nobody_else(nodes: Nodes, tmp_path: Path) -> None:
     assert nodes.lists(libvirt.peers(nodes.there.cloud))
-    stranger = tls.Authority.made(tmp_path / "ca.crt", tmp_path / "ca.key", "nodes")
+    stranger = certificates.Authority.made(tmp_path / "ca.crt", tmp_path / "ca.key", "nodes")
     key = ec.generate_private_key(ec.SECP256R1())
-    leaf = stranger.issue("x", [nodes.address], key.public_key(), [tls.CLIENT])
-    tls.replace_pair(tmp_path / "stranger", tls.pem(leaf), key)
+    leaf = stranger.issue("x", [nodes.address], key.public_key(), [certificates.CLIENT])
+    certificates.replace_pair(tmp_path / "stranger", certificates.pem(leaf), key)
     controls = tls.folder(nodes.controller)
     streams = libvirt.streams(nodes.there.cloud)
     for name, pair in {

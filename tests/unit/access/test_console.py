@@ -13,7 +13,7 @@ from openstack.exceptions import ConflictException
 
 from dozencloud.access import console
 from dozencloud.access.client import trust
-from dozencloud.cloud import tls
+from dozencloud.cloud import certificates, tls
 from dozencloud.cloud.installation import Cloud
 from dozencloud.errors import Problem
 from dozencloud.services.gateway import PAGES
@@ -52,7 +52,7 @@ def test_what_nova_says_is_what_people_read() -> None:
 def test_trust(tmp_path: Path) -> None:
     cloud = Cloud(tmp_path)
     tls.folder(cloud).mkdir(parents=True)
-    tls.issue_gateway(cloud)
+    certificates.issue_gateway(cloud)
 
     def settings(verify: bool | str) -> Any:
         asked = SimpleNamespace(get_requests_verify_args=lambda: (verify, None))

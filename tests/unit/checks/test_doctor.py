@@ -21,7 +21,7 @@ from dozencloud.checks.doctor import (
     need_fit,
     plain,
 )
-from dozencloud.content.seed import FLAVORS
+from dozencloud.content.flavors import FLAVORS
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts import (
     Clock,
@@ -37,10 +37,11 @@ from dozencloud.facts import (
     Wall,
 )
 from dozencloud.facts.cpu import Cluster, Cpu
+from dozencloud.facts.firewalld import Entrance
 from dozencloud.facts.packages import Lock, Packages
 from dozencloud.facts.ports import Listener
 from dozencloud.facts.reach import Outcome, Reach
-from dozencloud.facts.system import Architecture, Distribution
+from dozencloud.facts.system import Architecture, OsRelease
 from dozencloud.verdicts import Level, Verdict
 
 NEEDS = Needs(
@@ -100,11 +101,12 @@ def test_a_good_machine_has_no_complaint() -> None:
             replace(
                 GOOD,
                 system=replace(
-                    GOOD.system, distribution=Distribution("fedora", "41", "", "Fedora Linux 41")
+                    GOOD.system, distribution=OsRelease("fedora", "41", "", "Fedora Linux 41")
                 ),
             ),
             Level.BAD,
-            "This is Fedora Linux 41; Debian 12, Debian 13 and Ubuntu 24.04 are supported.",
+            "This is Fedora Linux 41; Debian 12, Debian 13, Ubuntu 24.04, Fedora 44 and Fedora 45"
+            " are supported.",
             "Install one of these, or use a virtual machine with one of them.",
         ),
         (
@@ -159,7 +161,7 @@ def test_a_good_machine_has_no_complaint() -> None:
                 f"Run: {mend}",
             )
             for idle, mend in (
-                ("systemd-timesyncd", "sudo apt install chrony; sudo chronyd"),
+                ("systemd-timesyncd", "sudo apt-get install chrony; sudo chronyd"),
                 ("ntpd", "sudo ntpd"),
             )
         ),
@@ -392,6 +394,17 @@ BRIDGE = "br-dozen-ex"
             f'Run: sudo nft insert rule inet fw forward iifname "{BRIDGE}" accept; '
             f'sudo nft insert rule inet fw forward oifname "{BRIDGE}" accept',
         ),
+        (
+            Wall("firewall-cmd", "filter_FORWARD", frozenset({BRIDGE}), frozenset()),
+            Level.WARN,
+            # As tried with firewalld 1.3.3: after it both directions are let through.
+            f"Run: sudo firewall-cmd --permanent --zone=trusted --add-interface={BRIDGE}; "
+            "sudo firewall-cmd --permanent --new-policy=dozencloud; "
+            "sudo firewall-cmd --permanent --policy=dozencloud --add-ingress-zone=ANY; "
+            "sudo firewall-cmd --permanent --policy=dozencloud --add-egress-zone=trusted; "
+            "sudo firewall-cmd --permanent --policy=dozencloud --set-target=ACCEPT; "
+            "sudo firewall-cmd --reload",
+        ),
         (Wall("iptables", "FORWARD", frozenset({"br-*"}), frozenset({BRIDGE})), Level.OK, ""),
     ],
 )
@@ -400,6 +413,33 @@ def test_a_firewall_that_drops_what_passes(wall: Wall, level: Level, mend: str) 
     verdict = judge("forwarding", replace(GOOD, walls=(wall,)), needs)
     assert (verdict.level, verdict.mend) == (level, mend)
     assert BRIDGE in verdict.fact
+
+
+@pytest.mark.parametrize(
+    ("entrance", "closed"),
+    [
+        (None, False),
+        (Entrance(frozenset({(22, 22)}), frozenset()), True),
+        (Entrance(frozenset({(22, 22), (400, 500)}), frozenset()), False),
+        (Entrance(frozenset(), frozenset({"eth0"})), False),
+        (Entrance(frozenset(), frozenset({BRIDGE})), True),  # the cloud's own
+    ],
+)
+def test_firewalld_in_front_of_the_gateway(entrance: Entrance | None, closed: bool) -> None:
+    needs = replace(NEEDS, public=(443,), passing=(BRIDGE,))
+    found = [v for v in examine(replace(GOOD, entrance=entrance), needs) if v.name == "firewalld"]
+    assert bool(found) is closed
+    for verdict in found:
+        assert verdict.level is Level.WARN
+        assert "to port 443" in verdict.fact
+        assert "--add-port=443/tcp; sudo firewall-cmd --reload" in verdict.mend
+
+
+def test_selinux_is_named_where_it_enforces() -> None:
+    assert not [v for v in examine(GOOD, NEEDS) if v.name == "selinux"]
+    verdict = judge("selinux", replace(GOOD, selinux=True))
+    assert verdict.level is Level.WARN
+    assert "ausearch" in verdict.mend
 
 
 def test_our_own_processes_may_hold_our_ports() -> None:
@@ -416,7 +456,7 @@ def test_chrony_is_started_by_us_where_there_is_no_systemd() -> None:
 
 @pytest.mark.parametrize(
     ("systemd", "mend"),
-    [(True, "sudo apt install chrony"), (False, "sudo apt install chrony; sudo chronyd")],
+    [(True, "sudo apt-get install chrony"), (False, "sudo apt-get install chrony; sudo chronyd")],
 )
 def test_a_cloud_with_a_root_of_its_own_leaves_the_clock_alone(systemd: bool, mend: str) -> None:
     system = replace(GOOD.system, systemd=systemd)
@@ -444,11 +484,49 @@ def test_a_32_bit_board_is_fit_for_a_node(kernel: str, version: str, fit: bool) 
         system=replace(
             ARM,
             architecture=Architecture(kernel, "armhf"),
-            distribution=Distribution("debian", version, "", f"Debian {version}"),
+            distribution=OsRelease("debian", version, "", f"Debian {version}"),
         ),
     )
     verdicts = {v.name: v for v in examine(board, replace(NEEDS, node=True))}
     assert (verdicts["architecture"].level is Level.OK) is fit
+
+
+FEDORA = replace(GOOD, system=replace(GOOD.system, distribution=OsRelease("fedora", "44", "", "F")))
+
+
+def test_what_nobody_tried_is_said_and_stops_nothing() -> None:
+    verdicts = examine(FEDORA, NEEDS)
+    need_fit(verdicts)
+    assert judge("system", FEDORA) == Verdict(
+        "system",
+        Level.WARN,
+        "The system is F; DozenCloud was not tried on a real Fedora.",
+        "Tell us how it went. What has to work today: Debian 12, Debian 13 and Ubuntu 24.04.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "mend"),
+    [
+        ({"broken": "Unsatisfied dependencies for x"}, "Run: sudo dnf distro-sync"),
+        ({"present": False}, "Use Debian 12, Debian 13, Ubuntu 24.04, Fedora 44 and Fedora 45."),
+        (
+            {"lock": Lock(Path("/usr/lib/sysimage/rpm/.rpm.lock"), 77, "dnf")},
+            "Wait until it has ended; to see what it does: ps -fp 77",
+        ),
+    ],
+)
+def test_the_packages_of_fedora(changed: dict[str, object], mend: str) -> None:
+    facts = replace(FEDORA, packages=replace(GOOD.packages, **changed))  # type: ignore[arg-type]
+    assert judge("packages", facts).mend == mend
+
+
+def test_the_clock_of_fedora() -> None:
+    facts = replace(FEDORA, clock=Clock(True, False, "", ("chronyd",)))
+    assert judge("clock", facts).mend == "Run: sudo systemctl enable --now chronyd"
+    facts = replace(FEDORA, clock=Clock(True, False, "", ()))
+    needs = replace(NEEDS, keeps_time=False)
+    assert judge("clock", facts, needs).mend == "Run: sudo dnf install chrony"
 
 
 def test_what_is_installed_needs_no_network() -> None:
@@ -496,7 +574,8 @@ def test_preflight_names_all_that_is_bad_at_once() -> None:
     assert problem.mend == "Use a machine with more memory."
     assert problem.code is Exit.UNFIT
     assert problem.detail.splitlines() == [
-        "There is no apt-get and dpkg here. Use Debian 12, Debian 13 and Ubuntu 24.04.",
+        "There is no apt-get and dpkg here. Use Debian 12, Debian 13, Ubuntu 24.04,"
+        " Fedora 44 and Fedora 45.",
         "Port 443 is taken by nginx (pid 812). "
         "Stop it, or set gateway.port in /etc/dozencloud/cloud.toml.",
     ]

@@ -30,7 +30,7 @@ from dozencloud.cloud.settings import parse
 from dozencloud.errors import Exit, Problem
 from dozencloud.lifecycle import commands
 from dozencloud.nodes.tokens import Token
-from dozencloud.tasks.timings import Record, Report, State
+from dozencloud.tasks.timings import RunReport, TaskRecord, TaskState
 from dozencloud.verdicts import Level, Verdict
 
 
@@ -266,14 +266,14 @@ def _non_empty(lines: Iterator[str]) -> str:
 def test_timings_table_json_and_picture(cloud: Path) -> None:
     from datetime import UTC, datetime
 
-    record = Record("a", "Task A", State.DONE, 0.0, 2.0)
-    report = Report(datetime(2026, 1, 1, tzinfo=UTC), "dozen up", {}, (record,))
+    record = TaskRecord("a", "Task A", TaskState.DONE, 0.0, 2.0)
+    report = RunReport(datetime(2026, 1, 1, tzinfo=UTC), "dozen up", {}, (record,))
     report.save(cloud / "lib" / "timings.json")
     result = dozen("--root", cloud, "timings")
     assert "Task A" in result.stdout
     assert f"Picture: {cloud}/lib/timings.svg" in result.stdout
     assert "<svg" in (cloud / "lib" / "timings.svg").read_text()
-    loaded = Report.from_json(dozen("--root", cloud, "timings", "--json").stdout)
+    loaded = RunReport.from_json(dozen("--root", cloud, "timings", "--json").stdout)
     assert loaded == report
     assert dozen("--root", cloud, "timings", "--svg", "/nowhere/x.svg").exit_code == Exit.FAILED
 
@@ -350,7 +350,7 @@ def test_interrupted() -> None:
 
 
 TOKEN = Token("0" * 64, "0" * 8, "0" * 48)
-REPORT = Report(datetime(2026, 1, 1, tzinfo=UTC), "dozen up", {}, ())
+REPORT = RunReport(datetime(2026, 1, 1, tzinfo=UTC), "dozen up", {}, ())
 DROPS = Verdict("forwarding", Level.WARN, "Docker drops what passes.", "Run: sudo iptables ...")
 
 

@@ -17,7 +17,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-from dozencloud.cloud import tls
+from dozencloud.cloud import certificates, tls
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.settings import Gateway, Network, Settings
 
@@ -26,7 +26,7 @@ from dozencloud.cloud.settings import Gateway, Network, Settings
 def cloud(tmp_path: Path) -> Cloud:
     cloud = Cloud(tmp_path)
     tls.folder(cloud).mkdir(parents=True)
-    tls.issue_gateway(cloud)
+    certificates.issue_gateway(cloud)
     return cloud
 
 
@@ -68,7 +68,7 @@ def test_no_other_name_is_accepted(cloud: Cloud, name: str) -> None:
         verify(cloud, name)
 
 
-@pytest.mark.parametrize("days", [-2, tls.LEAF_DAYS + 1])
+@pytest.mark.parametrize("days", [-2, certificates.LEAF_DAYS + 1])
 def test_not_before_and_not_after(cloud: Cloud, days: int) -> None:
     with pytest.raises(VerificationError):
         verify(cloud, cloud.address, datetime.now(UTC) + timedelta(days=days))
@@ -99,15 +99,15 @@ def with_settings(cloud: Cloud, **more: object) -> Cloud:
 
 
 def test_current_as_long_as_nothing_changes(cloud: Cloud) -> None:
-    assert tls.gateway_current(cloud)
+    assert certificates.gateway_current(cloud)
 
 
 @pytest.mark.parametrize("name", ["gateway.crt", "gateway.key", "ca.crt"])
 def test_not_current_without_a_file(cloud: Cloud, name: str) -> None:
     (tls.folder(cloud) / name).unlink()
-    assert not tls.gateway_current(cloud)
-    tls.issue_gateway(cloud)
-    assert tls.gateway_current(cloud)
+    assert not certificates.gateway_current(cloud)
+    certificates.issue_gateway(cloud)
+    assert certificates.gateway_current(cloud)
     assert verify(cloud, "127.0.0.1")
 
 
@@ -124,10 +124,10 @@ def test_a_new_address_gets_a_new_certificate_from_the_same_ca(
     cloud: Cloud, more: dict[str, object]
 ) -> None:
     moved = with_settings(cloud, **more)
-    assert not tls.gateway_current(moved)
+    assert not certificates.gateway_current(moved)
     authority, before = cloud.ca.read_bytes(), leaf(cloud)
-    tls.issue_gateway(moved)
-    assert tls.gateway_current(moved)
+    certificates.issue_gateway(moved)
+    assert certificates.gateway_current(moved)
     assert cloud.ca.read_bytes() == authority
     assert leaf(cloud).serial_number != before.serial_number
     assert verify(moved, moved.address)
@@ -138,10 +138,10 @@ def test_a_new_address_gets_a_new_certificate_from_the_same_ca(
 def test_renewed_before_its_end(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch, left: int, current: bool
 ) -> None:
-    monkeypatch.setattr(tls, "LEAF_DAYS", left)
-    tls.issue_gateway(cloud)
+    monkeypatch.setattr(certificates, "LEAF_DAYS", left)
+    certificates.issue_gateway(cloud)
     monkeypatch.undo()
-    assert tls.gateway_current(cloud) is current
+    assert certificates.gateway_current(cloud) is current
 
 
 # ---- over the wire ------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def test_another_cloud_s_ca_does_not(cloud: Cloud, server: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         other = Cloud(Path(folder))
         tls.folder(other).mkdir(parents=True)
-        tls.issue_gateway(other)
+        certificates.issue_gateway(other)
         context = ssl.create_default_context(cafile=str(other.ca))
     with (
         socket.create_connection(("127.0.0.1", server), 5) as connection,

@@ -91,7 +91,7 @@ def test_what_a_domain_starts_from(
     firmware: str, more: str, kind: str, start: tuple[bool, Path | None, Path | None]
 ) -> None:
     found = bootfiles.parse(XML.format(firmware=firmware, more=more, kind=kind))
-    assert found == bootfiles.Start("aarch64", *start)
+    assert found == bootfiles.BootFiles("aarch64", *start)
 
 
 def test_arm_has_no_bios_and_the_owner_has_the_last_word() -> None:

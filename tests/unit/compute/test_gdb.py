@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dozencloud.access.debugger import gdb_command, program
-from dozencloud.compute.debugging.gdbrequest import KEY, MOST_MINUTES, Request, request
+from dozencloud.compute.debugging.gdbrequest import KEY, MOST_MINUTES, DebugRequest, request
 from dozencloud.compute.debugging.gdbserial import (
     ACKNOWLEDGED,
     PACKET_BYTES,
@@ -23,9 +23,10 @@ REFUSED = ACKNOWLEDGED + packet(b"")
 
 
 @pytest.mark.parametrize(
-    "asked", [Request(0), Request(1), Request(30, at_start=True), Request(MOST_MINUTES)]
+    "asked",
+    [DebugRequest(0), DebugRequest(1), DebugRequest(30, at_start=True), DebugRequest(MOST_MINUTES)],
 )
-def test_a_request_reads_as_it_was_written(asked: Request) -> None:
+def test_a_request_reads_as_it_was_written(asked: DebugRequest) -> None:
     assert request({"other": "5", KEY: str(asked)}) == asked
 
 

@@ -9,7 +9,13 @@ import pytest
 
 from dozencloud.compute.hang import symptoms, watchdog
 from dozencloud.compute.hang.registers import Processor, Where, parse, where
-from dozencloud.compute.hang.symptoms import Finding, Start, from_console, from_silence, has_come_up
+from dozencloud.compute.hang.symptoms import (
+    Finding,
+    PowerOn,
+    from_console,
+    from_silence,
+    has_come_up,
+)
 from dozencloud.compute.hang.watchdog import BUSY, DONE, LIMIT, POLL, QUIET, Next, Progress, Sample
 
 # ---- registers, as QEMU 7.2 printed them ----------------------------------------------------
@@ -85,8 +91,8 @@ def test_where_the_processor_is(texts: list[str], firmware: bool, expected: Wher
 # ---- silence --------------------------------------------------------------------------------
 
 
-def start(**more: Any) -> Start:
-    return Start(**{"architecture": "aarch64", "accelerator": "qemu"} | KERNEL | more)
+def start(**more: Any) -> PowerOn:
+    return PowerOn(**{"architecture": "aarch64", "accelerator": "qemu"} | KERNEL | more)
 
 
 KERNEL: dict[str, Any] = {"firmware": False, "kernel": True, "command_line": "console=ttyAMA0"}
@@ -121,7 +127,7 @@ DISK: dict[str, Any] = {"firmware": True, "kernel": False, "command_line": ""}
         (start(architecture="riscv64", kernel=False), Where.UNKNOWN, "silent", "is not known"),
     ],
 )
-def test_why_a_server_is_silent(started: Start, place: Where, code: str, words: str) -> None:
+def test_why_a_server_is_silent(started: PowerOn, place: Where, code: str, words: str) -> None:
     finding = from_silence(started, place)
     assert finding
     assert finding.code == code
@@ -263,7 +269,7 @@ def test_a_prompt_counts_only_when_nothing_follows() -> None:
         (start(**DISK, found="aarch64"), "firmware", "UEFI found nothing on the disk"),
     ],
 )
-def test_the_disk_says_more_than_the_firmware(started: Start, code: str, words: str) -> None:
+def test_the_disk_says_more_than_the_firmware(started: PowerOn, code: str, words: str) -> None:
     said = from_console(recorded("uefi-x86"))
     assert said
     finding = symptoms.with_disk(said, started)
@@ -335,7 +341,9 @@ def test_what_may_only_be_slow_gets_eight_times_as_long() -> None:
         (start(), Where.UNKNOWN, False),
     ],
 )
-def test_what_a_slow_machine_cannot_cause_is_sure(started: Start, place: Where, sure: bool) -> None:
+def test_what_a_slow_machine_cannot_cause_is_sure(
+    started: PowerOn, place: Where, sure: bool
+) -> None:
     finding = from_silence(started, place)
     assert finding
     assert finding.sure is sure
@@ -386,23 +394,23 @@ KERNEL_BOOT = "<kernel>/i/kernel</kernel><cmdline>console=ttyAMA0</cmdline>"
     [
         (
             {"kind": "kvm", "firmware": "", "boot": KERNEL_BOOT},
-            Start("aarch64", "kvm", firmware=False, kernel=True, command_line="console=ttyAMA0"),
+            PowerOn("aarch64", "kvm", firmware=False, kernel=True, command_line="console=ttyAMA0"),
         ),
         (
             {"kind": "qemu", "firmware": " firmware='efi'", "boot": ""},
-            Start("aarch64", "qemu", firmware=True, kernel=False),
+            PowerOn("aarch64", "qemu", firmware=True, kernel=False),
         ),
         (
             {"kind": "qemu", "firmware": "", "boot": "<loader>/f.fd</loader>"},
-            Start("aarch64", "qemu", firmware=True, kernel=False),
+            PowerOn("aarch64", "qemu", firmware=True, kernel=False),
         ),
         (
             {"kind": "qemu", "firmware": "", "boot": ""},
-            Start("aarch64", "qemu", firmware=False, kernel=False),
+            PowerOn("aarch64", "qemu", firmware=False, kernel=False),
         ),
     ],
 )
-def test_how_a_domain_was_started(fields: dict[str, str], expected: Start) -> None:
+def test_how_a_domain_was_started(fields: dict[str, str], expected: PowerOn) -> None:
     assert watchdog.start_of(LIVE.format(**fields)) == expected
 
 

@@ -17,7 +17,7 @@ from nova.scheduler.weights import HostWeightHandler
 
 from dozencloud.compute.scheduling import scheduler, staying
 from dozencloud.compute.scheduling.manager import Scheduler, amounts, request
-from dozencloud.compute.scheduling.reasons import Amount, Node, Request, explain
+from dozencloud.compute.scheduling.reasons import Amount, Asked, Candidate, why_none
 from dozencloud.images.inspection.model import Arch, Boot, Format, Inspection
 from dozencloud.images.properties import properties
 from nova import objects
@@ -29,7 +29,7 @@ ARMV7L = "CUSTOM_COMPUTE_ARCH_ARMV7L"
 
 # ---- reasons ------------------------------------------------------------------------------
 
-PC = Node(
+PC = Candidate(
     enabled=True,
     up=True,
     runs=frozenset({"x86_64", "aarch64", "armv7l"}),
@@ -40,7 +40,7 @@ PC = Node(
         "DISK_GB": Amount(most=200, free=150),
     },
 )
-BOARD = Node(
+BOARD = Candidate(
     enabled=True,
     up=True,
     runs=frozenset({"aarch64"}),
@@ -57,90 +57,90 @@ SMALL = {"VCPU": 1, "MEMORY_MB": 512, "DISK_GB": 1}
 @pytest.mark.parametrize(
     ("asked", "nodes", "said"),
     [
-        (Request("armv7l", frozenset({ARMV7L}), SMALL), [PC, BOARD], ""),
+        (Asked("armv7l", frozenset({ARMV7L}), SMALL), [PC, BOARD], ""),
         (
-            Request("s390x", frozenset({"COMPUTE_ARCH_S390X"}), SMALL),
+            Asked("s390x", frozenset({"COMPUTE_ARCH_S390X"}), SMALL),
             [PC, BOARD],
             "No node can run s390x servers. Nodes here run aarch64, armv7l, x86_64.",
         ),
         (
-            Request("ia64", frozenset(), SMALL),
+            Asked("ia64", frozenset(), SMALL),
             [replace(PC, runs=frozenset(f"arch{number}" for number in range(30)))],
             "No node can run ia64 servers.",
         ),
         (
-            Request("armv7l", frozenset({ARMV7L}), SMALL),
+            Asked("armv7l", frozenset({ARMV7L}), SMALL),
             [BOARD],
             "No node can run armv7l servers. Nodes here run aarch64.",
         ),
         (
-            Request("armv7l", frozenset({ARMV7L, "HW_ARCH_ARMV7"}), SMALL),
+            Asked("armv7l", frozenset({ARMV7L, "HW_ARCH_ARMV7"}), SMALL),
             [PC, BOARD],
             "No node that could run the server has the trait HW_ARCH_ARMV7.",
         ),
         (
-            Request("", frozenset({ARMV7L, "HW_ARCH_AARCH64"}), SMALL),
+            Asked("", frozenset({ARMV7L, "HW_ARCH_AARCH64"}), SMALL),
             [PC, BOARD],
             "No node has all of the traits CUSTOM_COMPUTE_ARCH_ARMV7L, HW_ARCH_AARCH64.",
         ),
         (
-            Request("armv7l", frozenset({ARMV7L}), SMALL),
+            Asked("armv7l", frozenset({ARMV7L}), SMALL),
             [replace(PC, up=False), BOARD],
             "The nodes that could run the server do not work now: 1 down.",
         ),
         (
-            Request("aarch64", frozenset(), SMALL),
+            Asked("aarch64", frozenset(), SMALL),
             [replace(PC, up=False), replace(PC, enabled=False), replace(BOARD, up=False)],
             "The nodes that could run the server do not work now: 2 down, 1 disabled.",
         ),
         (
-            Request("aarch64", frozenset(), SMALL | {"VCPU": 8}),
+            Asked("aarch64", frozenset(), SMALL | {"VCPU": 8}),
             [PC, BOARD],
             "The server needs 8 CPUs, and no node gives one server more than 4.",
         ),
         (
-            Request("aarch64", frozenset(), SMALL | {"MEMORY_MB": 20000}),
+            Asked("aarch64", frozenset(), SMALL | {"MEMORY_MB": 20000}),
             [PC, BOARD],
             "The server needs 20000 MiB of memory, and no node gives one server more than 16384.",
         ),
         (
-            Request("aarch64", frozenset(), SMALL | {"MEMORY_MB": 8192}),
+            Asked("aarch64", frozenset(), SMALL | {"MEMORY_MB": 8192}),
             [PC, BOARD],
             "The server needs 8192 MiB of memory, and no node has more than 4096 left.",
         ),
         (
-            Request("aarch64", frozenset(), SMALL | {"DISK_GB": 500}),
+            Asked("aarch64", frozenset(), SMALL | {"DISK_GB": 500}),
             [PC],
             "The server needs 500 GiB of disk, and no node gives one server more than 200.",
         ),
         (
-            Request("aarch64", frozenset(), SMALL),
+            Asked("aarch64", frozenset(), SMALL),
             [BOARD],
             "The server needs 1 CPU, and no node has any left.",
         ),
         (
-            Request("aarch64", frozenset(), {"PCPU": 2}),
+            Asked("aarch64", frozenset(), {"PCPU": 2}),
             [PC],
             "The server needs 2 dedicated CPUs, and no node has any.",
         ),
         # Each node lacks something else.
         (
-            Request("aarch64", frozenset(), {"VCPU": 1, "MEMORY_MB": 4000}),
+            Asked("aarch64", frozenset(), {"VCPU": 1, "MEMORY_MB": 4000}),
             [PC, BOARD],
             "No node has all of it left: 1 CPU, 4000 MiB of memory.",
         ),
         (
-            Request("aarch64", frozenset(), SMALL, count=50),
+            Asked("aarch64", frozenset(), SMALL, count=50),
             [PC],
             "There is no room for 50 such servers.",
         ),
         # What only some servers ask for is left to upstream.
-        (Request("aarch64", frozenset(), SMALL | {"VGPU": 1}), [PC], ""),
-        (Request("aarch64", frozenset(), SMALL), [], "The cloud has no other node."),
+        (Asked("aarch64", frozenset(), SMALL | {"VGPU": 1}), [PC], ""),
+        (Asked("aarch64", frozenset(), SMALL), [], "The cloud has no other node."),
     ],
 )
-def test_reasons(asked: Request, nodes: list[Node], said: str) -> None:
-    assert explain(asked, nodes) == said
+def test_reasons(asked: Asked, nodes: list[Candidate], said: str) -> None:
+    assert why_none(asked, nodes) == said
 
 
 def test_amounts_are_counted_as_placement_counts() -> None:
@@ -177,7 +177,7 @@ def test_an_image_asks_placement_for_its_architecture(arch: Arch, trait: str) ->
     spec = spec_of(arch)
     asked = request(spec, ResourceRequest.from_request_spec(spec), 2)
     resources = {"VCPU": 1, "MEMORY_MB": 256, "DISK_GB": 1}
-    assert asked == Request(arch.value, frozenset({trait}), resources, 2)
+    assert asked == Asked(arch.value, frozenset({trait}), resources, 2)
 
 
 def test_the_trap_of_upstream_s_prefilter() -> None:

@@ -52,6 +52,44 @@ MADE = {
     "another-family": f"nft 'add table ip6 fw; add chain ip6 fw {CHAIN.format('drop')}'",
     "accept": f"nft 'add table ip fw; add chain ip fw {CHAIN.format('accept')}'",
 }
+# The chains that matter here, of those that firewalld 1.3.3 makes.
+FIREWALLD = """
+table inet firewalld {
+    chain filter_FWD_public { reject with icmpx admin-prohibited; }
+    chain filter_FWD_trusted { accept; }
+    chain filter_FWD_policy_dozencloud { accept; }
+    chain filter_FORWARD_POLICIES_pre { oifname "br-dozen-ex" jump filter_FWD_policy_dozencloud; }
+    chain filter_FORWARD_ZONES {
+        iifname "br-dozen-ex" goto filter_FWD_trusted
+        iifname "eth0" goto filter_FWD_public
+        goto filter_FWD_public
+    }
+    chain filter_FORWARD {
+        type filter hook forward priority filter + 10; policy accept;
+        ct state { established, related } accept
+        jump filter_FORWARD_ZONES
+        reject with icmpx admin-prohibited
+    }
+    chain filter_IN_public_allow {
+        tcp dport 22 accept
+        tcp dport 8000-8100 accept
+        ip6 daddr fe80::/64 udp dport 546 accept
+    }
+    chain filter_IN_public { jump filter_IN_public_allow; }
+    chain filter_IN_trusted { accept; }
+    chain filter_INPUT_ZONES {
+        iifname "br-dozen-ex" goto filter_IN_trusted
+        goto filter_IN_public
+    }
+}
+"""
+MADE["firewalld"] = f"nft -f - <<'end'\n{FIREWALLD}\nend"
+ENTRANCE = """
+import json
+from dozencloud.facts.firewalld import entrance
+found = entrance()
+print(json.dumps(found and [sorted(found.ports), sorted(found.trusted)]))
+"""
 LOOK = """
 import json
 from dozencloud.facts.forwarding import walls
@@ -68,21 +106,39 @@ print(json.dumps([[w.program, w.chain, sorted(w.inward), sorted(w.outward)] for 
         ("docker", [["iptables", "DOCKER-USER", ["br-dozen-ex", "docker0"], []]]),
         ("nft", [["nft", "inet fw forward", ["br-dozen-ex", "eth1"], ["br-dozen-ex"]]]),
         ("another-family", []),
+        ("firewalld", [["firewall-cmd", "filter_FORWARD", ["br-dozen-ex"], ["br-dozen-ex"]]]),
         ("accept", []),
     ],
 )
 def test_what_the_kernel_has(made: str, found: list[object]) -> None:
+    assert looked(made, LOOK) == found
+
+
+@pytest.mark.functional
+@pytest.mark.parametrize(
+    ("made", "found"),
+    [
+        ("nothing", None),
+        ("nft", None),
+        ("firewalld", [[[22, 22], [8000, 8100]], ["br-dozen-ex"]]),
+    ],
+)
+def test_what_firewalld_lets_in(made: str, found: object) -> None:
+    assert looked(made, ENTRANCE) == found
+
+
+def looked(made: str, look: str) -> object:
     """In a network namespace of its own."""
     script = f'set -e\n{MADE[made]}\nexec "$0" -c "$1"'
     done = subprocess.run(
-        ["unshare", "--net", "sh", "-c", script, sys.executable, LOOK],
+        ["unshare", "--net", "sh", "-c", script, sys.executable, look],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         check=True,
         capture_output=True,
         text=True,
         timeout=30,
     )
-    assert json.loads(done.stdout) == found
+    return json.loads(done.stdout)
 
 
 def test_a_star_stands_for_what_begins_so() -> None:

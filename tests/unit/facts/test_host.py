@@ -16,6 +16,7 @@ from dozencloud.facts.datapath import (
 from dozencloud.facts.firmware import Firmware, first_present
 from dozencloud.facts.kvm import Kvm, KvmState, kvm, only_for_root
 from dozencloud.facts.memory import Memory, disk, parse_meminfo
+from dozencloud.facts.selinux import enforcing
 
 RASPBERRY_PI_4 = """\
 MemTotal:        3882988 kB
@@ -46,6 +47,14 @@ def test_firmware_needs_both_halves(tmp_path: Path) -> None:
     for path in (pairs[0][0], *pairs[1]):
         path.touch()
     assert first_present(pairs) == Firmware(*pairs[1])
+
+
+def test_selinux(tmp_path: Path) -> None:
+    enforce = tmp_path / "enforce"
+    assert not enforcing(enforce)
+    for text, says in (("0", False), ("1", True)):
+        enforce.write_text(text)
+        assert enforcing(enforce) is says
 
 
 def test_kvm_absent_or_something_else(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dozencloud.facts.packages import Audit, lock_holder, parse_audit, parse_check
+from dozencloud.facts.packages import Audit, lock_holder, parse_audit, parse_check, parse_verify
 
 DAMAGED = """\
 The following packages are in a mess due to serious problems during
@@ -73,6 +73,17 @@ def test_check() -> None:
     )
     assert parse_check(reinstall) == reinstall[3:-1]
     assert parse_check("Reading package lists...\n") == ""
+
+
+def test_verify() -> None:
+    """As rpm 4.18 says it."""
+    said = (
+        "Unsatisfied dependencies for needs-1-1.noarch:\n\tnginx-core is needed by (installed) x\n"
+    )
+    assert parse_verify(said) == (
+        "Unsatisfied dependencies for needs-1-1.noarch: nginx-core is needed by (installed) x"
+    )
+    assert parse_verify("") == ""
 
 
 def test_nobody_locks_an_unused_file(tmp_path: Path) -> None:

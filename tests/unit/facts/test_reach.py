@@ -10,9 +10,9 @@ from urllib.error import URLError
 import pytest
 
 from dozencloud.facts.reach import (
-    explain,
     parse_apt_proxies,
     parse_route,
+    reason_in_words,
     resolve,
     without_password,
 )
@@ -73,7 +73,7 @@ def certificate_error() -> ssl.SSLCertVerificationError:
     ],
 )
 def test_explain(error: BaseException, words: str) -> None:
-    assert explain(error, "pypi.org") == words
+    assert reason_in_words(error, "pypi.org") == words
 
 
 def test_names_are_resolved_in_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from dozencloud.facts.system import Architecture, parse_os_release, plausible
+from dozencloud.facts.system import Architecture, Family, parse_os_release, plausible
+from dozencloud.host.distributions import registry
 
 DEBIAN_12 = """\
 PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"
@@ -57,6 +58,15 @@ VERSION_CODENAME=bookworm
 ID=raspbian
 ID_LIKE=debian
 """
+FEDORA_44 = """\
+NAME="Fedora Linux"
+VERSION="44 (Server Edition)"
+RELEASE_TYPE=stable
+ID=fedora
+VERSION_ID=44
+VERSION_CODENAME=""
+PRETTY_NAME="Fedora Linux 44 (Server Edition)"
+"""
 FEDORA_41 = """\
 NAME="Fedora Linux"
 VERSION="41 (Forty One)"
@@ -88,6 +98,7 @@ ID=debian
             ("raspbian", "12", "bookworm", "Raspbian GNU/Linux 12 (bookworm)"),
             False,
         ),
+        (FEDORA_44, ("fedora", "44", "", "Fedora Linux 44 (Server Edition)"), True),
         (FEDORA_41, ("fedora", "41", "", "Fedora Linux 41 (Forty One)"), False),
         (DEBIAN_SID, ("debian", "", "forky", "Debian GNU/Linux forky/sid"), False),
         ("", ("linux", "", "", "an unknown Linux"), False),
@@ -98,23 +109,39 @@ ID=debian
 def test_os_release(text: str, system: tuple[str, str, str, str], supported: bool) -> None:
     found = parse_os_release(text)
     assert (found.id, found.version, found.codename, found.pretty) == system
-    assert found.supported is supported
+    assert registry.is_supported(found) is supported
 
 
 @pytest.mark.parametrize(
-    ("kernel", "packages", "arm", "supported"),
+    ("text", "family"),
     [
-        ("x86_64", "amd64", False, True),
-        ("aarch64", "arm64", True, True),
-        ("aarch64", "armhf", True, False),  # 32-bit Raspberry Pi OS on its 64-bit kernel
-        ("armv7l", "armhf", True, False),
-        ("riscv64", "riscv64", False, False),
-        ("x86_64", "", False, False),
+        (DEBIAN_12, Family.DEB),
+        (UBUNTU_24, Family.DEB),
+        (RASPBIAN_12, Family.DEB),
+        ('ID=linuxmint\nID_LIKE="ubuntu debian"\n', Family.DEB),
+        (FEDORA_41, Family.RPM),
+        ('ID=rocky\nID_LIKE="rhel centos fedora"\n', Family.RPM),
+        ("ID=arch\n", Family.OTHER),
+        ("", Family.OTHER),
     ],
 )
-def test_architecture(kernel: str, packages: str, arm: bool, supported: bool) -> None:
+def test_family(text: str, family: Family) -> None:
+    assert parse_os_release(text).family is family
+
+
+@pytest.mark.parametrize(
+    ("kernel", "packages", "arm", "small"),
+    [
+        ("x86_64", "amd64", False, False),
+        ("aarch64", "arm64", True, False),
+        ("aarch64", "armhf", True, False),  # 32-bit Raspberry Pi OS on its 64-bit kernel
+        ("armv7l", "armhf", True, True),
+        ("riscv64", "riscv64", False, False),
+    ],
+)
+def test_architecture(kernel: str, packages: str, arm: bool, small: bool) -> None:
     found = Architecture(kernel, packages)
-    assert (found.arm, found.supported) == (arm, supported)
+    assert (found.arm, found.small) == (arm, small)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from dozencloud.hooks import metadata
-from dozencloud.hooks.metadata import BODY, HEAD, Answer, Incoming, Refused, Request
+from dozencloud.hooks.metadata import BODY, HEAD, Answer, Incoming, MetadataRequest, Refused
 
 GET = b"GET /x HTTP/1.1\r\n\r\n"
 
@@ -35,7 +35,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
-def read(pair: tuple[socket.socket, socket.socket], *pieces: bytes) -> Request:
+def read(pair: tuple[socket.socket, socket.socket], *pieces: bytes) -> MetadataRequest:
     ours, theirs = pair
 
     def write() -> None:
@@ -57,7 +57,7 @@ def test_a_head_is_read_to_its_end(pair: tuple[socket.socket, socket.socket]) ->
     made = read(
         pair, b"POST /a?b=c HTTP/1.0\r\n", lines, b"Content-Le", b"ngth: 5\r\n\r", b"\nhel", b"lo"
     )
-    assert made == Request("POST", "/a?b=c", "", b"hello")
+    assert made == MetadataRequest("POST", "/a?b=c", "", b"hello")
 
 
 @pytest.mark.parametrize(
@@ -137,9 +137,9 @@ ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="its service is root")
 def test_the_answer_goes_on_as_it_is(pair: Any) -> None:
     ours, theirs = pair
     body = bytes(range(256))
-    asked: list[tuple[str, Any, Request]] = []
+    asked: list[tuple[str, Any, MetadataRequest]] = []
 
-    def answering(network: str, address: Any, request: Request) -> Answer:
+    def answering(network: str, address: Any, request: MetadataRequest) -> Answer:
         asked.append((network, address, request))
         return Answer(200, "OK", "application/octet-stream", body, len(body))
 
@@ -149,12 +149,12 @@ def test_the_answer_goes_on_as_it_is(pair: Any) -> None:
     metadata.serve(ours, "ours", answering)
     said = b"".join(iter(lambda: theirs.recv(4096), b""))
     assert said.endswith(b"\r\nContent-Length: 256\r\nConnection: close\r\n\r\n" + body)
-    assert asked == [("ours", ip_address("10.0.0.9"), Request("GET", "/x", "", b""))]
+    assert asked == [("ours", ip_address("10.0.0.9"), MetadataRequest("GET", "/x", "", b""))]
 
 
 @ROOT_ONLY
 def test_each_network_has_a_door_of_its_own(tmp_path: Path) -> None:
-    def answering(network: str, _address: Any, _request: Request) -> Answer:
+    def answering(network: str, _address: Any, _request: MetadataRequest) -> Answer:
         return Answer(200, "OK", "text/plain", network.encode(), len(network))
 
     doors = metadata.Doors(tmp_path, -1, answering)

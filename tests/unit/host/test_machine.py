@@ -10,8 +10,7 @@ import pytest
 from dozencloud.cli.destroy import clear_machine
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.state import State
-from dozencloud.host import environments, machine
-from dozencloud.lifecycle import destroy
+from dozencloud.host import environments, machine, packages
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +76,7 @@ def test_destroy_says_what_it_leaves_and_removes_it_when_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """apt-get is left out: no package of this machine is to go."""
-    monkeypatch.setattr(destroy, "purge", lambda say: machine.forget_packages() or ["nginx"])
+    monkeypatch.setattr(packages, "purge", lambda say: machine.forget_packages() or ["nginx"])
     gone = Cloud(tmp_path / "gone")
     machine.remember(["nginx"])
     clear_machine(gone)

@@ -1,55 +1,26 @@
-"""Debian packages: which, what is missing, and what apt's messages mean."""
+"""Installing packages with apt: what is missing, what is left alone, what its messages mean."""
 
 from __future__ import annotations
 
 import io
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
 from dozencloud.cloud.state import State
 from dozencloud.errors import Problem
-from dozencloud.facts.system import SUPPORTED
 from dozencloud.host import packages
+from dozencloud.host.distributions.debian import Debian
+from dozencloud.host.packagemanagers import apt
+from dozencloud.host.packagemanagers.dnf import Dnf
 from dozencloud.tasks.graph import Step
 
-LIBVIRT_11 = {"libvirt-daemon-driver-storage", "libvirt-daemon-log"}
-
-
-@pytest.mark.parametrize(
-    ("distribution", "version", "machine", "extra"),
-    [
-        ("debian", "12", "x86_64", {"qemu-system-x86", "libvirt-daemon-system"}),
-        ("debian", "12", "aarch64", {"libvirt-daemon-system"}),
-        ("debian", "13", "x86_64", {"qemu-system-x86", *LIBVIRT_11}),
-        ("debian", "13", "aarch64", LIBVIRT_11),
-        (
-            *("ubuntu", "24.04", "x86_64"),
-            {"qemu-system-x86", "debian-archive-keyring", "libvirt-daemon-system"},
-        ),
-        ("ubuntu", "24.04", "aarch64", {"debian-archive-keyring", "libvirt-daemon-system"}),
-        ("debian", "14", "riscv64", set()),
-    ],
-)
-def test_wanted(distribution: str, version: str, machine: str, extra: set[str]) -> None:
-    wanted = packages.wanted(distribution, version, machine)
-    assert set(wanted) - {*packages.COMMON, *packages.CONTROL} == extra
-    assert {*packages.COMMON, *packages.CONTROL} <= set(wanted)
-    assert list(wanted) == sorted(set(wanted))
-    node = packages.wanted(distribution, version, machine, control=False)
-    assert set(wanted) - set(node) == set(packages.CONTROL)
-    timed = packages.wanted(distribution, version, machine, time=True)
-    assert set(timed) - set(wanted) == {packages.TIME}
-
-
-def test_every_extra_is_for_a_supported_system() -> None:
-    assert set(packages.BY_DISTRIBUTION) <= set(SUPPORTED)
+APT = apt.Apt()
 
 
 def test_missing_of_what_is_there_and_what_is_not() -> None:
-    assert packages.missing(("dpkg", "no-such-package", "base-files", "no-other")) == [
+    assert APT.missing(("dpkg", "no-such-package", "base-files", "no-other")) == [
         "no-such-package",
         "no-other",
     ]
@@ -57,23 +28,23 @@ def test_missing_of_what_is_there_and_what_is_not() -> None:
 
 def test_installing_nothing_runs_nothing(tmp_path: Path) -> None:
     log, state = io.StringIO(), State(tmp_path / "state.json")
-    packages.install(Step(log), ("dpkg",), state)
+    packages.install(Step(log), ("dpkg",), state, Debian("12"))
     assert log.getvalue() == ""
     assert not state.path.exists()
 
 
 def test_what_a_system_cannot_do_without_is_not_removed() -> None:
-    assert packages.removable(["dpkg", "coreutils", "e2fsprogs", "no-such-package"]) == []
-    assert packages.removable(["python3-minimal"]) == ["python3-minimal"]
+    assert APT.removable(["dpkg", "coreutils", "e2fsprogs", "no-such-package"]) == []
+    assert APT.removable(["python3-minimal"]) == ["python3-minimal"]
 
 
 def test_apt_never_asks() -> None:
-    words = packages.apt("install", "nginx")
+    words = APT.install(["nginx"])
     assert words[0] == "apt-get"
     assert words[-2:] == ["install", "nginx"]
     assert {"--assume-yes", "--no-install-recommends"} <= set(words)
     assert {"Dpkg::Options::=--force-confdef", "Dpkg::Options::=--force-confold"} <= set(words)
-    assert packages.APT_ENVIRONMENT["DEBIAN_FRONTEND"] == "noninteractive"
+    assert APT.environment["DEBIAN_FRONTEND"] == "noninteractive"
 
 
 # As apt and dpkg of Debian 12 and 13 say it.
@@ -115,8 +86,8 @@ OFFLINE, SOURCES, FULL, BUSY, BROKEN = (
         ("dpkg: error processing package nginx (--configure):", BROKEN),
     ],
 )
-def test_explain(said: str, meant: str) -> None:
-    problem = packages._explain(Problem("apt-get ended with status 100.", detail=said))
+def test_cause(said: str, meant: str) -> None:
+    problem = APT.cause(Problem("apt-get ended with status 100.", detail=said))
     assert meant in problem.what
     assert problem.mend
     assert problem.detail == said
@@ -124,18 +95,7 @@ def test_explain(said: str, meant: str) -> None:
 
 def test_what_nobody_knows_stays_as_it_is() -> None:
     problem = Problem("apt-get ended with status 100.", detail="E: Something new")
-    assert packages._explain(problem) is problem
-
-
-def test_bindings_are_linked_once_and_again(tmp_path: Path) -> None:
-    site = tmp_path / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
-    site.mkdir(parents=True)
-    first = packages.link_bindings(tmp_path)
-    assert packages.link_bindings(tmp_path) == first
-    for link in first:
-        assert link.parent == site
-        assert link.is_symlink()
-        assert link.resolve().parent == Path("/usr/lib/python3/dist-packages")
+    assert APT.cause(problem) is problem
 
 
 # systemctl of Debian 12 (systemd 252): `is-enabled` says nothing more after a unit that is not
@@ -159,12 +119,16 @@ done
 def test_units_that_are_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in for systemd, which runs on no machine of the tests."""
     monkeypatch.setattr(packages, "BOOTED", tmp_path / "booted")
-    assert packages._in_use() == set()
+    assert packages.in_use(Debian.units) == set()
     (tmp_path / "booted").mkdir()
     (tmp_path / "systemctl").write_text(SYSTEMCTL)
     (tmp_path / "systemctl").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert packages._in_use() == {"nginx.service", "memcached.service", "libvirtd.socket"}
+    assert packages.in_use(Debian.units) == {
+        "nginx.service",
+        "memcached.service",
+        "libvirtd.socket",
+    }
 
 
 def test_a_persons_own_units_are_left_alone(
@@ -173,13 +137,56 @@ def test_a_persons_own_units_are_left_alone(
     """Only what an installation enabled is disabled; apt-get is left out."""
     states = iter([{"nginx.service"}, {"nginx.service", "rabbitmq-server.service"}])
     ran: list[list[str]] = []
-    monkeypatch.setattr(packages, "_in_use", lambda: next(states))
-    monkeypatch.setattr(packages, "missing", lambda names: ["rabbitmq-server"])
-    monkeypatch.setattr(packages, "POLICY", tmp_path / "policy")
+    monkeypatch.setattr(packages, "in_use", lambda units: next(states))
+    monkeypatch.setattr(apt.Apt, "missing", lambda self, names: ["rabbitmq-server"])
+    monkeypatch.setattr(apt, "POLICY", tmp_path / "policy")
     monkeypatch.setattr(packages.machine, "RECORD", tmp_path / "record")
     step = Step(io.StringIO())
     monkeypatch.setattr(step, "run", lambda words, **_: ran.append(list(words)))
-    packages.install(step, ("rabbitmq-server",), State(tmp_path / "state.json"))
+    packages.install(step, ("rabbitmq-server",), State(tmp_path / "state.json"), Debian("12"))
     disabled = [words for words in ran if words[0] == "systemctl"]
     assert disabled == [["systemctl", "disable", "--now", "--quiet", "rabbitmq-server.service"]]
     assert packages.machine.packages() == ["rabbitmq-server"]
+
+
+def dnf_means(said: str) -> str:
+    return Dnf().cause(Problem("dnf ended with status 1.", detail=said)).what
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        # dnf 4.14
+        (
+            "Errors during downloading metadata for repository 'fedora':\n  - Curl error (6):"
+            " Couldn't resolve host name for https://mirrors.fedoraproject.org/metalink",
+            OFFLINE,
+        ),
+        ("Error: Failed to download metadata for repo 'updates': Cannot prepare", OFFLINE),
+        ("No match for argument: ovn\nError: Unable to find a match: ovn", "not in the enabled"),
+        ("Error Summary\nAt least 1722MB more space needed on the / filesystem.", FULL),
+        ("[Errno 28] No space left on device: '/var/cache/dnf/x'", FULL),
+        ("Failed to obtain the transaction lock (logged in as: root).", BUSY),
+        (
+            "Error: \n Problem: package a-1 requires b, but none of the providers can be"
+            " installed\n  - conflicting requests",
+            BROKEN,
+        ),
+        # dnf 5, as quoted in its issues 2435, 538 and in others
+        (
+            "Transaction failed: Failed to obtain rpm transaction lock. Another transaction is in"
+            " progress.",
+            BUSY,
+        ),
+        ("Failed to resolve the transaction:\nNo match for argument: x", "not in the enabled"),
+    ],
+)
+def test_what_dnf_means(said: str, meant: str) -> None:
+    assert meant in dnf_means(said)
+
+
+def test_what_keeps_fedoras_daemons_off() -> None:
+    policy = Dnf().policy(("nginx.service", "epmd.socket"))
+    assert str(policy.path).startswith("/run/systemd/system-preset/0")
+    lines = [line for line in policy.text.splitlines() if not line.startswith("#")]
+    assert lines == ["disable nginx.service", "disable epmd.socket"]

@@ -142,14 +142,14 @@ def test_the_date_of_packages_is_that_of_the_newest(tmp_path: Path) -> None:
 )
 def test_a_mirror_in_the_middle_of_an_update(file: str, error: str) -> None:
     output = f"E: Failed to fetch http://m/{file}  {error}"
-    problem = apt.explain(output, apt.Source("http://m", "trixie", Path("/k")))
+    problem = apt.cause(output, apt.Source("http://m", "trixie", Path("/k")))
     assert isinstance(problem, apt.MirrorIsUpdated)
     assert problem.what.startswith(f"The mirror is being updated: http://m/{file} does not fit")
 
 
 def test_a_damaged_package_is_no_update() -> None:
     output = "E: Failed to fetch http://m/pool/x.deb  Hash Sum mismatch"
-    problem = apt.explain(output, apt.Source("http://m", "trixie", Path("/k")))
+    problem = apt.cause(output, apt.Source("http://m", "trixie", Path("/k")))
     assert not isinstance(problem, apt.MirrorIsUpdated)
 
 

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import lzma
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
+from glance_kit import Glance
 from images_kit import ELF_X86, arm64_image, bzimage, initrd
 
 from dozencloud.errors import Problem
-from dozencloud.images import importing
+from dozencloud.images import importing, uploads
 from dozencloud.images.importing import (
+    LONGEST,
     Importer,
     check_texts,
     room_for,
@@ -77,45 +76,6 @@ def test_names_in_any_language(name: str) -> None:
     check_texts(name, {"os_distro": "日本", "description": "two\nlines"})
 
 
-class Glance:
-    """Images as openstacksdk shows them: a real Glance takes a cloud (tests/e2e)."""
-
-    def __init__(self) -> None:
-        self.all: dict[str, Any] = {}
-        self.image = self
-
-    def images(self, name: str) -> list[Any]:
-        return [image for image in self.all.values() if image.name == name]
-
-    def find_image(self, image: str) -> Any:
-        return self.all.get(image)
-
-    def create_image(self, name: str, **more: Any) -> Any:
-        visibility = more.pop("visibility")
-        image = SimpleNamespace(id=f"id-{len(self.all)}", name=name, status="queued")
-        image.visibility, image.properties, image.hash_algo = visibility, more, "sha512"
-        image.kernel_id, image.ramdisk_id = more.get("kernel_id"), more.get("ramdisk_id")
-        image.to_dict = lambda **_: {**image.properties, "visibility": image.visibility}
-        self.all[image.id] = image
-        return image
-
-    def put(self, path: str, *, data: Iterator[bytes], **_: Any) -> Any:
-        image = self.all[path.split("/")[2]]
-        image.content, image.status = b"".join(data), "active"
-        image.size = len(image.content)
-        image.hash_value = hashlib.sha512(image.content).hexdigest()
-        return SimpleNamespace(status_code=204, text="")
-
-    def patch(self, *_: Any, **__: Any) -> None:
-        return None
-
-    def update_image(self, image: str, **changes: Any) -> None:
-        vars(self.all[image]).update(changes)
-
-    def download_image(self, image: Any, **_: Any) -> Any:
-        return SimpleNamespace(iter_content=lambda _size: [image.content])
-
-
 @pytest.fixture
 def cloud(tmp_path: Path) -> tuple[Importer, Glance]:
     glance = Glance()
@@ -131,24 +91,80 @@ def bare_kernel(tmp_path: Path) -> Path:
 def test_what_is_there_becomes_public(cloud: tuple[Importer, Glance], tmp_path: Path) -> None:
     importer, glance = cloud
     path = bare_kernel(tmp_path)
-    first = importer.run(path, "k")
+    first = importer.run(path, "k").stored
     assert (first.new, glance.all[first.id].visibility) == (True, "private")
-    again = importer.run(path, "k", public=True)
+    again = importer.run(path, "k", public=True).stored
     assert (again.new, again.id, glance.all[first.id].visibility) == (False, first.id, "public")
     importer.run(path, "k")
     assert glance.all[first.id].visibility == "public"
+
+
+def test_new_content_takes_the_name_and_the_old_one_stays(
+    cloud: tuple[Importer, Glance], tmp_path: Path
+) -> None:
+    importer, glance = cloud
+    path = bare_kernel(tmp_path)
+    old = importer.run(path, "k").stored
+    path.write_bytes(arm64_image("6.13.0"))
+    done = importer.run(path, "k").stored
+    aside = f"k-{old.id[:8]}"
+    assert (done.new, done.older) == (True, (aside,))
+    assert (glance.all[old.id].name, glance.all[old.id].is_hidden) == (aside, True)
+    assert glance.shown() == ["k"]
+    assert importer.run(path, "k").stored == replace(done, new=False, older=())
+    long = "a" * LONGEST
+    first = importer.run(path, long).stored
+    importer.run(bare_kernel(tmp_path), long)
+    assert len(glance.all[first.id].name) == uploads.LONGEST
+
+
+def test_images_of_other_projects_keep_their_names(
+    cloud: tuple[Importer, Glance], tmp_path: Path
+) -> None:
+    importer, glance = cloud
+    path = bare_kernel(tmp_path)
+    theirs = glance.store("k", path.read_bytes(), owner="a student's")
+    cut = glance.store("k", owner="a student's", **{uploads.PARTIAL: "1"})
+    done = importer.run(path, "k").stored
+    assert (done.new, done.older) == (True, ())
+    assert (theirs.name, cut.name, theirs.is_hidden, cut.is_hidden) == ("k", "k", False, False)
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_what_a_killed_import_left_in_the_cloud_goes_with_the_next(
+    hidden: bool, cloud: tuple[Importer, Glance], tmp_path: Path
+) -> None:
+    """Releases before this one did not hide an image while it was uploaded."""
+    importer, glance = cloud
+    for name in ("k", "k-kernel", "k-initrd"):
+        glance.store(name, **{uploads.PARTIAL: "1"}).is_hidden = hidden
+    done = importer.run(bare_kernel(tmp_path), "k").stored
+    assert list(glance.all) == [done.id]
+    (made,) = glance.all.values()
+    assert (made.is_hidden, uploads.PARTIAL in made.properties) == (False, False)
+
+
+def test_what_glance_does_not_take_leaves_the_older_one_its_name(
+    cloud: tuple[Importer, Glance], tmp_path: Path
+) -> None:
+    importer, glance = cloud
+    path = bare_kernel(tmp_path)
+    old = importer.run(path, "k").stored
+    path.write_bytes(arm64_image("6.13.0"))
+    glance.refuses_data = True
+    with pytest.raises(Problem, match=r"Glance did not take k: No room\."):
+        importer.run(path, "k")
+    assert (list(glance.all), glance.shown()) == ([old.id], ["k"])
 
 
 def test_an_image_is_judged_with_the_kernel_that_it_names(
     cloud: tuple[Importer, Glance], tmp_path: Path
 ) -> None:
     importer, glance = cloud
-    kernel = importer.run(bare_kernel(tmp_path), "k").id
+    kernel = importer.run(bare_kernel(tmp_path), "k").stored.id
 
     def store(data: bytes, **links: str) -> str:
-        image = glance.create_image("x", visibility="public", **links)
-        glance.put(f"/images/{image.id}/file", data=iter([data]))
-        return str(image.id)
+        return str(glance.store("x", data, **links).id)
 
     def inspected(**links: str) -> Inspection:
         folder = tmp_path / str(len(glance.all))
@@ -203,7 +219,7 @@ def test_a_compressed_disk_with_tables_is_unpacked_to_what_it_is(
     known = Inspection(Format.QCOW2, Boot.UEFI, compression=Compression.XZ, virtual_size=10 << 30)
     monkeypatch.setattr(importing, "inspect_file", lambda _path: known)
     made = importer.run(path, "x")
-    assert glance.all[made.id].size == 20_000
+    assert glance.all[made.stored.id].size == 20_000
 
 
 def test_several_initrds_become_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ SOURCE = apt.Source("http://mirror.example/debian", "trixie", Path("/keys.gpg"))
     ],
 )
 def test_a_failed_download_is_one_sentence_and_a_mend(output: str, said: str) -> None:
-    problem = apt.explain(output, SOURCE)
+    problem = apt.cause(output, SOURCE)
     assert said in problem.what
     assert problem.what.endswith(".")
     assert problem.mend

@@ -9,7 +9,7 @@ import pytest
 
 from dozencloud.lifecycle.commands import KEPT, _new_folder, worked
 from dozencloud.tasks.graph import Step, Task
-from dozencloud.tasks.timings import Record, Report, State
+from dozencloud.tasks.timings import RunReport, TaskRecord, TaskState
 
 
 def nothing(step: Step) -> None:
@@ -19,17 +19,19 @@ def nothing(step: Step) -> None:
 @pytest.mark.parametrize(
     ("name", "checked", "state", "expected"),
     [
-        ("keystone", True, State.DONE, True),
-        ("keystone", True, State.SKIPPED, False),
-        ("configuration", False, State.DONE, False),
-        ("compute-node", True, State.DONE, False),
-        ("keystone", True, State.FAILED, False),
+        ("keystone", True, TaskState.DONE, True),
+        ("keystone", True, TaskState.SKIPPED, False),
+        ("configuration", False, TaskState.DONE, False),
+        ("compute-node", True, TaskState.DONE, False),
+        ("keystone", True, TaskState.FAILED, False),
     ],
 )
-def test_what_counts_as_a_change(name: str, checked: bool, state: State, expected: bool) -> None:
+def test_what_counts_as_a_change(
+    name: str, checked: bool, state: TaskState, expected: bool
+) -> None:
     task = Task(name, name, nothing, done=(lambda: True) if checked else None)
-    records = (Record(name, name, state, 0.0, 1.0),)
-    report = Report(datetime(2026, 1, 1, tzinfo=UTC), "dozen up", {}, records)
+    records = (TaskRecord(name, name, state, 0.0, 1.0),)
+    report = RunReport(datetime(2026, 1, 1, tzinfo=UTC), "dozen up", {}, records)
     assert worked(report, [task]) is expected
 
 

@@ -17,11 +17,11 @@ from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.plan import Plan
 from dozencloud.cloud.secret import Secrets
 from dozencloud.cloud.settings import Settings, parse
-from dozencloud.cloud.state import State
+from dozencloud.cloud.state import REGISTERED, State
 from dozencloud.facts.cpu import Cluster
 from dozencloud.lifecycle.bringup import Bringup
 from dozencloud.lifecycle.node import decide_node
-from dozencloud.lifecycle.preflight import REGISTERED, kept_settings, ranges
+from dozencloud.lifecycle.preflight import kept_settings, ranges
 from dozencloud.services import services
 from dozencloud.supervision.client import variables
 
@@ -65,9 +65,9 @@ OTHERWISE: dict[str, Callable[[Bringup], Any]] = {
     # A verdict says that it was changed (test_preflight).
     "network.provider_interface": lambda made: made.cloud.settings.network.provider_interface,
     "nodes.migration": lambda made: made._migration,
-    "services.preload": lambda made: made._parent_fingerprint,
-    "image.mirror": lambda made: made._image_fingerprint(),
-    "image.suite": lambda made: made._image_fingerprint(),
+    "services.preload": lambda made: made.running.parent_fingerprint,
+    "image.mirror": lambda made: made.content.image_inputs,
+    "image.suite": lambda made: made.content.image_inputs,
     # Each `image get` reads it.
     "image.mirrors": lambda made: made.cloud.settings.image.mirrors,
 }
@@ -88,7 +88,7 @@ def bringup(folder: Path, settings: str) -> Bringup:
 
 
 def started_with(made: Bringup) -> dict[str, Any]:
-    """What a change of restarts a service (`Bringup._fingerprint`)."""
+    """What a change of restarts a service (`Running.fingerprint`)."""
     return {
         service.name: (
             list(service.command),

@@ -22,7 +22,7 @@ from jsonschema import Draft202012Validator
 from nodes_kit import GIVEN, MEMBER, REPORT
 
 from dozencloud import RELEASE
-from dozencloud.cloud import tls
+from dozencloud.cloud import certificates, tls
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import Member, changing, keep, members, membership
 from dozencloud.cloud.plan import Node
@@ -42,7 +42,7 @@ CHASSIS = "5f0e3b2a-8a55-4d0e-9a3e-3c4c5e0a1b2c"
 def cloud(tmp_path: Path) -> Cloud:
     cloud = Cloud(tmp_path / "controller")
     tls.folder(cloud).mkdir(parents=True)
-    tls.issue_gateway(cloud)
+    certificates.issue_gateway(cloud)
     return cloud
 
 
@@ -243,8 +243,8 @@ def asked(**changed: object) -> dict[str, object]:
 
 
 def test_the_address_is_the_one_that_was_seen_unless_said() -> None:
-    assert enrol.Request.read(asked(), "192.0.2.9").address == "192.0.2.9"
-    assert enrol.Request.read(asked(address="10.1.1.1"), "192.0.2.9").address == "10.1.1.1"
+    assert enrol.JoinRequest.read(asked(), "192.0.2.9").address == "192.0.2.9"
+    assert enrol.JoinRequest.read(asked(address="10.1.1.1"), "192.0.2.9").address == "10.1.1.1"
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_the_address_is_the_one_that_was_seen_unless_said() -> None:
 )
 def test_what_is_wrong_is_refused(changed: dict[str, object]) -> None:
     with pytest.raises(Refused):
-        enrol.Request.read(asked(**changed), "192.0.2.9")
+        enrol.JoinRequest.read(asked(**changed), "192.0.2.9")
 
 
 @pytest.mark.parametrize(
@@ -283,14 +283,14 @@ def test_what_is_wrong_is_refused(changed: dict[str, object]) -> None:
 )
 def test_what_is_no_request_is_refused(data: object, why: str) -> None:
     with pytest.raises(Refused, match=f"not what this release expects: {why}"):
-        enrol.Request.read(data, "192.0.2.9")
+        enrol.JoinRequest.read(data, "192.0.2.9")
 
 
 def test_what_a_later_release_says_too_is_let_through() -> None:
     said = asked(networks="23.03")
-    request = enrol.Request.read({**said, "of a later one": [1]}, "192.0.2.9")
+    request = enrol.JoinRequest.read({**said, "of a later one": [1]}, "192.0.2.9")
     assert (request.networks, request.release) == ("23.03", RELEASE)
-    assert enrol.Request.read(asked(), "192.0.2.9").networks == ""
+    assert enrol.JoinRequest.read(asked(), "192.0.2.9").networks == ""
 
 
 def test_a_node_of_another_release_is_let_in_or_told_why_not() -> None:
@@ -310,7 +310,7 @@ def test_who_has_no_token_hears_nothing_of_the_cloud(
     """Neither what its nodes are called nor its release."""
     with changing(cloud, "members") as rows:
         rows.append(asdict(MEMBER))
-    request = enrol.Request.read(asked(**changed), "192.0.2.9")
+    request = enrol.JoinRequest.read(asked(**changed), "192.0.2.9")
     with pytest.raises(Refused, match=r"does not know this token, or it was revoked") as refused:
         enrol.join(cloud, request)
     assert RELEASE not in str(refused.value)
@@ -319,7 +319,7 @@ def test_who_has_no_token_hears_nothing_of_the_cloud(
 def test_a_node_is_known_by_its_secret(cloud: Cloud) -> None:
     assert members(cloud) == ()
     with pytest.raises(Refused, match="does not know the node pi-1"):
-        enrol.known(cloud, "pi-1", "s" * 48)
+        enrol.authenticated(cloud, "pi-1", "s" * 48)
 
 
 # ---- certificates -------------------------------------------------------------------------
@@ -360,7 +360,7 @@ def test_replaced_the_authority_shuts_all_out(cloud: Cloud) -> None:
 
 def test_a_node_sees_that_it_needs_another(cloud: Cloud, machine: Cloud) -> None:
     tls.folder(machine).mkdir(parents=True)
-    (tls.folder(machine) / "node.crt").write_bytes(tls.pem(signed(cloud)))
+    (tls.folder(machine) / "node.crt").write_bytes(certificates.pem(signed(cloud)))
 
     def good() -> str:
         return authority.identifier(authority.authority(cloud).certificate)
@@ -526,7 +526,7 @@ def test_leaving_goes_by_the_reason(
 
 def test_the_controller_gives_the_reason(gateway: Gateway) -> None:
     with pytest.raises(Refused) as refused:
-        enrol.known(gateway.cloud, "pi-9", "x")
+        enrol.authenticated(gateway.cloud, "pi-9", "x")
     assert refused.value.reason is Reason.UNKNOWN_NODE
 
 

@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from nodes_kit import MEMBER, REPORT
 
-from dozencloud.cloud import tls
+from dozencloud.cloud import certificates, tls
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import changing
 from dozencloud.cloud.plan import Node
@@ -30,7 +30,7 @@ def post(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Post:
     """POST WHAT as the node `pi-1`, whose name or secret may be others."""
     cloud = Cloud(tmp_path)
     tls.folder(cloud).mkdir(parents=True)
-    tls.issue_gateway(cloud)
+    certificates.issue_gateway(cloud)
     for folder in (cloud.run, cloud.lib):
         folder.mkdir()
     here = Node("controller", "c", "qemu", "system", "aarch64", False)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dozencloud.cloud import tls
+from dozencloud.cloud import certificates, tls
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import nodes_folder
 from dozencloud.errors import Exit, Problem
@@ -21,7 +21,7 @@ from dozencloud.nodes.tokens import Refused, Token
 def cloud(tmp_path: Path) -> Cloud:
     cloud = Cloud(tmp_path)
     tls.folder(cloud).mkdir(parents=True)
-    tls.issue_gateway(cloud)
+    certificates.issue_gateway(cloud)
     return cloud
 
 
@@ -32,7 +32,7 @@ def spend(cloud: Cloud, token: Token, key: str = "key-1", node: str = "pi-1") ->
 def test_a_token_is_read_as_it_was_written(cloud: Cloud) -> None:
     made = tokens.make(cloud, lifetime=60)
     assert Token.parse(f" {made}\n") == made
-    assert made.authority == tls.fingerprint(tls.authority(cloud).certificate)
+    assert made.authority == certificates.fingerprint(certificates.authority(cloud).certificate)
 
 
 @pytest.mark.parametrize(

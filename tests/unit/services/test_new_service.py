@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -14,8 +15,9 @@ import pytest
 from plans_kit import make_plan
 
 import dozencloud.services
-from dozencloud.cloud.plan import Plan, Role
+from dozencloud.cloud.plan import FIRST, JOINED, Plan, Role
 from dozencloud.content import schema
+from dozencloud.host.distributions.needs import Need
 from dozencloud.services.accounts import TOKEN_CHECK
 from dozencloud.services.options import database_options, ini
 from dozencloud.supervision.ready import answers
@@ -33,6 +35,8 @@ from dozencloud.supervision.service import (
     python_wsgi,
 )
 from dozencloud.tasks.graph import Step
+
+TOOLS = str(Path(__file__).resolve().parents[2] / "tools")
 
 # ---- the file -----------------------------------------------------------------------------
 
@@ -67,7 +71,7 @@ DRAUGHTS = Definition(
     databases=(Database("draughts", "draughts"),),
     tool=Tool("draughts-manage", "draughts", ("draughts.conf",), {"draughts": ("sync",)}),
     accounts=(Account("draughts", (TOKEN_CHECK,), "Draughts checks the tokens of its callers."),),
-    packages={"draughts-board": "what the games are played on"},
+    needs=(Need.IMAGE_BUILDER,),
     foundation=True,
 )
 
@@ -137,3 +141,20 @@ def test_it_runs_and_is_shown_where_its_role_is(tmp_path: Path) -> None:
         r"wsgi draughts.wsgi:application \S+/api/draughts/api.sock /draughts ",
         " ".join(made["draughts"].command),
     )
+
+
+def test_its_packages_are_installed_where_its_role_is() -> None:
+    assert Need.IMAGE_BUILDER in dozencloud.services.needs(FIRST, time=False)
+    assert Need.IMAGE_BUILDER not in dozencloud.services.needs(JOINED, time=False)
+
+
+def test_the_documents_tables_get_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(TOOLS)
+    made = importlib.import_module("made.services")
+    monkeypatch.setattr(made, "ALL", dozencloud.services.ALL)
+    tables = importlib.import_module("made.registry").TABLES
+    assert "| `draughts` | dozen-draughts | controller | |" in tables["users"]()
+    listening = "`/run/dozencloud/api/draughts/api.sock`, by the gateway `/draughts`"
+    assert f"| `draughts` | Games of draughts | {listening} |" in tables["listeners"]()
+    accounts = importlib.import_module("made.accounts")
+    assert "| `draughts` | `token-check` | Draughts checks" in accounts.accounts_table()

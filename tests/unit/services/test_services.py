@@ -16,7 +16,7 @@ from nodes_kit import GIVEN, MEMBER
 from plans_kit import NODE, make_plan
 from supervisor.options import ServerOptions
 
-from dozencloud.cloud import tls
+from dozencloud.cloud import certificates, tls
 from dozencloud.cloud.plan import Node, Plan
 from dozencloud.facts import gather
 from dozencloud.host import users
@@ -274,7 +274,7 @@ def test_nginx_accepts_it(plan: Plan, tmp_path: Path) -> None:
     own = make_plan(tmp_path)
     tls.folder(own.cloud).mkdir(parents=True)
     own.cloud.run.mkdir()
-    tls.issue_gateway(own.cloud)
+    certificates.issue_gateway(own.cloud)
     service = ALL[0].describe(own)
     for folder in service.folders:
         folder.path.mkdir(parents=True)

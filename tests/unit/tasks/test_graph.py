@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from dozencloud.errors import Exit, Problem
-from dozencloud.tasks.graph import TICK, Graph, Record, Report, RunFailed, State, Step, Task
+from dozencloud.tasks.graph import TICK, Graph, RunFailed, Step, Task
+from dozencloud.tasks.timings import RunReport, TaskRecord, TaskState
 
 
 class Heard:
@@ -26,7 +27,7 @@ class Heard:
         self.started_names: list[str] = []
         self.notes: list[tuple[str, str]] = []
         self.ended_names: list[str] = []
-        self.reports: list[Report] = []
+        self.reports: list[RunReport] = []
         self.threads: set[threading.Thread] = set()
 
     def started(self, task: Task) -> None:
@@ -37,11 +38,11 @@ class Heard:
         self.threads.add(threading.current_thread())
         self.notes.append((task.name, text))
 
-    def ended(self, task: Task, record: Record) -> None:
+    def ended(self, task: Task, record: TaskRecord) -> None:
         self.threads.add(threading.current_thread())
         self.ended_names.append(task.name)
 
-    def finished(self, report: Report) -> None:
+    def finished(self, report: RunReport) -> None:
         self.reports.append(report)
 
 
@@ -53,7 +54,7 @@ def task(name: str, *after: str, run: Callable[[Step], None] = nothing) -> Task:
     return Task(name, name.title(), run, after)
 
 
-def states(report: Report) -> dict[str, State]:
+def states(report: RunReport) -> dict[str, TaskState]:
     return {record.name: record.state for record in report.records}
 
 
@@ -137,7 +138,7 @@ def test_independent_tasks_overlap(tmp_path: Path) -> None:
         barrier.wait()
 
     report = Graph([task("a", run=meet), task("b", run=meet)]).run(Heard(), log_dir=tmp_path)
-    assert set(states(report).values()) == {State.DONE}
+    assert set(states(report).values()) == {TaskState.DONE}
 
 
 def test_workers_limit_parallelism(tmp_path: Path) -> None:
@@ -149,7 +150,7 @@ def test_workers_limit_parallelism(tmp_path: Path) -> None:
         lock.release()
 
     graph = Graph([task(f"t{n}", run=alone) for n in range(5)])
-    assert set(states(graph.run(Heard(), log_dir=tmp_path, workers=1)).values()) == {State.DONE}
+    assert set(states(graph.run(Heard(), log_dir=tmp_path, workers=1)).values()) == {TaskState.DONE}
 
 
 def test_most_dependents_start_first_without_timings(tmp_path: Path) -> None:
@@ -164,8 +165,8 @@ def test_longest_path_starts_first_with_timings(tmp_path: Path) -> None:
     heard = Heard()
     tasks = [task("many"), task("y", "many"), task("z", "many"), task("slow")]
     took = {"many": 1.0, "y": 1.0, "z": 2.0, "slow": 9.0}
-    records = tuple(Record(n, n, State.DONE, 0.0, s) for n, s in took.items())
-    previous = Report(datetime.now(UTC), "", {}, records)
+    records = tuple(TaskRecord(n, n, TaskState.DONE, 0.0, s) for n, s in took.items())
+    previous = RunReport(datetime.now(UTC), "", {}, records)
     Graph(tasks, previous).run(heard, log_dir=tmp_path, workers=1)
     assert heard.started_names == ["slow", "many", "z", "y"]
 
@@ -181,7 +182,7 @@ def test_work_found_done_is_skipped_and_its_old_log_kept(tmp_path: Path) -> None
         Task("b", "B", nothing, ("a",), lambda: False),
     ]
     report = Graph(tasks).run(Heard(), log_dir=tmp_path)
-    assert states(report) == {"a": State.SKIPPED, "b": State.DONE}
+    assert states(report) == {"a": TaskState.SKIPPED, "b": TaskState.DONE}
     assert (tmp_path / "a.log").read_text() == "earlier"
 
 
@@ -189,7 +190,7 @@ def test_a_large_graph_costs_little(tmp_path: Path) -> None:
     tasks = [task(f"t{n}", *([f"t{n - 7}"] if n >= 7 else [])) for n in range(200)]
     begun = time.process_time()
     report = Graph(tasks).run(Heard(), log_dir=tmp_path)
-    assert set(states(report).values()) == {State.DONE}
+    assert set(states(report).values()) == {TaskState.DONE}
     assert time.process_time() - begun < 1.0
 
 
@@ -217,10 +218,10 @@ def test_failure_cancels_dependents_and_lets_running_tasks_finish(tmp_path: Path
     assert error.mend == f"Buy one.\nThe task's whole log: {tmp_path / 'bad.log'}"
     assert (error.detail, error.code, error.title) == ("ENOSPC", Exit.UNFIT, "Bad")
     assert states(error.report) == {
-        "bad": State.FAILED,
-        "good": State.DONE,
-        "later": State.CANCELLED,
-        "x": State.CANCELLED,
+        "bad": TaskState.FAILED,
+        "good": TaskState.DONE,
+        "later": TaskState.CANCELLED,
+        "x": TaskState.CANCELLED,
     }
     later = next(r for r in error.report.records if r.name == "later")
     assert (later.started, later.ended, later.seconds) == (None, None, 0.0)
@@ -245,7 +246,7 @@ def test_after_the_grace_a_waiting_task_is_cancelled(tmp_path: Path) -> None:
         )
     assert time.monotonic() - begun < 2.0
     wait_record = caught.value.report.records[1]
-    assert (wait_record.state, wait_record.note) == (State.CANCELLED, "Godot")
+    assert (wait_record.state, wait_record.note) == (TaskState.CANCELLED, "Godot")
 
 
 def test_the_first_failure_is_the_one_that_is_raised(tmp_path: Path) -> None:
@@ -370,7 +371,7 @@ def test_interrupt_kills_the_whole_process_group(tmp_path: Path, number: signal.
     assert time.monotonic() - begun < 4.0
     assert caught.value.code == Exit.INTERRUPTED == 130
     assert "A, B" in caught.value.what
-    assert set(states(caught.value.report).values()) == {State.CANCELLED}
+    assert set(states(caught.value.report).values()) == {TaskState.CANCELLED}
     assert all(gone(pid) for pid in pids)
     assert signal.getsignal(number) == kept
 
@@ -403,7 +404,7 @@ def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
         report = Graph([hang_up, task("b", "a")]).run(Heard(), log_dir=tmp_path)
     finally:
         signal.signal(signal.SIGHUP, kept)
-    assert set(states(report).values()) == {State.DONE}
+    assert set(states(report).values()) == {TaskState.DONE}
 
 
 # ---- Step ------------------------------------------------------------------------------------
@@ -523,7 +524,7 @@ def test_report_survives_the_disk(tmp_path: Path) -> None:
     path = tmp_path / "new" / "last.json"
     report.save(path)
     report.save(path)
-    assert Report.from_json(path.read_text()) == report
+    assert RunReport.from_json(path.read_text()) == report
     assert [p.name for p in path.parent.iterdir()] == ["last.json"]
     assert report.records[0].note == "nearly"
     assert report.seconds == report.records[1].ended
@@ -532,4 +533,4 @@ def test_report_survives_the_disk(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"records": [{"state": "odd", "after": []}]}'])
 def test_a_damaged_report_is_said_to_be_so(text: str) -> None:
     with pytest.raises(Problem, match="damaged"):
-        Report.from_json(text)
+        RunReport.from_json(text)

@@ -14,32 +14,34 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from dozencloud.tasks.picture import svg
-from dozencloud.tasks.timings import Record, Report, State, critical_path, plain, table
+from dozencloud.tasks.timings import RunReport, TaskRecord, TaskState, critical_path, plain, table
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def ran(name: str, start: float, end: float, *after: str, state: State = State.DONE) -> Record:
-    return Record(name, name.title(), state, start, end, after)
+def ran(
+    name: str, start: float, end: float, *after: str, state: TaskState = TaskState.DONE
+) -> TaskRecord:
+    return TaskRecord(name, name.title(), state, start, end, after)
 
 
-def report(*records: Record) -> Report:
-    return Report(datetime(2026, 11, 20, 9, 41, tzinfo=UTC), "dozen up", {"cpus": 2}, records)
+def report(*records: TaskRecord) -> RunReport:
+    return RunReport(datetime(2026, 11, 20, 9, 41, tzinfo=UTC), "dozen up", {"cpus": 2}, records)
 
 
 CLOUD = report(
     ran("packages", 0.0, 4.0),
     ran("environment", 0.0, 2.0),
-    ran("users", 0.0, 0.0, state=State.SKIPPED),
+    ran("users", 0.0, 0.0, state=TaskState.SKIPPED),
     ran("mariadb", 4.0, 5.0, "packages", "users"),
     ran("rabbitmq", 4.5, 8.0, "packages"),
     ran("nova", 8.5, 10.0, "mariadb", "rabbitmq", "environment"),
 )
 FAILED = report(
     ran("a", 0.0, 1.0),
-    replace(ran("b", 1.0, 3.0, "a", state=State.FAILED), error="No disk."),
-    ran("c", 1.0, 2.5, "a", state=State.CANCELLED),
-    Record("d", "D", State.CANCELLED, None, None, ("b",)),
+    replace(ran("b", 1.0, 3.0, "a", state=TaskState.FAILED), error="No disk."),
+    ran("c", 1.0, 2.5, "a", state=TaskState.CANCELLED),
+    TaskRecord("d", "D", TaskState.CANCELLED, None, None, ("b",)),
 )
 
 
@@ -49,11 +51,11 @@ FAILED = report(
         (CLOUD, [("packages", 0.0), ("rabbitmq", 0.5), ("nova", 0.5)]),
         (FAILED, [("a", 0.0), ("b", 0.0)]),
         (report(ran("late", 2.0, 3.0), ran("early", 0.0, 1.0)), [("late", 2.0)]),
-        (report(Record("a", "A", State.CANCELLED, None, None)), []),
+        (report(TaskRecord("a", "A", TaskState.CANCELLED, None, None)), []),
         (report(), []),
     ],
 )
-def test_critical_path(run: Report, path: list[tuple[str, float]]) -> None:
+def test_critical_path(run: RunReport, path: list[tuple[str, float]]) -> None:
     assert [(hop.record.name, hop.gap) for hop in critical_path(run)] == path
 
 
@@ -100,7 +102,7 @@ def test_table_fits_the_terminal(width: int) -> None:
 # ---- the picture -----------------------------------------------------------------------------
 
 
-def parsed(run: Report) -> ElementTree.Element:
+def parsed(run: RunReport) -> ElementTree.Element:
     return ElementTree.fromstring(svg(run))  # noqa: S314  (our own text)
 
 
@@ -174,18 +176,18 @@ def test_svg_draws_a_line_to_the_dependency_that_ended_last() -> None:
 
 times = st.floats(0, 5000)
 records = st.builds(
-    lambda title, state, times, never: Record(
+    lambda title, state, times, never: TaskRecord(
         "n", title, state, None if never else min(times), None if never else max(times)
     ),
     st.text(max_size=90),
-    st.sampled_from([State.DONE, State.SKIPPED, State.FAILED, State.CANCELLED]),
+    st.sampled_from([TaskState.DONE, TaskState.SKIPPED, TaskState.FAILED, TaskState.CANCELLED]),
     st.tuples(times, times),
     st.booleans(),
 )
 
 
 @given(st.lists(records, max_size=12))
-def test_any_report_becomes_a_well_formed_picture_inside_its_frame(some: list[Record]) -> None:
+def test_any_report_becomes_a_well_formed_picture_inside_its_frame(some: list[TaskRecord]) -> None:
     run = report(*(replace(r, name=f"n{i}") for i, r in enumerate(some)))
     root = parsed(run)
     assert len(list(root.iter(f"{SVG}g"))) == len(some)

@@ -16,7 +16,8 @@ from rich.console import Console
 
 from dozencloud.errors import Problem
 from dozencloud.tasks import view
-from dozencloud.tasks.graph import Graph, Record, Report, RunFailed, State, Step, Task
+from dozencloud.tasks.graph import Graph, RunFailed, Step, Task
+from dozencloud.tasks.timings import RunReport, TaskRecord, TaskState
 from dozencloud.tasks.view import LiveView, PlainView, make_listener
 
 
@@ -47,8 +48,8 @@ def chain(count: int) -> Graph:
     return Graph([Task(n, f"Task {n}", nothing, b) for n, b in zip(names, befores, strict=False)])
 
 
-def record(task: Task, state: State = State.DONE, error: str = "") -> Record:
-    return Record(task.name, task.title, state, 0.0, 1.5, task.after, "", error)
+def record(task: Task, state: TaskState = TaskState.DONE, error: str = "") -> TaskRecord:
+    return TaskRecord(task.name, task.title, state, 0.0, 1.5, task.after, "", error)
 
 
 def text(live: LiveView) -> list[str]:
@@ -95,7 +96,7 @@ def test_each_state_says_what_it_waits_for() -> None:
         live.started(task)
     live.noted(mq, "waiting for port 5672")
     live.ended(db, record(db))
-    live.ended(ca, record(ca, State.SKIPPED))
+    live.ended(ca, record(ca, TaskState.SKIPPED))
     lines = text(live)
     assert re.fullmatch(r"2 of 5 done, 1 running, \d s", lines[0])
     assert re.fullmatch(r"✓ MariaDB +1\.5 s", lines[1])
@@ -103,7 +104,7 @@ def test_each_state_says_what_it_waits_for() -> None:
     assert re.fullmatch(r"= Certificates +1\.5 s  already done", lines[3])
     assert re.fullmatch(r"○ Nova API +after RabbitMQ", lines[4])
     assert re.fullmatch(r"○ Solo +for a free worker", lines[5])
-    live.ended(mq, record(mq, State.FAILED, "Port 5672 is taken."))
+    live.ended(mq, record(mq, TaskState.FAILED, "Port 5672 is taken."))
     lines = text(live)
     assert lines[0].endswith("stopping after a failure")
     assert re.fullmatch(r"✗ RabbitMQ +1\.5 s  Port 5672 is taken\.", lines[2])
@@ -197,7 +198,7 @@ def test_colour_is_left_out_on_request(
 def test_verbose_keeps_every_task_on_the_screen() -> None:
     graph = chain(30)
     short, full = (LiveView(graph, terminal()[0], verbose) for verbose in (False, True))
-    report = Report(datetime.now(UTC), "", {}, tuple(record(task) for task in graph.tasks))
+    report = RunReport(datetime.now(UTC), "", {}, tuple(record(task) for task in graph.tasks))
     for live in (short, full):
         for task in graph.tasks:
             live.started(task)

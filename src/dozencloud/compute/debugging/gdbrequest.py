@@ -10,7 +10,7 @@ MOST_MINUTES = 8 * 60
 
 
 @dataclass(frozen=True)
-class Request:
+class DebugRequest:
     """What the metadata item asks for."""
 
     minutes: int
@@ -24,11 +24,11 @@ class Request:
         return f"{self.minutes} stop-at-start" if self.at_start else str(self.minutes)
 
 
-def request(metadata: Mapping[str, str]) -> Request | None:
+def request(metadata: Mapping[str, str]) -> DebugRequest | None:
     """`30`, `30 stop-at-start`, `close`; None for anything else."""
     match metadata.get(KEY, "").split():
         case ["close"]:
-            return Request(0)
+            return DebugRequest(0)
         case [minutes]:
             at_start = False
         case [minutes, "stop-at-start"]:
@@ -39,4 +39,4 @@ def request(metadata: Mapping[str, str]) -> Request | None:
         return None
     if not 1 <= int(minutes) <= MOST_MINUTES:
         return None
-    return Request(int(minutes), at_start)
+    return DebugRequest(int(minutes), at_start)

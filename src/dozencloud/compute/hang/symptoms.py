@@ -50,7 +50,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Start:
+class PowerOn:
     """How a server was started, as libvirt and its boot files tell it.
 
     accelerator: libvirt's domain type. firmware: UEFI is in front. kernel: QEMU starts it.
@@ -229,7 +229,7 @@ def from_console(console: str, *, quiet: bool = True) -> Finding | None:
     return None
 
 
-def with_disk(finding: Finding, start: Start) -> Finding:
+def with_disk(finding: Finding, start: PowerOn) -> Finding:
     """The same, with what the bytes of the disk tell about it."""
     if not finding.code.startswith("firmware"):
         return finding
@@ -244,7 +244,7 @@ def with_disk(finding: Finding, start: Start) -> Finding:
     return finding
 
 
-def from_silence(start: Start, where: Where) -> Finding | None:
+def from_silence(start: PowerOn, where: Where) -> Finding | None:
     """Why a server is busy and says nothing; None where that is usual."""
     if start.architecture in SCREEN_ONLY:
         return None

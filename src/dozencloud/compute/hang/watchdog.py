@@ -28,7 +28,7 @@ from oslo_log import log
 from dozencloud.compute import bootfiles
 from dozencloud.compute.hang import symptoms
 from dozencloud.compute.hang.registers import Processor, parse, where
-from dozencloud.compute.hang.symptoms import HANG, TAIL, Finding, Start
+from dozencloud.compute.hang.symptoms import HANG, TAIL, Finding, PowerOn
 
 CONF = nova.conf.CONF
 CONF.register_opts(
@@ -275,13 +275,13 @@ def registers(domain: Any) -> Iterator[Processor]:
             yield found
 
 
-def start_of(xml: str) -> Start:
+def start_of(xml: str) -> PowerOn:
     """How a running domain was started; its boot file is inspected."""
     domain = etree.fromstring(xml.encode())
     start = bootfiles.parse(xml)
     found = bootfiles.inspected(start)
     kernel = start.kernel is not None
-    return Start(
+    return PowerOn(
         architecture=start.arch,
         accelerator=domain.get("type"),
         firmware=start.firmware,

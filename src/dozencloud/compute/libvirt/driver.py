@@ -38,6 +38,7 @@ from dozencloud.compute.refusal import refusing
 from dozencloud.errors import Problem
 from dozencloud.facts import firmware
 from dozencloud.hooks.nova import faults, references
+from dozencloud.host.distributions import registry
 
 RECONNECTS = 60
 
@@ -207,7 +208,7 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
         return guests.Host(
             abilities=found,
             accepts_loader_secure=self._host.has_min_version(guests.LOADER_SECURE_ACCEPTED),
-            firmware_armv7=firmware.first_present(firmware.ARMV7),
+            firmware_armv7=firmware.first_present(registry.here().paths.firmware_armv7),
             tb_cache=CONF.libvirt.tb_cache_size or 0,
         )
 

@@ -18,6 +18,8 @@ from nova.virt.libvirt.driver import CONSOLE as EVERY_CONSOLE
 from dozencloud.compute.abilities import ARM, X86, Abilities, Accelerator
 from dozencloud.errors import Problem
 from dozencloud.facts.firmware import Firmware
+from dozencloud.host.distributions import registry
+from dozencloud.host.distributions.needs import Need
 from dozencloud.images import properties
 
 # Since this version libvirt accepts <loader secure='no'/> beside firmware='efi'.
@@ -32,12 +34,11 @@ GIC_V2_CPUS = 8
 class Machine:
     """What QEMU's machine for an architecture is.
 
-    package: Debian's, with its emulator. console: Linux's name of its first serial port.
-    cpu: the model that is emulated fastest (None: the machine's own). pcie: devices can be plugged
-    in while it runs, each into a port of its own.
+    console: Linux's name of its first serial port.   cpu: the model that is emulated fastest (None:
+        the machine's own).   pcie: devices can be plugged in while it runs, each into a port of its
+        own.
     """
 
-    package: str
     console: str
     cpu: str | None = None
     pcie: bool = False
@@ -46,11 +47,11 @@ class Machine:
 # Nova 34 has no name for riscv64: it refuses every image that says so.
 MACHINES: Mapping[str, Machine] = {
     # `max` has pointer authentication, which in software makes a boot 4 to 5 times slower.
-    Architecture.AARCH64: Machine("qemu-system-arm", "ttyAMA0", "cortex-a57", pcie=True),
-    Architecture.ARMV7: Machine("qemu-system-arm", "ttyAMA0", "cortex-a15", pcie=True),
-    Architecture.PPC64LE: Machine("qemu-system-ppc", "hvc0", "POWER9"),
-    Architecture.S390X: Machine("qemu-system-misc", "ttysclp0"),
-    Architecture.MIPSEL: Machine("qemu-system-mips", "ttyS0"),
+    Architecture.AARCH64: Machine("ttyAMA0", "cortex-a57", pcie=True),
+    Architecture.ARMV7: Machine("ttyAMA0", "cortex-a15", pcie=True),
+    Architecture.PPC64LE: Machine("hvc0", "POWER9"),
+    Architecture.S390X: Machine("ttysclp0"),
+    Architecture.MIPSEL: Machine("ttyS0"),
 }
 
 
@@ -72,14 +73,15 @@ def refuse_foreign(architecture: str, found: Abilities) -> None:
     """Problem where nothing on this host runs the architecture."""
     if architecture in found.runs:
         return
-    machine = MACHINES.get(architecture)
-    if machine is None:
+    system = registry.here()
+    package = system.emulators.get(architecture)
+    if package is None:
         raise Problem(
             f"No emulator here runs {architecture} servers.", "Take an image for another processor."
         )
     raise Problem(
         f"This node has no emulator for {architecture} servers.",
-        f"Install it there: apt-get install {machine.package}, then restart nova-compute.",
+        f"Install it there: {system.manager.to_install(package)}, then restart nova-compute.",
     )
 
 
@@ -217,9 +219,10 @@ def _no_firmware(guest: Any) -> None:
 def _name_firmware(guest: Any, firmware: Firmware | None) -> None:
     """libvirt makes a copy of the variables for each server, which goes with its domain."""
     if firmware is None:
-        raise Problem(
+        system, need = registry.here(), Need.FIRMWARE_ARMV7
+        raise system.lacks(need) or Problem(
             "This node has no UEFI firmware for 32-bit ARM servers.",
-            "Install it there: apt-get install qemu-efi-arm",
+            f"Install it there: {system.to_install(need)}",
         )
     _no_firmware(guest)
     guest.os_loader, guest.os_loader_type = str(firmware.code), "pflash"

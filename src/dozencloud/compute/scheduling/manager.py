@@ -15,7 +15,7 @@ from nova.scheduler.manager import SchedulerManager
 from oslo_log import log
 
 from dozencloud.compute.scheduling.cells import refusals
-from dozencloud.compute.scheduling.reasons import Amount, Node, Request, explain
+from dozencloud.compute.scheduling.reasons import Amount, Asked, Candidate, why_none
 from dozencloud.compute.scheduling.staying import hold
 
 LOG = log.getLogger(__name__)
@@ -67,15 +67,15 @@ class Scheduler(SchedulerManager):  # type: ignore[misc]  # nova is untyped
             for host, why in refusals(context, uuid, excluded).items()
         ]
         if eligible or not told:
-            told.append(explain(request(spec, resources, len(uuids) or 1), eligible))
+            told.append(why_none(request(spec, resources, len(uuids) or 1), eligible))
         return " ".join(told)
 
-    def _node(self, state: Any) -> Node:
+    def _node(self, state: Any) -> Candidate:
         def ask(what: str, key: str) -> Any:
             url = f"/resource_providers/{state.uuid}/{what}"
             return self.placement_client.get(url, version="1.6").json()[key]
 
-        return Node(
+        return Candidate(
             enabled=not state.service["disabled"],
             up=self.servicegroup_api.service_is_up(state.service),
             runs=frozenset(arch for arch, _, _ in state.supported_instances or ()),
@@ -84,10 +84,10 @@ class Scheduler(SchedulerManager):  # type: ignore[misc]  # nova is untyped
         )
 
 
-def request(spec: Any, resources: Any, count: int) -> Request:
+def request(spec: Any, resources: Any, count: int) -> Asked:
     """What Nova asks Placement for, by a RequestSpec and its ResourceRequest."""
     properties = spec.image.properties if spec.image else {}
-    return Request(
+    return Asked(
         architecture=properties.get("hw_emulation_architecture")
         or properties.get("hw_architecture")
         or "",

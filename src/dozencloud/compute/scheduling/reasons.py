@@ -29,7 +29,7 @@ class Amount:
 
 
 @dataclass(frozen=True)
-class Node:
+class Candidate:
     """A node as Nova and Placement know it. runs: architectures."""
 
     enabled: bool
@@ -40,7 +40,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Request:
+class Asked:
     """What is asked for each of `count` servers. architecture: empty where the image is silent."""
 
     architecture: str = ""
@@ -49,7 +49,7 @@ class Request:
     count: int = 1
 
 
-def explain(request: Request, nodes: Sequence[Node]) -> str:
+def why_none(request: Asked, nodes: Sequence[Candidate]) -> str:
     """The first thing that rules out every node left; empty where none does."""
     if not nodes:
         return "The cloud has no other node."
@@ -67,14 +67,14 @@ def explain(request: Request, nodes: Sequence[Node]) -> str:
     return _resources(request, awake)
 
 
-def _traits(wanted: frozenset[str], nodes: Iterable[Node]) -> str:
+def _traits(wanted: frozenset[str], nodes: Iterable[Candidate]) -> str:
     found = frozenset[str]().union(*(node.traits for node in nodes))
     if missing := sorted(wanted - found):
         return f"No node that could run the server has the trait {missing[0]}."
     return f"No node has all of the traits {', '.join(sorted(wanted))}."
 
 
-def _asleep(nodes: Sequence[Node]) -> str:
+def _asleep(nodes: Sequence[Candidate]) -> str:
     disabled = sum(not node.enabled for node in nodes)
     words = [
         f"{number} {state}"
@@ -84,7 +84,7 @@ def _asleep(nodes: Sequence[Node]) -> str:
     return f"The nodes that could run the server do not work now: {', '.join(words)}."
 
 
-def _resources(request: Request, nodes: Sequence[Node]) -> str:
+def _resources(request: Asked, nodes: Sequence[Candidate]) -> str:
     wanted = {name: amount for name, amount in request.resources.items() if name in UNITS}
     nothing = Amount(0, 0)
     for name, amount in wanted.items():

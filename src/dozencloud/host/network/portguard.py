@@ -16,12 +16,12 @@ from typing import Any
 
 from dozencloud.cloud.installation import INTEGRATION_BRIDGE, load
 from dozencloud.cloud.plan import Plan
+from dozencloud.host.distributions import registry
 from dozencloud.host.network import switching
 from dozencloud.host.network.portflows import COOKIE, flows, free_ports, secured
 
 RETRY_MS = 50
 WRITE_SECONDS = 10
-OVS_SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 BINDINGS: Mapping[str, Any] = {
     "name": "OVN_Southbound",
     "version": "20.0.0",
@@ -142,7 +142,7 @@ def _local(remote: str) -> Any:
     """The switch's own database."""
     from ovs.db import idl
 
-    helper = idl.SchemaHelper(location=OVS_SCHEMA)
+    helper = idl.SchemaHelper(location=str(registry.here().paths.switch_schema))
     helper.register_columns("Bridge", ["name", "ports"])
     helper.register_columns("Port", ["interfaces"])
     helper.register_columns("Interface", ["ofport", "type", "external_ids"])

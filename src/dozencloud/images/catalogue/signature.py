@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 
 from dozencloud.errors import Exit, Problem
+from dozencloud.host.distributions import registry
+from dozencloud.host.distributions.needs import Need
 from dozencloud.images.catalogue.entries import Key
 
 GPGV = "gpgv"
@@ -38,7 +40,7 @@ def require(key: Key, what: str) -> None:
     if shutil.which(GPGV) is None:
         raise Problem(
             f"The signature of {what} cannot be checked: gpgv is not installed.",
-            "Run `apt-get install gpgv`.",
+            f"Run `{registry.here().to_install(Need.SIGNATURES)}`.",
             code=Exit.UNFIT,
         )
     if not key.file.is_file():

@@ -9,6 +9,8 @@ import subprocess
 from collections.abc import Iterable, Mapping
 
 from dozencloud.errors import Exit, Problem
+from dozencloud.host.distributions import registry
+from dozencloud.host.distributions.needs import Need
 from dozencloud.images.debian.recipe import Architecture, Purpose, Recipe
 
 # sbin is not on every user's path; mke2fs and sfdisk live there.
@@ -56,6 +58,8 @@ def programs(purpose: Purpose) -> dict[str, str]:
 
 def require(recipe: Recipe) -> None:
     """Raise Problem unless this machine has what the build takes."""
+    if problem := registry.here().lacks(Need.IMAGE_BUILDER):
+        raise problem
     missing = sorted({p for name, p in programs(recipe.purpose).items() if find(name) is None})
     foreign = not runs(recipe.architecture)
     emulator = ["qemu-user-static", "binfmt-support"]

@@ -22,7 +22,7 @@ from dozencloud.images.inspection.model import (
 )
 from dozencloud.images.inspection.tree import BadImage, Readable, Tree
 from dozencloud.images.inspection.unpack import Blob
-from dozencloud.images.inspection.verdict import Findings, Verdict
+from dozencloud.images.inspection.verdict import BootVerdict, Findings
 from dozencloud.images.inspection.volumes import Disk, Volume, read_disk
 
 GIB = 1 << 30
@@ -228,10 +228,10 @@ def _unknown(opened: Opened) -> Inspection:
     reason = "The bytes are of no kind that is known: no disk, archive, kernel or file system."
     if opened.size < SECTOR:
         reason = f"The file has {opened.size:,} bytes: it is cut off, or no image. Get it again."
-    return _basis(opened, Verdict(Boot.NONE, None, reason))
+    return _basis(opened, BootVerdict(Boot.NONE, None, reason))
 
 
-def _basis(opened: Opened, decided: Verdict) -> Inspection:
+def _basis(opened: Opened, decided: BootVerdict) -> Inspection:
     return Inspection(
         format=opened.format,
         boot=decided.boot,

@@ -292,7 +292,7 @@ class Item:
 
 
 @dataclass
-class State:
+class Scope:
     """What a script has brought about so far.
 
     boot: what `boot` would start. stopped: the command that ended it. doubt: what follows runs only
@@ -305,11 +305,11 @@ class State:
     stopped: str = ""
     doubt: bool = False
 
-    def fork(self) -> State:
+    def fork(self) -> Scope:
         """One that goes another way; lines of the menu are common to all ways."""
         return replace(self, variables=dict(self.variables))
 
-    def within(self, item: Item) -> State:
+    def within(self, item: Item) -> Scope:
         """One for a line of the menu."""
         return replace(self.fork(), boot=Entry(item.name, item.title), items=[], stopped="")
 
@@ -325,7 +325,7 @@ class State:
         if name in self.variables or len(self.variables) < MAX_VARIABLES:
             self.variables[name] = value
 
-    def join(self, other: State) -> None:
+    def join(self, other: Scope) -> None:
         """Either this or the other happened."""
         for name in {*self.variables, *other.variables}:
             if self.get(name) != other.get(name):
@@ -359,7 +359,7 @@ class Script:
         self._cut = False
         self.blscfg = False
         """It asks for the entries of the Boot Loader Specification."""
-        self.state = State({**PRESET, **environment})
+        self.state = Scope({**PRESET, **environment})
 
     def run(self, text: str, folder: str = "") -> None:
         """Run a grub.cfg that lies in a folder."""
@@ -378,7 +378,7 @@ class Script:
 
     # A menu.
 
-    def _of_menu(self, state: State, wanted: str) -> Entry | None:
+    def _of_menu(self, state: Scope, wanted: str) -> Entry | None:
         if state.stopped == "boot" and state.boot.kernel:
             return _booted(state)
         first, _, rest = wanted.partition(">")
@@ -393,7 +393,7 @@ class Script:
         entry = self._of_item(state.items[at or 0], state, rest or "0")
         return entry and replace(entry, sure=entry.sure and sure)
 
-    def _of_item(self, item: Item, state: State, rest: str) -> Entry | None:
+    def _of_item(self, item: Item, state: Scope, rest: str) -> Entry | None:
         """What a line of the menu starts; of a menu behind it, the line that is wanted there."""
         inner = state.within(item)
         if not item.submenu:
@@ -407,7 +407,7 @@ class Script:
             return entry
         return _booted(inner)
 
-    def _bootable(self, state: State) -> Iterator[Entry]:
+    def _bootable(self, state: Scope) -> Iterator[Entry]:
         """Every entry with a kernel, those of menus in the menu too."""
         for item in state.items:
             inner = state.within(item)
@@ -421,7 +421,7 @@ class Script:
 
     # Commands.
 
-    def _all(self, nodes: Sequence[Node], state: State) -> None:
+    def _all(self, nodes: Sequence[Node], state: Scope) -> None:
         self._depth += 1
         for node in nodes:
             if state.stopped:
@@ -432,7 +432,7 @@ class Script:
             self._one(node, state)
         self._depth -= 1
 
-    def _one(self, node: Node, state: State) -> None:
+    def _one(self, node: Node, state: Scope) -> None:
         if isinstance(node, Command):
             self._command(node, state)
         elif isinstance(node, If):
@@ -447,8 +447,8 @@ class Script:
             elif len(state.items) < MAX_ENTRIES:
                 state.items.append(_item(node, words, sure=not self._perhaps))
 
-    def _if(self, node: If, state: State) -> None:
-        ways: list[State] = []
+    def _if(self, node: If, state: Scope) -> None:
+        ways: list[Scope] = []
         for condition, body in node.arms:
             truth = self._truth(condition, state) if condition else True
             if truth is None:
@@ -461,7 +461,7 @@ class Script:
         for way in ways:
             state.join(way)
 
-    def _perhaps_all(self, body: Sequence[Node], state: State) -> State:
+    def _perhaps_all(self, body: Sequence[Node], state: Scope) -> Scope:
         """The state, had these commands run."""
         way = state.fork()
         self._perhaps += 1
@@ -469,7 +469,7 @@ class Script:
         self._perhaps -= 1
         return way
 
-    def _loop(self, node: Loop, state: State) -> None:
+    def _loop(self, node: Loop, state: Scope) -> None:
         words = self._words(node.words, state)
         # for NAME in WORD…
         values = words[2:] if words[1:2] == ["in"] else []
@@ -493,7 +493,7 @@ class Script:
             way.boot = replace(way.boot, sure=False)
         state.join(way)
 
-    def _command(self, node: Command, state: State) -> None:
+    def _command(self, node: Command, state: Scope) -> None:
         words = self._words(node.words, state)
         if words[:1] == ["!"]:
             words = words[1:]
@@ -517,7 +517,7 @@ class Script:
         else:
             self._other(name, arguments, state)
 
-    def _other(self, name: str, arguments: list[str], state: State) -> None:
+    def _other(self, name: str, arguments: list[str], state: Scope) -> None:
         if name in STOPS:
             state.stopped = name
         elif name == "unset":
@@ -539,7 +539,7 @@ class Script:
             for variable in _set_by(name, arguments):
                 state.set(variable, UNKNOWN)
 
-    def _configuration(self, path: str, state: State) -> None:
+    def _configuration(self, path: str, state: Scope) -> None:
         """Another file takes the place of this one, if it is there."""
         nodes = self._file(path)
         if not nodes:
@@ -551,7 +551,7 @@ class Script:
         self._all(nodes, state)
         state.stopped = state.stopped or "configfile"
 
-    def _call(self, body: tuple[Node, ...], arguments: list[str], state: State) -> None:
+    def _call(self, body: tuple[Node, ...], arguments: list[str], state: Scope) -> None:
         for number, value in enumerate(arguments[:9], 1):
             state.set(str(number), value)
         state.set("@", " ".join(arguments)[:MAX_LINE])
@@ -561,7 +561,7 @@ class Script:
 
     # Words.
 
-    def _words(self, words: Sequence[Word], state: State) -> list[str]:
+    def _words(self, words: Sequence[Word], state: Scope) -> list[str]:
         found: list[str] = []
         for word in words:
             found += self._expand(word, state)
@@ -569,7 +569,7 @@ class Script:
                 break
         return found[:MAX_WORDS]
 
-    def _expand(self, word: Word, state: State) -> list[str]:
+    def _expand(self, word: Word, state: Scope) -> list[str]:
         """A word with its variables' values; of unquoted ones, each blank begins another word."""
         self._steps -= len(word)
         made = [""]
@@ -595,7 +595,7 @@ class Script:
 
     # Conditions.
 
-    def _truth(self, nodes: Sequence[Node], state: State) -> bool | None:
+    def _truth(self, nodes: Sequence[Node], state: Scope) -> bool | None:
         """Whether the last of these commands succeeds; None: only a running GRUB knows."""
         self._all(nodes[:-1], state)
         last = nodes[-1] if nodes else None
@@ -699,7 +699,7 @@ def _item(node: Block, words: list[str], *, sure: bool) -> Item:
     return Item(title, name, node.body, node.kind == "submenu", sure)
 
 
-def _booted(state: State) -> Entry | None:
+def _booted(state: Scope) -> Entry | None:
     if not state.boot.kernel:
         return None
     return replace(state.boot, sure=state.boot.sure and not state.doubt)

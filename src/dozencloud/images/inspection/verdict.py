@@ -50,7 +50,7 @@ class Findings:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class BootVerdict:
     """How it boots; reason: in a sentence, if it does not."""
 
     boot: Boot
@@ -64,7 +64,7 @@ def name(arch: Arch | None) -> str:
     return "an unknown architecture" if arch is None else NAMES.get(arch, arch)
 
 
-def of_disk(found: Findings) -> Verdict:
+def of_disk(found: Findings) -> BootVerdict:
     """How a disk boots."""
     if found.empty:
         return _none(found, "The disk is empty: it has no partition table and no file system.")
@@ -95,7 +95,7 @@ def _startable(found: Findings) -> Arch | None:
     return min(arches, default=None)
 
 
-def _by_uefi(found: Findings, arch: Arch) -> Verdict:
+def _by_uefi(found: Findings, arch: Arch) -> BootVerdict:
     kernel = found.default.found.kernel if found.default.found else None
     user = found.system.arch if found.system else None
     reason = ""
@@ -112,10 +112,10 @@ def _by_uefi(found: Findings, arch: Arch) -> Verdict:
     reason = reason or _against_user_space(kernel, user) or _against_kernel(found.default)
     if reason:
         return _none(found, reason)
-    return Verdict(Boot.UEFI, arch, warnings=tuple(_warnings(found, Boot.UEFI)))
+    return BootVerdict(Boot.UEFI, arch, warnings=tuple(_warnings(found, Boot.UEFI)))
 
 
-def _by_kernel(found: Findings) -> Verdict:
+def _by_kernel(found: Findings) -> BootVerdict:
     """Without a usable EFI loader: the kernel inside, if it is handed to QEMU."""
     kernel = found.default.found.kernel if found.default.found else None
     reason = _foreign(found)
@@ -128,7 +128,7 @@ def _by_kernel(found: Findings) -> Verdict:
     if reason:
         return _none(found, reason)
     assert kernel is not None  # noqa: S101  (_nothing_to_start said so)
-    return Verdict(Boot.KERNEL, kernel.arch, warnings=tuple(_warnings(found, Boot.KERNEL)))
+    return BootVerdict(Boot.KERNEL, kernel.arch, warnings=tuple(_warnings(found, Boot.KERNEL)))
 
 
 def _foreign(found: Findings) -> str:
@@ -255,7 +255,7 @@ def against_cpu(kernel: Kernel) -> str:
     return ""
 
 
-def of_kernel(kernel: Kernel, fault: str) -> Verdict:
+def of_kernel(kernel: Kernel, fault: str) -> BootVerdict:
     """How a bare kernel boots."""
     reason = fault
     if kernel.kind is KernelKind.ELF:
@@ -266,28 +266,28 @@ def of_kernel(kernel: Kernel, fault: str) -> Verdict:
     if not reason and kernel.virtio is False:
         reason = "The kernel has no virtio: it sees neither disk nor network of a server."
     if reason:
-        return Verdict(Boot.NONE, kernel.arch, reason)
+        return BootVerdict(Boot.NONE, kernel.arch, reason)
     warnings = ("This is a kernel alone: a server needs an initial RAM disk or a root disk too.",)
-    return Verdict(Boot.KERNEL, kernel.arch, warnings=warnings)
+    return BootVerdict(Boot.KERNEL, kernel.arch, warnings=warnings)
 
 
-def of_program(arch: Arch | None) -> Verdict:
+def of_program(arch: Arch | None) -> BootVerdict:
     """An EFI program alone is started from an EFI system partition only."""
-    return Verdict(
+    return BootVerdict(
         Boot.NONE, arch, f"This is an EFI program for {name(arch)}, neither a kernel nor a disk."
     )
 
 
-def of_initrd(initrd: Initrd) -> Verdict:
+def of_initrd(initrd: Initrd) -> BootVerdict:
     """An initial RAM disk alone never boots."""
-    return Verdict(
+    return BootVerdict(
         Boot.NONE,
         initrd.arch,
         "This is an initial RAM disk alone: it starts only together with its kernel.",
     )
 
 
-def of_tree(system: System, *, claimed: Arch | None) -> Verdict:
+def of_tree(system: System, *, claimed: Arch | None) -> BootVerdict:
     """How an archive or squashfs boots.
 
     claimed: the architecture that a container's configuration names.
@@ -305,15 +305,15 @@ def of_tree(system: System, *, claimed: Arch | None) -> Verdict:
         )
     elif arch not in ARM:
         reason = f"This is a root file system for {name(arch)}: it cannot run on ARM."
-    return Verdict(Boot.NONE if reason else Boot.ROOTFS, arch, reason)
+    return BootVerdict(Boot.NONE if reason else Boot.ROOTFS, arch, reason)
 
 
-def _none(found: Findings, reason: str) -> Verdict:
+def _none(found: Findings, reason: str) -> BootVerdict:
     kernel = found.default.found.kernel if found.default.found else None
     user = found.system.arch if found.system else None
     known = [loader.arch for loader in found.loaders if loader.arch is not None]
     arch = (kernel.arch if kernel else None) or user or min(known, default=None)
-    return Verdict(Boot.NONE, arch, reason)
+    return BootVerdict(Boot.NONE, arch, reason)
 
 
 def _warnings(found: Findings, boot: Boot) -> Iterator[str]:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dozencloud.errors import Exit, Problem
+from dozencloud.host.distributions import registry
+from dozencloud.host.distributions.needs import Need
 
 HOST_SETTINGS = (
     "Acquire::http",
@@ -29,6 +31,8 @@ HOST_SETTINGS = (
 )
 """apt settings that say how to reach a mirror; never those that say whom to trust."""
 
+KEYS = "debian-archive-keyring"
+"""Debian's own package, which its installer brings."""
 OLDER = {"trixie": "bookworm"}
 """The release before."""
 
@@ -68,9 +72,10 @@ class MirrorIsUpdated(Problem):
 def require_keys(keyring: Path) -> None:
     """Raise Problem unless the keys that vouch for packages are here."""
     if not keyring.is_file():
+        names = registry.here().packages(Need.ARCHIVE_KEYS) or (KEYS,)
         raise Problem(
             f"Debian's signing keys are not here ({keyring}).",
-            "Install them: apt-get install debian-archive-keyring",
+            f"Install them: {registry.here().manager.to_install(*names)}",
             code=Exit.UNFIT,
         )
 
@@ -149,7 +154,7 @@ def run(arguments: Sequence[str], config: Path, source: Source, *, clean: bool =
             "Name a nearer mirror, then run it again.",
         ) from None
     if done.returncode != 0:
-        raise explain(done.stdout + (done.stderr or ""), source)
+        raise cause(done.stdout + (done.stderr or ""), source)
     return done.stdout
 
 
@@ -232,7 +237,7 @@ _CAUSES = (
 """The first whose signs are all found explains the output."""
 
 
-def explain(output: str, source: Source) -> Problem:
+def cause(output: str, source: Source) -> Problem:
     """What went wrong in an apt command, from its output (in English)."""
     stale = re.search(UPDATED, output, re.M)
     if stale:

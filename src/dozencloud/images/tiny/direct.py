@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from dozencloud.errors import Problem
+from dozencloud.host.distributions import registry
+from dozencloud.host.distributions.needs import Need
 from dozencloud.images.files import building, file_hash, sync
 from dozencloud.images.formats import cpio, kmod
 from dozencloud.images.formats.elf import Elf
@@ -348,21 +350,22 @@ def _state_disk(target: Path, raw: Path, digest: str) -> None:
             *("-U", identity, "-N", "4096", "-J", "size=4"),
             *("-E", f"hash_seed={identity},lazy_itable_init=0,root_owner=0:0", str(raw)),
         ],
-        "e2fsprogs",
+        Need.FILE_SYSTEMS,
         # Otherwise the time of the build would be in the file.
         {"E2FSPROGS_FAKE_TIME": "1", "SOURCE_DATE_EPOCH": "1"},
     )
-    _run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(target)], "qemu-utils")
+    _run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(target)], Need.DISKS)
 
 
-def _run(command: list[str], package: str, extra: dict[str, str] | None = None) -> None:
+def _run(command: list[str], need: Need, extra: dict[str, str] | None = None) -> None:
     # sbin is not on every user's path; mke2fs lives there.
     path = os.environ.get("PATH", "/usr/bin") + ":/usr/sbin:/sbin"
     environment = {**os.environ, "PATH": path, "LC_ALL": "C.UTF-8", **(extra or {})}
     program = shutil.which(command[0], path=path)
     if program is None:
         raise Problem(
-            f"The program {command[0]} is missing.", f"Install it: apt-get install {package}"
+            f"The program {command[0]} is missing.",
+            f"Install it: {registry.here().to_install(need)}",
         )
     done = subprocess.run(
         [program, *command[1:]],

@@ -12,11 +12,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from dozencloud.cloud import tls
+from dozencloud.cloud import certificates, tls
+from dozencloud.cloud.certificates import CLIENT, SERVER, Authority
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import console_name, nodes_folder
 from dozencloud.cloud.state import digest
-from dozencloud.cloud.tls import CLIENT, SERVER, Authority
 from dozencloud.private import write_private
 from dozencloud.services.ovn import USER as OVN_USER
 
@@ -32,7 +32,7 @@ def authority(cloud: Cloud) -> Authority:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     here = Authority.kept(folder / "ca.crt", folder / "ca.key", f"DozenCloud {cloud.name} nodes")
     if not trusted(cloud).exists():
-        write_private(trusted(cloud), tls.pem(here.certificate), 0o644)
+        write_private(trusted(cloud), certificates.pem(here.certificate), 0o644)
     return here
 
 
@@ -52,22 +52,22 @@ def peers(cloud: Cloud) -> str:
     if not cloud.settings.nodes.migration:
         return ""
     authority(cloud)
-    return digest(trusted(cloud).read_text(), tls.pem(streams(cloud).certificate).decode())
+    return digest(trusted(cloud).read_text(), certificates.pem(streams(cloud).certificate).decode())
 
 
 def replace(cloud: Cloud, *, keep_old: bool) -> Authority:
     """A new authority. keep_old: certificates of the one before are still let in."""
     folder = nodes_folder(cloud)
     (folder / "streams.crt").unlink(missing_ok=True)
-    before = tls.pem(authority(cloud).certificate) if keep_old else b""
+    before = certificates.pem(authority(cloud).certificate) if keep_old else b""
     here = Authority.made(folder / "ca.crt", folder / "ca.key", f"DozenCloud {cloud.name} nodes")
-    write_private(trusted(cloud), tls.pem(here.certificate) + before, 0o644)
+    write_private(trusted(cloud), certificates.pem(here.certificate) + before, 0o644)
     return here
 
 
 def drop_old(cloud: Cloud) -> None:
     """Let in certificates of the present authority only."""
-    write_private(trusted(cloud), tls.pem(authority(cloud).certificate), 0o644)
+    write_private(trusted(cloud), certificates.pem(authority(cloud).certificate), 0o644)
 
 
 def identifier(certificate: x509.Certificate) -> str:
@@ -89,13 +89,13 @@ def sign(cloud: Cloud, request: x509.CertificateSigningRequest, chassis: str, ad
     made = authority(cloud).issue(
         chassis, [address, console_name(address)], request.public_key(), [CLIENT, SERVER]
     )
-    return tls.pem(made).decode()
+    return certificates.pem(made).decode()
 
 
 def sign_streams(cloud: Cloud, request: x509.CertificateSigningRequest, address: str) -> str:
     """A certificate for the QEMUs of the node with that address, PEM."""
     made = streams(cloud).issue(address, [address], request.public_key(), [CLIENT, SERVER])
-    return tls.pem(made).decode()
+    return certificates.pem(made).decode()
 
 
 def key_hash(request: x509.CertificateSigningRequest) -> str:
@@ -112,7 +112,8 @@ CONTROL_CERTIFICATES = {"southbound": (SERVER, OVN_USER), "controller": (CLIENT,
 
 def control_current(cloud: Cloud) -> bool:
     return trusted(cloud).exists() and all(
-        tls.current(*_files(cloud, name), tls.gateway_names(cloud)) for name in CONTROL_CERTIFICATES
+        certificates.current(*_files(cloud, name), certificates.gateway_names(cloud))
+        for name in CONTROL_CERTIFICATES
     )
 
 
@@ -121,10 +122,10 @@ def issue_control(cloud: Cloud) -> None:
     authority(cloud)
     for name, (purpose, owner) in CONTROL_CERTIFICATES.items():
         private = ec.generate_private_key(ec.SECP256R1())
-        made = tls.authority(cloud).issue(
-            name, tls.gateway_names(cloud), private.public_key(), [purpose]
+        made = certificates.authority(cloud).issue(
+            name, certificates.gateway_names(cloud), private.public_key(), [purpose]
         )
-        tls.replace_pair(tls.folder(cloud) / name, tls.pem(made), private, owner)
+        certificates.replace_pair(tls.folder(cloud) / name, certificates.pem(made), private, owner)
 
 
 def _files(cloud: Cloud, name: str) -> tuple[Path, Path]:

@@ -17,6 +17,7 @@ from typing import Any
 from dozencloud.cloud.installation import BROKER_ANSWERS, Cloud
 from dozencloud.cloud.membership import account, members
 from dozencloud.errors import Problem
+from dozencloud.host.distributions import registry
 from dozencloud.host.network import namespace
 from dozencloud.services.rabbitmq import (
     CALLS,
@@ -28,8 +29,6 @@ from dozencloud.services.rabbitmq import (
     queue,
 )
 
-# Not the one in /usr/sbin, which wants to become Debian's own user.
-CONTROL = "/usr/lib/rabbitmq/bin/rabbitmqctl"
 CONNECTIONS = 64
 """At one time; nova-compute has up to 30, and those of the one before it may not be gone yet."""
 SECONDS = 60.0
@@ -144,9 +143,10 @@ def _define(cloud: Cloud, said: Mapping[str, Any]) -> None:
 
 def _control(cloud: Cloud, *words: str, unless: str | None = None) -> None:
     """rabbitmqctl. unless: an error that is none."""
+    control = registry.here().paths.rabbitmq / "rabbitmqctl"
     try:
         result = subprocess.run(
-            namespace.in_network(cloud, [CONTROL, "--quiet", *words]),
+            namespace.in_network(cloud, [str(control), "--quiet", *words]),
             env={
                 "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
                 "LANG": "C.UTF-8",

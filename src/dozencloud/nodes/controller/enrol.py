@@ -18,7 +18,7 @@ from cryptography import x509
 
 from dozencloud import RELEASE
 from dozencloud.access import administrator
-from dozencloud.cloud import tls
+from dozencloud.cloud import certificates
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import Member, Membership, changing, members
 from dozencloud.cloud.plan import Plan, Role
@@ -34,7 +34,7 @@ NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
 
 
 @dataclass(frozen=True)
-class Request:
+class JoinRequest:
     """What a machine says of itself when it wants to join.
 
     networks: its series of OVN, such as 23.03; empty where it does not say.
@@ -49,7 +49,7 @@ class Request:
     networks: str
 
     @classmethod
-    def read(cls, data: object, seen: str) -> Request:
+    def read(cls, data: object, seen: str) -> JoinRequest:
         """From the JSON of a machine whose address the gateway saw as `seen`."""
         words = schemas.fitting(schemas.JOIN, data)
         if not NAME.fullmatch(words["name"]):
@@ -83,7 +83,7 @@ def _signed(text: str) -> x509.CertificateSigningRequest:
     raise Refused("The request for a certificate is damaged.", "Run the same command again.")
 
 
-def join(cloud: Cloud, request: Request) -> dict[str, Any]:
+def join(cloud: Cloud, request: JoinRequest) -> dict[str, Any]:
     """Let a machine in; the same machine with the same token gets the same place again.
 
     Returns what `joining` keeps there. Raises Refused with the reason.
@@ -130,7 +130,9 @@ def join(cloud: Cloud, request: Request) -> dict[str, Any]:
     }
 
 
-def _seat(cloud: Cloud, request: Request, key: str, known: Member | None, password: str) -> Member:
+def _seat(
+    cloud: Cloud, request: JoinRequest, key: str, known: Member | None, password: str
+) -> Member:
     """Put the machine on the list of nodes; one that is known keeps its number."""
     with changing(cloud, "members") as rows:
         member = Member(
@@ -162,7 +164,7 @@ def _free(rows: list[dict[str, Any]]) -> int:
     return next(number for number in count(1) if number not in taken)
 
 
-def known(cloud: Cloud, name: str, secret: str) -> Member:
+def authenticated(cloud: Cloud, name: str, secret: str) -> Member:
     """The node of that name with that secret; Refused otherwise, and once it was removed."""
     for member in members(cloud):
         if member.name == name and compare_digest(member.secret, _hash(secret)):
@@ -192,7 +194,7 @@ def peer(cloud: Cloud, member: Member, csr: str) -> dict[str, str]:
     return {
         "migration": named,
         "nodes": authority.trusted(cloud).read_text(),
-        "streams": tls.pem(authority.streams(cloud).certificate).decode(),
+        "streams": certificates.pem(authority.streams(cloud).certificate).decode(),
         "certificate": authority.sign_streams(cloud, request, member.address),
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from dozencloud.cloud import tls
+from dozencloud.cloud import certificates
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import members
 from dozencloud.cloud.plan import Plan
@@ -23,7 +23,7 @@ def rotate(cloud: Cloud, say: Say) -> list[str]:
     The cloud's own CA stays: users and tokens trust it. Returns the nodes that did not fetch a new
     certificate in time; they do when they are back.
     """
-    tls.issue_gateway(cloud)
+    certificates.issue_gateway(cloud)
     if not members(cloud):
         say("the gateway has a new certificate")
         opening.apply(Plan.kept(cloud))

@@ -44,7 +44,7 @@ log = logging.getLogger("dozencloud.nodes")
 
 @application.post("/v1/join")
 def join() -> Any:
-    asked = enrol.Request.read(request.get_json(silent=True), _seen())
+    asked = enrol.JoinRequest.read(request.get_json(silent=True), _seen())
     given = enrol.join(cloud, asked)
     log.warning("node %s joined from %s", asked.name, _seen())
     return jsonify(given)
@@ -96,7 +96,9 @@ def _csr() -> str:
 
 def _member() -> Member:
     given = request.authorization
-    return enrol.known(cloud, (given and given.username) or "", (given and given.password) or "")
+    return enrol.authenticated(
+        cloud, (given and given.username) or "", (given and given.password) or ""
+    )
 
 
 @application.errorhandler(Problem)

@@ -21,7 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from dozencloud import RELEASE, facts
-from dozencloud.cloud import tls
+from dozencloud.cloud import certificates, tls
 from dozencloud.cloud.installation import Cloud, load
 from dozencloud.cloud.membership import Membership, keep, membership
 from dozencloud.cloud.plan import Plan
@@ -107,7 +107,7 @@ def stale(cloud: Cloud, good: str) -> bool:
     """Whether this node needs a new certificate. good: which authority's are let in."""
     held = _certificate(cloud)
     left = held.not_valid_after_utc - datetime.now(UTC)
-    return left.days < tls.RENEW_DAYS or authority.issuer(held) != good
+    return left.days < certificates.RENEW_DAYS or authority.issuer(held) != good
 
 
 def renew(cloud: Cloud, given: Membership, controller: Controller) -> None:
@@ -119,7 +119,7 @@ def renew(cloud: Cloud, given: Membership, controller: Controller) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     request = joining.request(key, str(chassis.value))
     made = controller.certificate(given.node, given.secret, request)
-    tls.replace_pair(tls.folder(cloud) / "node", made.encode(), key)
+    certificates.replace_pair(tls.folder(cloud) / "node", made.encode(), key)
     if pid := Supervisor(cloud).process("node-gate").pid:
         gateway.reload(pid)
     log.warning("this node has a new certificate")

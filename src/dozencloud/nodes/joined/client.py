@@ -14,7 +14,7 @@ import requests
 import urllib3
 from cryptography import x509
 
-from dozencloud.cloud import tls
+from dozencloud.cloud import certificates
 from dozencloud.errors import Exit, Problem
 from dozencloud.nodes.tokens import Reason, Refused, Token
 
@@ -171,7 +171,7 @@ def meet(url: str, token: Token) -> tuple[bytes, float]:
             raise unreachable(url, error) from error
     pem, date = answer.content, answer.headers.get("Date", "")
     try:
-        found = tls.fingerprint(x509.load_pem_x509_certificate(pem))
+        found = certificates.fingerprint(x509.load_pem_x509_certificate(pem))
         clock = parsedate_to_datetime(date).timestamp()
     except (ValueError, TypeError) as error:
         text = f"What answers at {url} is no DozenCloud."

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from dozencloud import RELEASE
-from dozencloud.cloud import folders, tls
+from dozencloud.cloud import certificates, folders, tls
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import Membership, keep, membership
 from dozencloud.cloud.settings import template
@@ -145,7 +145,7 @@ def _request(cloud: Cloud, chassis: str) -> str:
     """For the key that lies here, by which the controller knows this machine again."""
     path = tls.folder(cloud) / "node.key"
     if not path.exists():
-        tls.save_key(path, ec.generate_private_key(ec.SECP256R1()))
+        certificates.save_key(path, ec.generate_private_key(ec.SECP256R1()))
     key = serialization.load_pem_private_key(path.read_bytes(), None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise TypeError(f"{path} is not an EC key")

@@ -14,7 +14,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from dozencloud.cloud import tls
+from dozencloud.cloud import certificates, tls
 from dozencloud.cloud.installation import Cloud
 from dozencloud.cloud.membership import Membership, keep
 from dozencloud.errors import Exit, Problem
@@ -49,7 +49,7 @@ def _write(cloud: Cloud, answer: dict[str, Any], key: ec.EllipticCurvePrivateKey
     write_private(folder / "cacert.pem", str(answer["nodes"]))
     _link(folder / "clientcert.pem", own / "node.crt")
     _link(folder / "clientkey.pem", own / "node.key")
-    tls.save_key(streams / "server-key.pem", key)
+    certificates.save_key(streams / "server-key.pem", key)
     write_private(streams / "server-cert.pem", str(answer["certificate"]), 0o644)
     write_private(streams / "ca-cert.pem", str(answer["streams"]), 0o644)
     _link(streams / "client-key.pem", Path("server-key.pem"))

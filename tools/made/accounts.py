@@ -1,8 +1,6 @@
-"""Print what the accounts of the services may do, as the tables in docs/security.md.
+"""What the accounts of the services may do.
 
 It asks the policies of the pinned releases themselves, with the rules of our services.
-
-    ENVIRONMENT/bin/python tools/rights.py
 """
 
 from __future__ import annotations
@@ -17,6 +15,8 @@ from oslo_config import cfg
 from oslo_policy import policy
 
 from dozencloud.services import ALL, accounts, keystone_users
+from dozencloud.supervision.service import Account
+from made.markdown import code, codes, table
 
 POLICIES: Mapping[str, str] = {
     "keystone": "keystone.common.policies",
@@ -65,25 +65,26 @@ def rights(role: str) -> dict[str, list[str]]:
     }
 
 
-def tables() -> Iterator[str]:
-    """Lines of Markdown."""
-    yield "| account | roles | what for |"
-    yield "|---|---|---|"
-    for account in keystone_users():
-        roles = ", ".join(f"`{role}`" for role in account.roles)
-        roles += "".join(f", `{role}` of the whole cloud" for role in account.system)
-        yield f"| `{account.name}` | {roles} | {account.uses} |"
-    yield ""
-    yield "| role | API | operations, by the names of upstream's policies |"
-    yield "|---|---|---|"
+def roles(account: Account) -> str:
+    return codes(account.roles) + "".join(
+        f", {code(role)} of the whole cloud" for role in account.system
+    )
+
+
+def accounts_table() -> str:
+    return table(
+        ("account", "roles", "what for"),
+        ((code(each.name), roles(each), each.uses) for each in keystone_users()),
+    )
+
+
+def rights_table() -> str:
+    return table(("role", "API", "operations, by the names of upstream's policies"), _opened())
+
+
+def _opened() -> Iterator[tuple[str, str, str]]:
     for role in accounts.ROLES:
         for service, names in rights(role).items():
             if names:
-                shown = ", ".join(
-                    f"`{name.removeprefix(PREFIX.get(service, ''))}`" for name in names
-                )
-                yield f"| `{role}` | {service} | {shown} |"
-
-
-if __name__ == "__main__":
-    print("\n".join(tables()))
+                prefix = PREFIX.get(service, "")
+                yield code(role), service, codes(name.removeprefix(prefix) for name in names)

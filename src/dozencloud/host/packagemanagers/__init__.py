@@ -1,0 +1,1 @@
+"""Package managers: one file each, behind one small interface (base.py)."""
