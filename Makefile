@@ -4,14 +4,14 @@
 check:
 	./tests/run
 
+# Makes the tables and pictures in docs/ that repeat code anew; the check fails where one differs.
+docs:
+	./tools/docs
+
 # All that the check leaves out because it takes long: many hours.
 nightly:
 	DOZEN_LONG=1 ./tests/run -m long
 	$(MAKE) --keep-going arm-host arm-node arm-board arm-pair clients
-
-# Makes the tables and pictures in docs/ that repeat code anew; the check fails where one differs.
-docs:
-	./tools/docs
 
 # Pulls the plug of a controller and of a node ten times, on each system.
 cuts:

@@ -12,6 +12,7 @@ from subprocess import CompletedProcess
 from typing import Any, cast
 
 import pytest
+from pages_kit import CHECKOUT
 from plans_kit import make_plan
 
 import dozencloud.services
@@ -36,7 +37,7 @@ from dozencloud.supervision.service import (
 )
 from dozencloud.tasks.graph import Step
 
-TOOLS = str(Path(__file__).resolve().parents[2] / "tools")
+TOOLS = str(CHECKOUT / "tools")
 
 # ---- the file -----------------------------------------------------------------------------
 
