@@ -176,10 +176,17 @@ install_packages() {
     rm "$base/apt-started"
 }
 
+# What a killed program left there goes; in /tmp its locks would have names that everybody knows.
+use_own_tmp() {
+    export TMPDIR="$base/tmp"
+    rm -rf "$TMPDIR" && mkdir -p "$TMPDIR" && chmod 700 "$TMPDIR"
+}
+
 install_uv() {
     uv_directory=$base/uv-$(hash12 <"$checkout/bootstrap/uv.txt")
     uv=$uv_directory/bin/uv
     [ ! -x "$uv" ] || return 0
+    use_own_tmp || return 1
     echo "from $(index_url)" # pip does not say which server it could not reach
     set -- /usr/share/python-wheels/pip-*.whl # pip runs out of its wheel: no venv to make first
     rm -rf "$uv_directory.half" &&
@@ -194,9 +201,7 @@ install_dependencies() {
     unset VIRTUAL_ENV CONDA_PREFIX
     export UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1 UV_PROJECT_ENVIRONMENT="$environment"
     export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-1}" UV_CACHE_DIR="${UV_CACHE_DIR:-$base/cache}"
-    # Its locks in /tmp have names that everybody knows.
-    export TMPDIR="$base/tmp"
-    mkdir -p "$TMPDIR" && chmod 700 "$TMPDIR" || return 1
+    use_own_tmp || return 1
     set -- --project "$checkout" --frozen
     [ "$kind" = dev ] || set -- "$@" --no-dev
     left_to_system=$(not_from_index)
