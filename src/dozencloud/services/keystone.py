@@ -110,6 +110,9 @@ def describe(plan: Plan) -> Service:
                             "backend": "dogpile.cache.memcached",
                             "memcache_servers": memcached(cloud),
                         },
+                        # Of two at a time who read the catalogue and change it, the reader may keep
+                        # what was there before, for ten minutes (keystone/catalog/core.py).
+                        "catalog": {"caching": False},
                         "oslo_messaging_notifications": NO_NOTIFICATIONS,
                         "oslo_policy": policy_option(plan, "keystone"),
                     }
