@@ -180,34 +180,32 @@ class Bringup:
                     done=lambda: uplink.in_place(self.cloud),
                 )
             )
-        if self.plan.has_nodes:
-            tasks.append(
-                Task(
-                    "node-certificates",
-                    "Certificates that nodes are shown",
-                    lambda step: authority.issue_control(self.cloud),
-                    after=("certificates", "users"),
-                    done=lambda: authority.control_current(self.cloud),
-                )
-            )
-            tasks.append(
-                Task(
-                    "node-networks",
-                    "Networks to other nodes",
-                    partial(ovn.meet_nodes, self.plan),
-                    after=("ovn-sb", "ovs-switch", "node-certificates"),
-                )
-            )
-            tasks.append(
-                Task(
-                    "node-trust",
-                    "What nodes may say to each other",
-                    self._node_trust,
-                    after=("rabbitmq",),
-                    done=lambda: bool(self.state.get("node-trust")) == self._migration,
-                )
-            )
-        return tasks
+        return [*tasks, *(self._node_tasks() if self.plan.has_nodes else ())]
+
+    def _node_tasks(self) -> list[Task]:
+        """What a controller owes the nodes that joined it."""
+        return [
+            Task(
+                "node-certificates",
+                "Certificates that nodes are shown",
+                lambda step: authority.issue_control(self.cloud),
+                after=("certificates", "users"),
+                done=lambda: authority.control_current(self.cloud),
+            ),
+            Task(
+                "node-networks",
+                "Networks to other nodes",
+                partial(ovn.meet_nodes, self.plan),
+                after=("ovn-sb", "ovs-switch", "node-certificates"),
+            ),
+            Task(
+                "node-trust",
+                "What nodes may say to each other",
+                self._node_trust,
+                after=("rabbitmq",),
+                done=lambda: bool(self.state.get("node-trust")) == self._migration,
+            ),
+        ]
 
     @property
     def _migration(self) -> bool:

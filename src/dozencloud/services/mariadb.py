@@ -26,6 +26,38 @@ def socket(plan: Plan) -> Path:
     return plan.cloud.run / "mariadb" / "mariadb.sock"
 
 
+def _options(plan: Plan) -> str:
+    """my.cnf"""
+    cloud = plan.cloud
+    return ini(
+        {
+            "mariadbd": {
+                "datadir": cloud.lib / "mariadb",
+                "tmpdir": cloud.lib / "mariadb.tmp",
+                "socket": socket(plan),
+                "pid_file": cloud.run / "mariadb" / "mariadb.pid",
+                "skip_networking": 1,
+                "skip_log_bin": 1,
+                "character_set_server": "utf8mb3",
+                "max_connections": 300,
+                # 2: a killed mariadbd loses nothing, a power cut at most a second
+                "innodb_flush_log_at_trx_commit": 2,
+                "innodb_buffer_pool_size": "48M",
+                "innodb_log_file_size": "48M",
+                # By io_uring, which host/confinement.py forbids.
+                "innodb_use_native_aio": 0,
+                "innodb_log_buffer_size": "4M",
+                "key_buffer_size": "1M",
+                "aria_pagecache_buffer_size": "8M",
+                "table_open_cache": 1000,
+                "performance_schema": 0,
+                # Threads that idle keep their stacks; the services pool connections.
+                "thread_cache_size": 8,
+            }
+        }
+    )
+
+
 def describe(plan: Plan) -> Service:
     cloud = plan.cloud
     config, data = cloud.etc / "mariadb" / "my.cnf", cloud.lib / "mariadb"
@@ -60,33 +92,7 @@ def describe(plan: Plan) -> Service:
         files=(
             File(
                 config,
-                ini(
-                    {
-                        "mariadbd": {
-                            "datadir": data,
-                            "tmpdir": cloud.lib / "mariadb.tmp",
-                            "socket": socket(plan),
-                            "pid_file": cloud.run / "mariadb" / "mariadb.pid",
-                            "skip_networking": 1,
-                            "skip_log_bin": 1,
-                            "character_set_server": "utf8mb3",
-                            "max_connections": 300,
-                            # 2: a killed mariadbd loses nothing, a power cut at most a second
-                            "innodb_flush_log_at_trx_commit": 2,
-                            "innodb_buffer_pool_size": "48M",
-                            "innodb_log_file_size": "48M",
-                            # By io_uring, which host/confinement.py forbids.
-                            "innodb_use_native_aio": 0,
-                            "innodb_log_buffer_size": "4M",
-                            "key_buffer_size": "1M",
-                            "aria_pagecache_buffer_size": "8M",
-                            "table_open_cache": 1000,
-                            "performance_schema": 0,
-                            # Threads that idle keep their stacks; the services pool connections.
-                            "thread_cache_size": 8,
-                        }
-                    }
-                ),
+                _options(plan),
                 owner=USER,
             ),
         ),

@@ -285,16 +285,12 @@ def _close(path: Path, group: int) -> None:
     path.chmod(stat.S_IMODE(about.st_mode) & ~stat.S_IRWXO | stat.S_IRGRP | more)
 
 
-def compute(plan: Plan) -> Service:
-    """Root, as libvirtd is: it creates network devices and writes the disks of servers.
-
-    It gets no database password; it asks the conductor.
-    """
-    cloud, state = plan.cloud, plan.cloud.lib / "compute"
+def _compute_config(plan: Plan, path: Path) -> File:
+    """path: of the file, which the privileged helpers read, too."""
+    cloud = plan.cloud
     given = None if plan.controls else plan.given
-    path = cloud.etc / "compute" / "nova.conf"
     helper = privsep.helper_command(plan, path)
-    sections = _common(plan, state)
+    sections = _common(plan, cloud.lib / "compute")
     sections["DEFAULT"] |= {
         "compute_driver": "dozencloud.ArmLibvirtDriver",
         "instances_path": instances(plan),
@@ -337,6 +333,17 @@ def compute(plan: Plan) -> Service:
         "nova_sys_admin": {"helper_command": helper},
         "os_vif_ovs": {"ovsdb_connection": f"unix:{cloud.run}/openvswitch/db.sock"},
     }
+    return File(path, ini(sections))
+
+
+def compute(plan: Plan) -> Service:
+    """Root, as libvirtd is: it creates network devices and writes the disks of servers.
+
+    It gets no database password; it asks the conductor.
+    """
+    cloud, state = plan.cloud, plan.cloud.lib / "compute"
+    given = None if plan.controls else plan.given
+    path = cloud.etc / "compute" / "nova.conf"
     main = "dozencloud.compute.joined.onnode:main" if given else "nova.cmd.compute:main"
     return Service(
         COMPUTE,
@@ -350,7 +357,7 @@ def compute(plan: Plan) -> Service:
             # Nova lets all users pass to each of its folders here, but not this group.
             Folder(instances(plan) / "snapshots", group="root", mode=0o711),
         ),
-        files=(File(path, ini(sections)),),
+        files=(_compute_config(plan, path),),
         # It asks all of these while it starts, and an answer that does not come costs it 10-60 s.
         after=(
             *("rabbitmq", "nova-conductor", "keystone", "placement", "gateway"),

@@ -119,10 +119,9 @@ def _ways(controller: str) -> dict[str, object]:
     }
 
 
-def describe(plan: Plan) -> Service:
-    cloud = plan.cloud
-    etc, data, ports = cloud.etc / "rabbitmq", cloud.lib / "rabbitmq", cloud.settings.internal
-    definitions = {
+def _definitions(plan: Plan) -> dict[str, object]:
+    """Account, exchanges and queues, there from the first moment."""
+    return {
         "users": [
             {
                 "name": ACCOUNT,
@@ -143,7 +142,12 @@ def describe(plan: Plan) -> Service:
         ],
         **_ways(plan.node.name),
     }
-    config = f"""\
+
+
+def _config(plan: Plan) -> str:
+    """rabbitmq.conf"""
+    etc, ports = plan.cloud.etc / "rabbitmq", plan.cloud.settings.internal
+    return f"""\
 listeners.tcp.local = 127.0.0.1:{ports.broker}
 load_definitions = {etc}/definitions.json
 vm_memory_high_watermark.absolute = 512MB
@@ -152,6 +156,11 @@ log.console = true
 log.console.level = warning
 log.file = false
 """
+
+
+def describe(plan: Plan) -> Service:
+    cloud = plan.cloud
+    etc, data, ports = cloud.etc / "rabbitmq", cloud.lib / "rabbitmq", cloud.settings.internal
     erlang = " ".join(
         [
             # One scheduler that sleeps instead of spinning: the load is tiny.
@@ -181,9 +190,9 @@ log.file = false
             Folder(cloud.run / "rabbitmq", USER, USER, 0o750),
         ),
         files=(
-            File(etc / "rabbitmq.conf", config, owner=USER),
+            File(etc / "rabbitmq.conf", _config(plan), owner=USER),
             File(etc / "enabled_plugins", "[].\n", owner=USER),
-            File(etc / "definitions.json", to_json(definitions), owner=USER),
+            File(etc / "definitions.json", to_json(_definitions(plan)), owner=USER),
         ),
         after=("epmd",),
         ready=listening(cloud, ports.broker),
