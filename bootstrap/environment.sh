@@ -177,20 +177,20 @@ install_packages() {
 }
 
 # What a killed program left there goes; in /tmp its locks would have names that everybody knows.
-use_own_tmp() {
-    export TMPDIR="$base/tmp"
-    rm -rf "$TMPDIR" && mkdir -p "$TMPDIR" && chmod 700 "$TMPDIR"
+make_own_tmp() {
+    own_tmp=$base/tmp
+    rm -rf "$own_tmp" && mkdir -p "$own_tmp" && chmod 700 "$own_tmp"
 }
 
 install_uv() {
     uv_directory=$base/uv-$(hash12 <"$checkout/bootstrap/uv.txt")
     uv=$uv_directory/bin/uv
     [ ! -x "$uv" ] || return 0
-    use_own_tmp || return 1
+    make_own_tmp || return 1
     echo "from $(index_url)" # pip does not say which server it could not reach
     set -- /usr/share/python-wheels/pip-*.whl # pip runs out of its wheel: no venv to make first
     rm -rf "$uv_directory.half" &&
-        "$python" -I "$1/pip" install --quiet --disable-pip-version-check --retries 2 --no-compile --no-deps \
+        TMPDIR="$own_tmp" "$python" -I "$1/pip" install --quiet --disable-pip-version-check --retries 2 --no-compile --no-deps \
             --only-binary :all: --require-hashes --requirement "$checkout/bootstrap/uv.txt" \
             --target "$uv_directory.half" &&
         mv "$uv_directory.half" "$uv_directory"
@@ -201,7 +201,8 @@ install_dependencies() {
     unset VIRTUAL_ENV CONDA_PREFIX
     export UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1 UV_PROJECT_ENVIRONMENT="$environment"
     export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-1}" UV_CACHE_DIR="${UV_CACHE_DIR:-$base/cache}"
-    use_own_tmp || return 1
+    make_own_tmp || return 1
+    export TMPDIR="$own_tmp"
     set -- --project "$checkout" --frozen
     [ "$kind" = dev ] || set -- "$@" --no-dev
     left_to_system=$(not_from_index)
