@@ -8,7 +8,6 @@ from datetime import datetime
 import click
 
 from dozencloud.cli.common import Invocation, Name, Word, add_row, echo_json, pass_invocation, say
-from dozencloud.cloud.plan import Role
 from dozencloud.errors import Exit, Problem
 
 
@@ -51,6 +50,7 @@ def token(invocation: Invocation, ttl: str, role: str, name: str | None) -> None
       sudo ./dozen node token --ttl 2h --name pi-3
     """
     cloud = invocation.as_admin("node", "token")
+    from dozencloud.cloud.plan import Role
     from dozencloud.lifecycle import commands
     from dozencloud.nodes import tokens
     from dozencloud.nodes.controller import enrol
