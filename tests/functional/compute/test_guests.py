@@ -23,6 +23,7 @@ from novakit import Disks, NovaKit, Server
 from dozencloud.compute.libvirt import guest
 from dozencloud.compute.refusal import Refused
 from dozencloud.facts.kvm import kvm
+from dozencloud.host.distributions import registry
 from dozencloud.images.tiny import direct, uefi
 
 pytestmark = [
@@ -123,7 +124,7 @@ def test_by_uefi_with_variables_that_stay(architecture: str, kit: NovaKit, cache
 @pytest.mark.parametrize("architecture", foreign.PORTS)
 def test_other_processors(architecture: str, kit: NovaKit, cache: Path) -> None:
     if shutil.which(f"qemu-system-{EMULATORS[architecture]}") is None:
-        pytest.skip(f"{guest.MACHINES[architecture].package} is not installed")
+        pytest.skip(f"{registry.here().emulators[architecture]} is not installed")
     server = kit.server(
         {
             **COMMON,
