@@ -37,6 +37,7 @@ from nova.virt.libvirt import blockinfo  # noqa: E402
 from dozencloud.compute import abilities  # noqa: E402
 from dozencloud.compute.libvirt import driver  # noqa: E402
 from dozencloud.facts.kvm import kvm  # noqa: E402
+from dozencloud.host.distributions import registry  # noqa: E402
 from dozencloud.services.libvirt import ENTER  # noqa: E402
 from nova import config, context, exception, objects, privsep  # noqa: E402
 from nova.virt import virtapi  # noqa: E402
@@ -198,6 +199,8 @@ class NovaKit:
         self.override(None, instances_path=str(instances), state_path=str(self.folder))
         self.override("oslo_concurrency", lock_path=str(self.folder / "lock"))
         self.override("vnc", enabled=False)
+        pairs = registry.here().paths.firmware_armv7
+        self.override("dozencloud", firmware_armv7=[f"{c}:{v}" for c, v in pairs])
         self.override(
             "libvirt",
             connection_uri=self.uri,

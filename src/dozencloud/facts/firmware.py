@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,13 @@ class Emulators:
     """qemu-system-aarch64: runs 64-bit and 32-bit guests."""
     arm: Path | None
     """qemu-system-arm: libvirt wants it for 32-bit guests."""
+
+
+def parse(words: Iterable[str]) -> Iterator[tuple[Path, Path]]:
+    """Pairs from the form in which nova.conf has them, CODE:VARIABLES."""
+    for word in words:
+        code, _, variables = word.partition(":")
+        yield Path(code), Path(variables)
 
 
 def first_present(pairs: Iterable[tuple[Path, Path]]) -> Firmware | None:

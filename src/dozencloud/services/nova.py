@@ -13,6 +13,7 @@ from dozencloud.cloud.installation import CONSOLE_USER, INTEGRATION_BRIDGE, REGI
 from dozencloud.cloud.plan import Node, Plan, Role
 from dozencloud.cloud.settings import SERIAL_PORTS
 from dozencloud.host.confinement import Unconfined
+from dozencloud.host.distributions import registry
 from dozencloud.host.distributions.needs import Need
 from dozencloud.services import libvirt, privsep
 from dozencloud.services.accounts import SERVER_EVENTS, SERVICE
@@ -316,6 +317,9 @@ def _compute_config(plan: Plan, path: Path) -> File:
     sections |= {
         "dozencloud": {
             "hang_seconds": cloud.settings.compute.hang_seconds,
+            "firmware_armv7": [
+                f"{code}:{variables}" for code, variables in registry.here().paths.firmware_armv7
+            ],
             **({"console_address": given.address} if given else {}),
         },
         "libvirt": _libvirt(plan.node, cloud.libvirt_uri) | _migration(plan),

@@ -19,6 +19,7 @@ from nova.image import glance
 from nova.virt.hardware import InstanceInfo
 from nova.virt.libvirt import driver as libvirt_driver
 from nova.virt.libvirt.utils import copy_image, get_instance_path
+from oslo_config import cfg
 
 from dozencloud.compute import basefiles, bootfiles, clusters, fetching, looked, published
 from dozencloud.compute.abilities import Abilities, abilities
@@ -38,11 +39,21 @@ from dozencloud.compute.refusal import refusing
 from dozencloud.errors import Problem
 from dozencloud.facts import firmware
 from dozencloud.hooks.nova import faults, references
-from dozencloud.host.distributions import registry
 
 RECONNECTS = 60
 
 CONF = nova.conf.CONF
+CONF.register_opts(
+    [
+        cfg.ListOpt(
+            "firmware_armv7",
+            default=[],
+            help="UEFI for ARMv7 servers, each as CODE:VARIABLES; the first that is there is "
+            "taken.",
+        )
+    ],
+    "dozencloud",
+)
 
 
 def reconnect(host: Any) -> None:
@@ -208,7 +219,7 @@ class ArmLibvirtDriver(libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # n
         return guests.Host(
             abilities=found,
             accepts_loader_secure=self._host.has_min_version(guests.LOADER_SECURE_ACCEPTED),
-            firmware_armv7=firmware.first_present(registry.here().paths.firmware_armv7),
+            firmware_armv7=firmware.first_present(firmware.parse(CONF.dozencloud.firmware_armv7)),
             tb_cache=CONF.libvirt.tb_cache_size or 0,
         )
 

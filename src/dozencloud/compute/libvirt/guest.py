@@ -18,8 +18,6 @@ from nova.virt.libvirt.driver import CONSOLE as EVERY_CONSOLE
 from dozencloud.compute.abilities import ARM, X86, Abilities, Accelerator
 from dozencloud.errors import Problem
 from dozencloud.facts.firmware import Firmware
-from dozencloud.host.distributions import registry
-from dozencloud.host.distributions.needs import Need
 from dozencloud.images import properties
 
 # Since this version libvirt accepts <loader secure='no'/> beside firmware='efi'.
@@ -73,6 +71,8 @@ def refuse_foreign(architecture: str, found: Abilities) -> None:
     """Problem where nothing on this host runs the architecture."""
     if architecture in found.runs:
         return
+    from dozencloud.host.distributions import registry  # 5 MiB, which nova-compute does without
+
     system = registry.here()
     package = system.emulators.get(architecture)
     if package is None:
@@ -219,6 +219,9 @@ def _no_firmware(guest: Any) -> None:
 def _name_firmware(guest: Any, firmware: Firmware | None) -> None:
     """libvirt makes a copy of the variables for each server, which goes with its domain."""
     if firmware is None:
+        from dozencloud.host.distributions import registry
+        from dozencloud.host.distributions.needs import Need
+
         system, need = registry.here(), Need.FIRMWARE_ARMV7
         raise system.lacks(need) or Problem(
             "This node has no UEFI firmware for 32-bit ARM servers.",
