@@ -17,6 +17,27 @@ Pairs = tuple[tuple[Path, Path], ...]
 """Flash images of firmware: the code, and the template of its variables; the best first."""
 
 
+UNITS = (
+    "haproxy.service",
+    "memcached.service",
+    "rabbitmq-server.service",
+    "epmd.service",
+    "epmd.socket",
+    "libvirt-guests.service",
+    "libvirtd.service",
+    "libvirtd.socket",
+    "libvirtd-admin.socket",
+    "libvirtd-ro.socket",
+    "virtlockd.service",
+    "virtlockd.socket",
+    "virtlockd-admin.socket",
+    "virtlogd.service",
+    "virtlogd.socket",
+    "virtlogd-admin.socket",
+)
+"""Those that are called so everywhere, of what packages start or enable by themselves."""
+
+
 @dataclass(frozen=True)
 class Paths:
     """Where packages have put what a service asks for by its place.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from dozencloud.host.distributions.base import Distribution, Paths, TimeService
+from dozencloud.host.distributions.base import UNITS, Distribution, Paths, TimeService
 from dozencloud.host.distributions.needs import Need
 from dozencloud.host.packagemanagers.apt import Apt
 
@@ -85,26 +85,11 @@ class Debian(Distribution):
         "mipsel": "qemu-system-mips",
     }
     units = (
-        "haproxy.service",
-        "memcached.service",
+        *UNITS,
         "nginx.service",
         "openvswitch-switch.service",
         "ovn-central.service",
         "ovn-host.service",
-        "rabbitmq-server.service",
-        "epmd.service",
-        "epmd.socket",
-        "libvirt-guests.service",
-        "libvirtd.service",
-        "libvirtd.socket",
-        "libvirtd-admin.socket",
-        "libvirtd-ro.socket",
-        "virtlockd.service",
-        "virtlockd.socket",
-        "virtlockd-admin.socket",
-        "virtlogd.service",
-        "virtlogd.socket",
-        "virtlogd-admin.socket",
     )
 
     def packages(self, need: Need, machine: str = "") -> tuple[str, ...]:

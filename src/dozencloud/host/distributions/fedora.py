@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from dozencloud.errors import Exit, Problem
-from dozencloud.host.distributions.base import Distribution, Paths, TimeService
+from dozencloud.host.distributions.base import UNITS, Distribution, Paths, TimeService
 from dozencloud.host.distributions.needs import Need
 from dozencloud.host.packagemanagers.dnf import Dnf
 
@@ -97,28 +97,13 @@ class Fedora(Distribution):
         "mipsel": "qemu-system-mips-core",
     }
     units = (
-        "haproxy.service",
+        *UNITS,
         "mariadb.service",
-        "memcached.service",
         "openvswitch.service",
         "ovsdb-server.service",
         "ovs-vswitchd.service",
         "ovn-controller.service",
         "ovn-northd.service",
-        "rabbitmq-server.service",
-        "epmd.service",
-        "epmd.socket",
-        "libvirt-guests.service",
-        "libvirtd.service",
-        "libvirtd.socket",
-        "libvirtd-admin.socket",
-        "libvirtd-ro.socket",
-        "virtlockd.service",
-        "virtlockd.socket",
-        "virtlockd-admin.socket",
-        "virtlogd.service",
-        "virtlogd.socket",
-        "virtlogd-admin.socket",
         "virtproxyd.service",
         "virtproxyd.socket",
         "virtproxyd-admin.socket",
