@@ -16,7 +16,6 @@ from dozencloud.access import administrator
 from dozencloud.checks import reachable
 from dozencloud.cloud import certificates, folders
 from dozencloud.cloud.installation import CONSOLE_USER, Cloud
-from dozencloud.cloud.membership import Membership
 from dozencloud.cloud.plan import Plan
 from dozencloud.cloud.state import State, digest
 from dozencloud.content import schema
@@ -25,11 +24,12 @@ from dozencloud.facts import Facts
 from dozencloud.host import packages, users
 from dozencloud.host.distributions import registry
 from dozencloud.host.network import namespace, uplink, wayout
+from dozencloud.lifecycle.node import needed_packages
 from dozencloud.lifecycle.services import Running, configure, make_folder
 from dozencloud.nodes.controller import authority, broker
 from dozencloud.nodes.joined.client import Controller
 from dozencloud.private import write_private
-from dozencloud.services import needs, ovn, ovnseries
+from dozencloud.services import ovn, ovnseries
 from dozencloud.services.gateway import USER as GATEWAY_USER
 from dozencloud.services.libvirt import USER as QEMU_USER
 from dozencloud.services.neutron import METADATA_USER
@@ -74,8 +74,7 @@ class Bringup:
 
     @cached_property
     def packages(self) -> tuple[str, ...]:
-        time = packages.keeps_time(self.cloud, self.facts)
-        return packages.names(self.facts, needs(self.plan.roles, time=time))
+        return needed_packages(self.cloud, self.facts, self.plan.roles)
 
     # ---- the graph ------------------------------------------------------------------------
 
@@ -85,7 +84,7 @@ class Bringup:
             last = self.content.what()
             last += self.content.first_server() if first_server else []
         else:
-            last = [self.node_task(self.plan.given)]
+            last = [self.node_task()]
         return [
             Task("packages", "packages of the system", self._packages, done=self._packages_there),
             Task(
@@ -216,19 +215,19 @@ class Bringup:
         broker.permit(self.cloud)
         self.state.set("node-trust", self._migration)
 
-    def node_task(self, given: Membership) -> Task:
+    def node_task(self) -> Task:
         """On a node that joined: until servers can be placed there."""
         return Task(
             "compute-node",
             "The cloud places servers here",
-            partial(self._in_nova, given),
+            self._in_nova,
             after=("nova-compute", "ovn-controller", "node-agent"),
             done=lambda: self.running.all_unchanged and bool(self.state.get("compute-node")),
         )
 
-    def _in_nova(self, given: Membership, step: Step) -> None:
+    def _in_nova(self, step: Step) -> None:
         """Until the controller says that servers can be placed here, and will have networks."""
-
+        given = self.plan.given
         controller = Controller(given.controller, self.cloud.ca)
 
         def listed() -> bool | str:

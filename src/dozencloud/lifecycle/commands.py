@@ -131,7 +131,7 @@ def start(cloud: Cloud, *, verbose: bool) -> Outcome:
         tasks = bringup.control_tasks()
         waits: list[Task] = []
         if not bringup.plan.controls:
-            waits = [bringup.node_task(bringup.plan.given)]
+            waits = [bringup.node_task()]
         elif bringup.state.get("catalogue"):
             names = tuple(task.name for task in tasks)
             back = partial(_servers_back, bringup)

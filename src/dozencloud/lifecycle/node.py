@@ -12,13 +12,14 @@ from pathlib import Path
 from dozencloud.checks.judges import size
 from dozencloud.cloud import folders
 from dozencloud.cloud.installation import Cloud
-from dozencloud.cloud.plan import Node, Plan
+from dozencloud.cloud.plan import Node, Plan, Role
 from dozencloud.cloud.settings import parse_cpus, template
 from dozencloud.errors import Exit, Problem
 from dozencloud.facts import Cpu, Facts
 from dozencloud.host import machine, packages
 from dozencloud.host.network import dataplane, namespace
 from dozencloud.private import write_private
+from dozencloud.services import needs
 from dozencloud.supervision.service import GROUP
 
 
@@ -45,6 +46,11 @@ def decide_node(cloud: Cloud, facts: Facts) -> Node:
         mtu=namespace.mtu_of(namespace.own_address(cloud)),
         keeps_time=packages.keeps_time(cloud, facts) and not facts.system.systemd,
     )
+
+
+def needed_packages(cloud: Cloud, found: Facts, roles: frozenset[Role]) -> tuple[str, ...]:
+    """Names of the system's packages that a machine with these roles needs."""
+    return packages.names(found, needs(roles, time=packages.keeps_time(cloud, found)))
 
 
 def divide_cpus(cloud: Cloud, cpu: Cpu) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Self
 
-from dozencloud import facts, services
+from dozencloud import facts
 from dozencloud.checks import doctor, frontdoor
 from dozencloud.checks.judges import network
 from dozencloud.checks.needs import NO_TRACES, Needs, Port, Range, Space
@@ -25,6 +25,7 @@ from dozencloud.facts.reach import Target
 from dozencloud.host import packages
 from dozencloud.host.network import dataplane, namespace, tunnels, uplink
 from dozencloud.lifecycle.lock import are_ours, foreign_folders, is_used
+from dozencloud.lifecycle.node import needed_packages
 from dozencloud.supervision.client import Supervisor, log_file
 from dozencloud.verdicts import Level, Verdict
 
@@ -131,11 +132,10 @@ class Work:
 
     @classmethod
     def find(cls, cloud: Cloud, *, node: bool) -> Self:
-        system = facts.gather().system
-        time = packages.keeps_time(cloud, facts.gather())
-        asked = services.needs(JOINED if node else FIRST, time=time)
-        wanted = packages.names(facts.gather(), asked)
-        lacking = facts.gather().packages.present and bool(packages.missing(wanted))
+        found = facts.gather()
+        system = found.system
+        wanted = needed_packages(cloud, found, JOINED if node else FIRST)
+        lacking = found.packages.present and bool(packages.missing(wanted))
         # Who is not root sees that the state is there, and not what is in it.
         state = State.of(cloud)
         image = state.get("tiny-image") if system.root and not node else True
