@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import dozencloud
@@ -128,7 +128,7 @@ def _locations(api: Api, upstream: str, public: bool) -> str:
     )
 
 
-def _apis(cloud: Cloud, behind: Sequence[Definition], public: bool) -> str:
+def _apis(cloud: Cloud, behind: Mapping[str, Api], public: bool) -> str:
     """Where requests go: whole ones only, except image data, which streams."""
     if public:
         host, address = cloud.public_url.removeprefix("https://"), "$remote_addr"
@@ -142,9 +142,7 @@ def _apis(cloud: Cloud, behind: Sequence[Definition], public: bool) -> str:
         host, address = cloud.internal_url.removeprefix("http://"), '""'
         login = data = ""
     plain = "".join(
-        _locations(each.api, each.name, public)
-        for each in behind
-        if each.api and (public or each.api.internal)
+        _locations(api, name, public) for name, api in behind.items() if public or api.internal
     )
     return f"""\
     {_passed(host, address)}
@@ -169,17 +167,15 @@ def _apis(cloud: Cloud, behind: Sequence[Definition], public: bool) -> str:
 """
 
 
-def _upstreams(cloud: Cloud, behind: Sequence[Definition]) -> str:
+def _upstreams(cloud: Cloud, behind: Mapping[str, Api]) -> str:
     """The sockets of the services, and what asks of addresses are counted in."""
     lines = []
-    for each in behind:
-        if not each.api:
-            continue
-        lanes = [each.api.lane.name] if each.api.lane else []
-        for name, kept in [(each.name, "keepalive 4; "), *((lane, "") for lane in lanes)]:
+    for service, api in behind.items():
+        lanes = [api.lane.name] if api.lane else []
+        for name, kept in [(service, "keepalive 4; "), *((lane, "") for lane in lanes)]:
             lines.append(f"  upstream {name} {{ server unix:{api_socket(cloud, name)}; {kept}}}")
-        if rate := each.api.rate:
-            zone = f"zone={each.name}:1m rate={rate.per_second}r/s"
+        if rate := api.rate:
+            zone = f"zone={service}:1m rate={rate.per_second}r/s"
             lines.append(f"  limit_req_zone $binary_remote_addr {zone};")
     return "\n".join(lines)
 
@@ -361,7 +357,7 @@ NOTHING_HERE = (
 )
 
 
-def _http(plan: Plan, behind: Sequence[Definition]) -> str:
+def _http(plan: Plan, behind: Mapping[str, Api]) -> str:
     """The two ports: TLS for everybody, plain on loopback for the services."""
     cloud = plan.cloud
     spool = cloud.lib / "gateway"
@@ -398,7 +394,7 @@ http {{
 """
 
 
-def _config(plan: Plan, behind: Sequence[Definition]) -> str:
+def _config(plan: Plan, behind: Mapping[str, Api]) -> str:
     """nginx.conf"""
     connections = CONNECTIONS_WITH_NODES if plan.has_nodes else CONNECTIONS
     return f"""\
@@ -423,7 +419,7 @@ def in_front_of(every: Callable[[], Sequence[Definition]]) -> Definition:
         etc, run, spool = (folder / "gateway" for folder in (cloud.etc, cloud.run, cloud.lib))
         certificates = tls.folder(cloud)
         of_nodes = (certificates / "controller.crt", nodes_folder(cloud) / "trusted.crt")
-        behind = [each for each in every() if each.api and each.here(plan)]
+        behind = {each.name: each.api for each in every() if each.api and each.here(plan)}
         return Service(
             gateway,
             command=["nginx", "-c", str(etc / "nginx.conf"), "-e", "stderr"],
