@@ -32,7 +32,7 @@ def owners() -> list[tuple[Definition, Tool]]:
 
 def databases() -> dict[str, str]:
     """Database -> the one account that may use it."""
-    return {base.name: base.account for each in ALL for base in each.databases}
+    return {name: tool.service for _, tool in owners() for name in tool.sync}
 
 
 def users() -> list[str]:
@@ -89,7 +89,7 @@ def from_snapshot(plan: Plan, step: Step) -> None:
     empty = [name for name in databases() if name not in filled]
     if not empty:
         return
-    parts = split(lzma.decompress(SNAPSHOT.read_bytes()).decode())
+    parts = snapshot()
     if todo := [name for name in empty if name in parts]:
         _load(plan, step, todo, parts)
     for service, tool in owners():
@@ -116,6 +116,11 @@ def _load(plan: Plan, step: Step, names: Sequence[str], parts: Mapping[str, str]
 HEADER = "-- database: "
 
 
+def snapshot() -> dict[str, str]:
+    """Dump per database."""
+    return split(lzma.decompress(SNAPSHOT.read_bytes()).decode())
+
+
 def split(text: str) -> dict[str, str]:
     """Snapshot text -> dump per database."""
     blocks = re.split(rf"^{HEADER}(\w+)$", text, flags=re.MULTILINE)[1:]
@@ -132,7 +137,7 @@ def administrator(plan: Plan, step: Step) -> None:
 
 def config_files(plan: Plan, tool: Tool) -> list[str]:
     """Words by which upstream's programs find the files of a service."""
-    etc = plan.cloud.etc / tool.folder
+    etc = plan.cloud.etc / tool.service
     return [word for file in tool.files for word in ("--config-file", str(etc / file))]
 
 
@@ -175,7 +180,7 @@ def migrate(plan: Plan, step: Step) -> None:
     behind = {name for name in found if found[name] != wanted[name]}
     for _, tool in owners():
         for words in dict.fromkeys(tool.sync[name] for name in tool.sync if name in behind):
-            step.note(f"{tool.folder}'s own migrations")
+            step.note(f"{tool.service}'s own migrations")
             _run(plan, step, tool, words)
 
 
@@ -188,10 +193,9 @@ def migrate_data(plan: Plan, step: Step) -> None:
 
 def heads() -> dict[str, set[str]]:
     """Database -> alembic's revisions of this release, which the snapshot was made with."""
-    parts = split(lzma.decompress(SNAPSHOT.read_bytes()).decode())
     rows = {
         name: re.search(r"^INSERT INTO `alembic_version` VALUES\n(.*?);$", part, re.M | re.S)
-        for name, part in parts.items()
+        for name, part in snapshot().items()
     }
     return {name: set(re.findall(r"'(\w+)'", row[1] if row else "")) for name, row in rows.items()}
 

@@ -28,7 +28,6 @@ from dozencloud.supervision.ready import answers
 from dozencloud.supervision.service import (
     Account,
     Api,
-    Database,
     Definition,
     File,
     Folder,
@@ -156,7 +155,6 @@ GLANCE = Definition(
         name="glance",
         lane=IMAGE_DATA,
     ),
-    databases=(Database("glance", "glance"),),
     rules=RULES,
     tool=Tool("glance-manage", "glance", ("glance-api.conf",), {"glance": ("db_sync",)}),
     accounts=(

@@ -24,7 +24,6 @@ from dozencloud.services.options import (
 from dozencloud.supervision.ready import answers
 from dozencloud.supervision.service import (
     Api,
-    Database,
     Definition,
     File,
     Folder,
@@ -162,7 +161,6 @@ KEYSTONE = Definition(
     describe=describe,
     roles=frozenset((Role.CONTROL,)),
     api=IDENTITY,
-    databases=(Database("keystone", "keystone"),),
     rules=RULES,
     tool=TOOL,
 )

@@ -26,7 +26,6 @@ from dozencloud.supervision.service import (
     GROUP,
     Account,
     Api,
-    Database,
     Definition,
     File,
     Folder,
@@ -231,7 +230,6 @@ API = Definition(
         kind="network",
         name="neutron",
     ),
-    databases=(Database("neutron", "neutron"),),
     rules=RULES,
     tool=TOOL,
     accounts=(

@@ -33,7 +33,6 @@ from dozencloud.supervision.ready import answers, connected_to, listening
 from dozencloud.supervision.service import (
     Account,
     Api,
-    Database,
     Definition,
     File,
     Folder,
@@ -445,7 +444,6 @@ API = Definition(
         name="nova",
         version="/v2.1",
     ),
-    databases=tuple(Database(name, "nova") for name in ("nova_api", "nova_cell0", "nova")),
     rules=RULES,
     tool=Tool(
         "nova-manage",

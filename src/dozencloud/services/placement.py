@@ -9,7 +9,6 @@ from dozencloud.supervision.ready import answers
 from dozencloud.supervision.service import (
     Account,
     Api,
-    Database,
     Definition,
     File,
     Folder,
@@ -57,7 +56,6 @@ PLACEMENT = Definition(
     describe=describe,
     roles=frozenset((Role.CONTROL,)),
     api=Api("placement", body="1m", kind="placement", name="placement"),
-    databases=(Database("placement", "placement"),),
     tool=Tool(
         "placement-manage",
         "placement",

@@ -78,26 +78,20 @@ class Api:
 
 
 @dataclass(frozen=True)
-class Database:
-    """A database of MariaDB's. account: the only one that may use it, over the Unix socket."""
-
-    name: str
-    account: str
-
-
-@dataclass(frozen=True)
 class Tool:
-    """Upstream's program for the databases of a service.
+    """The databases of a service, and upstream's program for them.
 
     program: its name.
-    folder, files: of its configuration, below the cloud's settings.
+    service: name of the account that alone may use them, over MariaDB's Unix socket, and of the
+        folder below the cloud's settings.
+    files: of the configuration, in that folder.
     sync: database -> words that bring it to its release.
     first: words, each for one call, that a new database of that name needs right after that.
     online: words for changes of data, which may run beside the services.
     """
 
     program: str
-    folder: str
+    service: str
     files: tuple[str, ...]
     sync: Mapping[str, tuple[str, ...]]
     first: Callable[[Plan, str], Sequence[Sequence[str]]] = lambda plan, name: ()
@@ -127,7 +121,7 @@ class Definition:
     roles: a machine with one of these has it.
     wanted: whether such a machine has it after all.
     api: what the gateway passes to it; None if nothing.
-    databases, tool: what it keeps in MariaDB, and upstream's program for that.
+    tool: its databases, and upstream's program for them; None if it has none.
     accounts: its users in Keystone.
     rules: who may what by its API, where that is not what upstream's policies say.
     needs: what it takes from packages of the system (host/distributions/ has their names).
@@ -141,7 +135,6 @@ class Definition:
     roles: frozenset[Role]
     wanted: Callable[[Plan], bool] = lambda plan: True
     api: Api | None = None
-    databases: tuple[Database, ...] = ()
     tool: Tool | None = None
     accounts: tuple[Account, ...] = ()
     rules: Mapping[str, str] = field(default_factory=dict)

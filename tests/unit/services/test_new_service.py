@@ -25,7 +25,6 @@ from dozencloud.supervision.ready import answers
 from dozencloud.supervision.service import (
     Account,
     Api,
-    Database,
     Definition,
     File,
     Folder,
@@ -69,7 +68,6 @@ DRAUGHTS = Definition(
         version="/v8",
         rate=Rate(per_second=3, burst=9),
     ),
-    databases=(Database("draughts", "draughts"),),
     tool=Tool("draughts-manage", "draughts", ("draughts.conf",), {"draughts": ("sync",)}),
     accounts=(Account("draughts", (TOKEN_CHECK,), "Draughts checks the tokens of its callers."),),
     needs=(Need.IMAGE_BUILDER,),
